@@ -1,0 +1,5 @@
+"""`python -m humpback_jax` is `humpback`."""
+
+from humpback_jax.cli import main
+
+main()

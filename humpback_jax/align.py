@@ -1,0 +1,197 @@
+"""Instruction backtranslation, top to bottom: the only file that knows the order of the stages.
+
+    M_yx = finetune(base, seed pairs reversed)             A   = M_yx writes an instruction for every segment
+    M_0  = finetune(base, seed pairs)
+    for t = 1 … rounds:
+        scores(t) = M_{t-1} rates every pair of A          A(t) = the best of A by these scores
+        M_t  = finetune(base, seed pairs + A(t))
+
+Every stage is a folder of the run directory. A complete stage is skipped, a cut-off one goes on where it was.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from etils import epath
+
+from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape
+from humpback_jax.prompts import Prompts, load_prompts
+from humpback_jax.stages.augment import augment
+from humpback_jax.stages.curate import CURATED, CurationConfig, SelectionConfig, curate, select
+from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
+from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.stages.respond import BOTH_TAGS, respond
+from humpback_jax.stages.sources import (
+    SeedConfig,
+    SegmentsConfig,
+    base_model,
+    cut_segments,
+    read_seeds,
+    stage_pairs,
+)
+from humpback_jax.stages.stage import Stage, finished_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A whole alignment run.
+
+    Attributes:
+      base: base model: a native model folder, or a name for `humpback weights fetch`.
+      seeds: seed pairs, and held-out pairs.
+      segments: web pages and how they are cut.
+      architecture: the architecture the base must have, or None to take any.
+      chat_format: how turns are written; None takes the base model's own.
+      prompt_dir: folder with a user's own backward.txt or rating.txt.
+      rounds: rounds of self-curation (the paper has 2).
+      backward: training of M_yx.
+      augmentation: generation of instructions.
+      seed_model: training of M_0.
+      curation: rating.
+      selection: what is kept.
+      forward: training of M_1, M_2, ….
+      evaluation: on the held-out pairs.
+      answering: generation with the finished model.
+      mesh: shape of the training mesh.
+      rules: logical axis rules.
+    """
+
+    base: str
+    seeds: SeedConfig
+    segments: SegmentsConfig
+    architecture: LlamaConfig | None = None
+    chat_format: str | None = None
+    prompt_dir: str | None = None
+    rounds: int = 2
+    backward: FinetuneConfig = FinetuneConfig()
+    augmentation: GenerationConfig = GenerationConfig()
+    seed_model: FinetuneConfig = FinetuneConfig()
+    curation: CurationConfig = CurationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    forward: FinetuneConfig = FinetuneConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    answering: GenerationConfig = GenerationConfig()
+    mesh: MeshShape = MeshShape()
+    rules: LogicalAxisRules = LogicalAxisRules()
+
+
+class Alignment:
+    """One run of the algorithm in one run directory."""
+
+    def __init__(self, recipe: Recipe, run_dir: PathLike) -> None:
+        self.recipe = recipe
+        self.run_dir = epath.Path(run_dir)
+        self.prompts: Prompts = load_prompts(recipe.prompt_dir)
+
+    def align(self) -> ModelHandle:
+        """The algorithm; returns the last model."""
+        self.cut_segments()
+        self.train_backward_model()
+        self.augment()
+        self.train_seed_model()
+        for t in range(1, self.recipe.rounds + 1):
+            self.curate(t)
+            self.train_round(t)
+        if self.recipe.seeds.heldout_path:
+            self.evaluate()
+        return self.model(self.recipe.rounds)
+
+    @functools.cached_property
+    def seeds(self) -> Stage:
+        """Seed and held-out pairs, in one format."""
+        return read_seeds(self.run_dir / "seeds", self.recipe.seeds)
+
+    @functools.cached_property
+    def base(self) -> ModelHandle:
+        """The base model, fetched on first use."""
+        return base_model(self.recipe.base, self.recipe.architecture, self.recipe.chat_format)
+
+    def cut_segments(self) -> Stage:
+        """Segments of the web pages."""
+        return cut_segments(self.run_dir / "segments", self.recipe.segments)
+
+    def train_backward_model(self) -> Stage:
+        """M_yx: from an output to its instruction."""
+        seeds = dataclasses.replace(self._seed_set(), direction="backward", tags=())
+        return self._finetune("m_yx", [seeds], self.recipe.backward)
+
+    def augment(self) -> Stage:
+        """A: an instruction for every segment."""
+        backward_model = self._open("m_yx", "humpback train --model m_yx")
+        segments = finished_stage(self.run_dir / "segments", "humpback align")
+        return augment(
+            self.run_dir / "augmented", backward_model, segments, self.prompts, self.recipe.augmentation
+        )
+
+    def train_seed_model(self) -> Stage:
+        """M_0: from an instruction to its output, on seed pairs."""
+        return self._finetune("m0", [self._seed_set()], self.recipe.seed_model)
+
+    def curate(self, t: int) -> Stage:
+        """A(t): M_{t-1} rates every pair of A, and the best are kept."""
+        scorer = self.model(t - 1)
+        pairs = finished_stage(self.run_dir / "augmented", "humpback augment")
+        scores = curate(self.run_dir / f"scores{t}", scorer, pairs, self.prompts, self.recipe.curation)
+        return select(self.run_dir / f"curated{t}", pairs, scores, self.recipe.selection)
+
+    def train_round(self, t: int) -> Stage:
+        """M_t: finetuned from base on seed pairs and A(t), each with its tag."""
+        curated = finished_stage(self.run_dir / f"curated{t}", f"humpback curate --round {t}")
+        web = TrainingSet(
+            "web", stage_pairs(curated, CURATED.removesuffix(".jsonl")), curated.outputs["curated"], tags=("web",)
+        )
+        return self._finetune(f"m{t}", [self._seed_set(), web], self.recipe.forward)
+
+    def evaluate(self) -> Stage:
+        """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx."""
+        forward_models = {"base": self.base} | {f"m{t}": self.model(t) for t in range(self.recipe.rounds + 1)}
+        backward_models = {"base": self.base, "m_yx": self._open("m_yx", "humpback train --model m_yx")}
+        return evaluate(
+            self.run_dir / "evaluation",
+            stage_pairs(self.seeds, "heldout"),
+            self.seeds.outputs["heldout"],
+            forward_models,
+            backward_models,
+            self.prompts,
+            self.recipe.evaluation,
+        )
+
+    def respond(
+        self,
+        instructions: Sequence[tuple[str, str]],
+        tags: Sequence[str] = BOTH_TAGS,
+        t: int | None = None,
+        directory: PathLike | None = None,
+    ) -> Stage:
+        """Answers (id, instruction) pairs with M_t (default: the last), both tags appended unless `tags` says otherwise."""
+        model = self.model(self.recipe.rounds if t is None else t)
+        if directory is None:
+            name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]
+            directory = self.run_dir / "answers" / name
+        return respond(directory, model, instructions, self.prompts, self.recipe.answering, tags)
+
+    def model(self, t: int) -> ModelHandle:
+        """M_t, which must be complete."""
+        return self._open(f"m{t}", f"humpback train --model m{t}")
+
+    def save_config(self, config: str, operative_config: str) -> None:
+        """Keeps the gin text of this run beside its results."""
+        write_atomically(self.run_dir / "config.gin", config)
+        write_atomically(self.run_dir / "operative_config.gin", operative_config)
+
+    def _open(self, name: str, how_to_make: str) -> ModelHandle:
+        stage = finished_stage(self.run_dir / name, how_to_make)
+        return open_model(stage.directory / "model", self.base.chat_format.name)
+
+    def _seed_set(self) -> TrainingSet:
+        return TrainingSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=("seed",))
+
+    def _finetune(self, name: str, training_sets: list[TrainingSet], config: FinetuneConfig) -> Stage:
+        return finetune(
+            self.run_dir / name, self.base, training_sets, self.prompts, config, self.recipe.mesh, self.recipe.rules
+        )

@@ -1,0 +1,291 @@
+"""The command `humpback`: verbs to stages. Heavy modules are imported by the verb that needs them."""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import click
+
+USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
+
+
+def main() -> None:
+    """Entry point: a user's mistake prints one line, not a traceback (HUMPBACK_DEBUG=1 shows it)."""
+    arguments = sys.argv[1:]
+    try:
+        if any(argument.startswith("--gin.") for argument in arguments):
+            from humpback_jax.gin_utils import rewrite_gin_args
+
+            arguments = rewrite_gin_args(arguments)
+        cli.main(args=arguments, prog_name="humpback")
+    except USER_ERRORS as error:
+        if os.environ.get("HUMPBACK_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        click.echo(f"humpback: error: {message}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("humpback: stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Instruction backtranslation in JAX: from raw web pages to a self-aligned LLaMA."""
+
+
+def _experiment_options(function: Any) -> Any:
+    for option in (
+        click.option("--run_dir", type=click.Path(), help="Where results go (default: runs/NAME of the gin file)."),
+        click.option("--gin_bindings", multiple=True, hidden=True),
+        click.option(
+            "--gin_file", "gin_files", multiple=True, required=True, help="Gin file; overrides: --gin.NAME=VALUE."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _alignment(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], run_dir: str | None) -> Any:
+    from humpback_jax.align import Alignment
+    from humpback_jax.gin_utils import config_texts, parse_recipe
+
+    recipe = parse_recipe(gin_files, gin_bindings)
+    alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem))
+    alignment.save_config(*config_texts())
+    return alignment
+
+
+def _print(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_manifest(stage: Any, as_json: bool) -> None:
+    if as_json:
+        _print(stage.manifest)
+
+
+@cli.command()
+@_experiment_options
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
+    """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
+    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment.align()
+    _show_report(os.fspath(alignment.run_dir), as_json)
+
+
+@cli.command()
+@_experiment_options
+@click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
+@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
+def train(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, model: str, as_json: bool) -> None:
+    """Train one model of the recipe."""
+    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    if model == "m_yx":
+        stage = alignment.train_backward_model()
+    elif _round_of(model) == 0:
+        stage = alignment.train_seed_model()
+    else:
+        stage = alignment.train_round(_round_of(model))
+    _print_manifest(stage, as_json)
+
+
+def _round_of(model: str) -> int:
+    """0 for m0, 1 for m1, …"""
+    if not (model.startswith("m") and model[1:].isdigit()):
+        raise ValueError(f"unknown model {model!r}; choose m_yx (train only), m0, m1, m2, …")
+    return int(model[1:])
+
+
+@cli.command()
+@_experiment_options
+@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
+def augment(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
+    """Let M_yx write an instruction for every segment."""
+    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment.cut_segments()
+    _print_manifest(alignment.augment(), as_json)
+
+
+@cli.command()
+@_experiment_options
+@click.option("--round", "round_number", type=click.IntRange(min=1), required=True, help="Round: M_{ROUND-1} rates.")
+@click.option("--json", "as_json", is_flag=True, help="Print the selection's manifest as JSON.")
+def curate(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, round_number: int, as_json: bool) -> None:
+    """Rate every candidate pair and keep the best."""
+    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    _print_manifest(alignment.curate(round_number), as_json)
+
+
+@cli.command()
+@_experiment_options
+@click.argument("prompts", nargs=-1)
+@click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
+@click.option("--model", default=None, metavar="m0|m1|…", help="Which model answers (default: the last round's).")
+@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), default="both", show_default=True)
+@click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+def generate(
+    gin_files: tuple,
+    gin_bindings: tuple,
+    run_dir: str | None,
+    prompts: tuple[str, ...],
+    prompts_file: str | None,
+    model: str | None,
+    tags: str,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Answer prompts with the aligned model; both tags are appended unless --tags says otherwise."""
+    from humpback_jax.files import read_jsonl
+    from humpback_jax.stages.respond import ANSWERS, TAG_CHOICES, read_instructions
+
+    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    instructions = read_instructions(prompts, prompts_file)
+    t = _round_of(model) if model else None
+    stage = alignment.respond(instructions, TAG_CHOICES[tags], t, out)
+    rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]
+    if as_json:
+        _print(rows)
+        return
+    for row in rows:
+        click.secho(row["instruction"], bold=True)
+        click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
+
+
+@cli.command()
+@click.argument("run_dir", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def report(run_dir: str, as_json: bool) -> None:
+    """Print what each stage of a run took in, kept and dropped."""
+    _show_report(run_dir, as_json)
+
+
+def _show_report(run_dir: str, as_json: bool) -> None:
+    from humpback_jax.report.tables import print_report, run_figures
+
+    figures = run_figures(run_dir)
+    if as_json:
+        _print(figures)
+    else:
+        print_report(run_dir, figures)
+
+
+@cli.group()
+def weights() -> None:
+    """Bring foreign weights in and out."""
+
+
+@weights.command("import")
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--dtype", default="float32", show_default=True, help="dtype of the stored parameters.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def weights_import(src: str, dst: str, dtype: str, as_json: bool) -> None:
+    """Convert a Hugging Face folder or a GGUF file to a native model folder."""
+    from humpback_jax.weights.convert import import_weights
+
+    _print_figures(import_weights(src, dst, dtype=dtype), as_json)
+
+
+@weights.command("export")
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--dtype", default=None, help="dtype of the exported tensors (default: as stored).")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None:
+    """Write a native model as a Hugging Face folder."""
+    from humpback_jax.weights.convert import export_weights
+
+    _print_figures(export_weights(src, dst, dtype=dtype), as_json)
+
+
+@weights.command("verify")
+@click.argument("src", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def weights_verify(src: str, as_json: bool) -> None:
+    """Compare logits and greedy text with transformers on the same weights."""
+    from humpback_jax.weights.verify import verify_weights
+
+    _print_figures(verify_weights(src), as_json)
+
+
+@weights.command("fetch")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the folder as JSON.")
+def weights_fetch(name: str, as_json: bool) -> None:
+    """Download weights (smollm2_135m, or ORG/NAME of the Hugging Face hub) into the cache."""
+    from humpback_jax.weights.fetch import fetch_weights
+
+    folder = os.fspath(fetch_weights(name))
+    _print({"model": folder}) if as_json else click.echo(folder)
+
+
+@cli.group()
+def corpus() -> None:
+    """Turn web pages into segments."""
+
+
+@corpus.command("build")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for segments.jsonl.")
+@click.option("--min_chars", type=int, default=600, show_default=True)
+@click.option("--max_chars", type=int, default=3000, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: int, as_json: bool) -> None:
+    """Cut WARC, WET and HTML files into segments."""
+    from humpback_jax.corpus.build import CorpusConfig, build_corpus
+
+    report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
+    _print_figures(report.to_dict(), as_json)
+
+
+@cli.group()
+def data() -> None:
+    """Look at training data."""
+
+
+@data.command("show")
+@click.argument("path", type=click.Path())
+@click.option("--model", required=True, help="Model folder whose tokenizer and chat format to use, or a fetch name.")
+@click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
+@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), default="seed", show_default=True)
+@click.option("--limit", type=int, default=3, show_default=True, help="Examples to show.")
+@click.option("--ids", is_flag=True, help="Show token ids too.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts and token ids as JSON.")
+def data_show(path: str, model: str, direction: str, tags: str, limit: int, ids: bool, as_json: bool) -> None:
+    """Print examples; the tokens that carry loss are green."""
+    from rich.console import Console
+
+    from humpback_jax.data.show import show_examples
+    from humpback_jax.stages.show import training_examples
+
+    tokenizer, examples, counts = training_examples(path, model, direction, tags)
+    if as_json:
+        shown = [{"id": e.id, "prompt": e.prompt_ids.tolist(), "answer": e.answer_ids.tolist()} for e in examples[:limit]]
+        _print({"counts": counts, "examples": shown})
+        return
+    for renderable in show_examples(examples, tokenizer, limit, ids):
+        Console().print(renderable)
+    _print_figures(counts, as_json)
+
+
+def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
+    """One figure per line, nested ones indented; or JSON."""
+    if as_json:
+        _print(figures)
+        return
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for inner, number in value.items():
+                click.echo(f"  {inner}: {number}")
+        else:
+            click.echo(f"{key}: {value}")
+
+
+if __name__ == "__main__":
+    main()

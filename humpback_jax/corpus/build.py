@@ -1,0 +1,251 @@
+"""The corpus stage: input files to `segments.jsonl` and `corpus_report.json`, every record and candidate counted."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from etils import epath
+
+from humpback_jax.corpus import filters
+from humpback_jax.corpus.html import PageText, read_html, read_plain_text
+from humpback_jax.corpus.inputs import InputFile, list_inputs
+from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
+from humpback_jax.files import PathLike, write_json, write_jsonl
+from humpback_jax.progress import ProgressReporter, progress_bar, say
+
+SEGMENTS_FILE = "segments.jsonl"
+REPORT_FILE = "corpus_report.json"
+
+_MAX_PROBLEMS = 100
+_BYTES_PER_UNIT = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """What becomes a segment. Lengths are in characters of the segment's text.
+
+    The paper gives the length bounds (600 to 3,000) and says that the header and repetition filters exist; it gives
+    neither the n-gram size nor the threshold nor the whole word list, and does not say whether the header is part of
+    the text. A segment is repetitive if two of its sentences of `min_sentence_words` words or more have `ngram`-gram
+    sets of Jaccard similarity `jaccard_threshold` or more. `max_segments` keeps the first N in input order. `max_page_bytes` bounds the memory one page can take.
+    """
+
+    min_chars: int = 600
+    max_chars: int = 3000
+    include_header: bool = False
+    ngram: int = 3
+    jaccard_threshold: float = 0.8
+    min_sentence_words: int = 6
+    max_segments: int | None = None
+    max_page_bytes: int = 32_000_000
+    navigation_phrases: tuple[str, ...] = filters.NAVIGATION_PHRASES
+    navigation_headers: tuple[str, ...] = filters.NAVIGATION_HEADERS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_chars <= self.max_chars:
+            raise ValueError(f"expected 0 < min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
+        if self.ngram < 1 or self.min_sentence_words < 1:
+            raise ValueError(f"expected ngram and min_sentence_words >= 1, found {self.ngram}, {self.min_sentence_words}")
+        if not self.jaccard_threshold > 0:
+            raise ValueError(f"jaccard_threshold must be above 0 (over 1 is off), found {self.jaccard_threshold}")
+        if self.max_segments is not None and self.max_segments < 1:
+            raise ValueError(f"max_segments must be at least 1 or None, found {self.max_segments}")
+        if self.max_page_bytes < 1:
+            raise ValueError(f"max_page_bytes must be at least 1, found {self.max_page_bytes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A portion of a page that may serve as the answer of a pair."""
+
+    url: str
+    header: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        """Stable name: a hash of URL, header and text."""
+        return hashlib.sha256("\0".join((self.url, self.header, self.text)).encode()).hexdigest()[:20]
+
+    def to_row(self) -> dict[str, str]:
+        """The line of `segments.jsonl`."""
+        return {"id": self.id, "url": self.url, "header": self.header, "text": self.text}
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusReport:
+    """Counts of a run: records = pages + Σ rejected_records, candidates = segments + Σ rejected_segments.
+
+    A candidate is a header with its section. `problems` names the damaged inputs, the first 100 of them.
+    """
+
+    records: int
+    pages: int
+    rejected_records: Mapping[str, int]
+    candidates: int
+    segments: int
+    rejected_segments: Mapping[str, int]
+    problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.records != self.pages + sum(self.rejected_records.values()):
+            raise ValueError(f"records do not add up: {self}")
+        if self.candidates != self.segments + sum(self.rejected_segments.values()):
+            raise ValueError(f"candidates do not add up: {self}")
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as plain JSON values, reasons in alphabetical order."""
+        return {
+            "records": self.records,
+            "pages": self.pages,
+            "rejected_records": dict(sorted(self.rejected_records.items())),
+            "candidates": self.candidates,
+            "segments": self.segments,
+            "rejected_segments": dict(sorted(self.rejected_segments.items())),
+            "problems": list(self.problems),
+        }
+
+
+class EmptyCorpusError(ValueError):
+    """No segment is left; `report` has the counts."""
+
+    def __init__(self, report: CorpusReport) -> None:
+        self.report = report
+        super().__init__(
+            f"no segment is left of {report.records} records and {report.candidates} candidates "
+            f"(records rejected: {_reasons(report.rejected_records)}; candidates rejected: "
+            f"{_reasons(report.rejected_segments)}); add pages with headers, or loosen CorpusConfig "
+            "(min_chars, max_chars, jaccard_threshold)"
+        )
+
+
+def candidate_fault(header: str, text: str, config: CorpusConfig) -> str | None:
+    """The reason why a section is no segment, or None; the cheap tests come first."""
+    fault = filters.header_fault(header, config.navigation_phrases, config.navigation_headers)
+    fault = fault or filters.length_fault(text, config.min_chars, config.max_chars)
+    if fault is None and filters.is_repetitive(
+        text, config.ngram, config.jaccard_threshold, config.min_sentence_words
+    ):
+        return "repetitive"
+    return fault
+
+
+def segments_of_page(page: Page, config: CorpusConfig) -> tuple[list[Segment], Counter[str]]:
+    """(segments in document order, number of rejected sections by reason) of one page, on its own: no deduplication."""
+    content: PageText = read_html(page.text) if page.is_html else read_plain_text(page.text)
+    segments: list[Segment] = []
+    rejected: Counter[str] = Counter()
+    for section in content.sections:
+        # The header is the block before its section, except where it is empty and so no block at all.
+        first = section.first - 1 if config.include_header and section.header else section.first
+        text = content.text(first, section.end)
+        fault = candidate_fault(section.header, text, config)
+        if fault:
+            rejected[fault] += 1
+        else:
+            segments.append(Segment(page.url, section.header, text))
+    return segments, rejected
+
+
+def build_corpus(
+    inputs: Sequence[PathLike], out_dir: PathLike, config: CorpusConfig, *, show_progress: bool = True
+) -> CorpusReport:
+    """Reads `inputs` (WARC, WET or HTML files, or folders of them) and writes the segments and the report to `out_dir`.
+
+    Pages are read one at a time. The same inputs and config give the same bytes in both files; the report is written
+    last, so that its presence means the stage is complete. Damaged inputs are counted and named in the report.
+    Raises FileNotFoundError for an input that does not exist, and EmptyCorpusError where no segment is left (the report
+    is written then, the segments are not).
+    """
+    folder = epath.Path(out_dir)
+    files = list_inputs(inputs, exclude_dir=folder)
+    for name in (REPORT_FILE, SEGMENTS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    counts = _Counts()
+    with progress_bar("corpus", sum(_units(file.size) for file in files), "kB", show=show_progress) as bar:
+        segments = _unique_segments(files, config, counts, bar)
+        first = next(segments, None)
+        if first is not None:
+            write_jsonl(folder / SEGMENTS_FILE, (segment.to_row() for segment in itertools.chain([first], segments)))
+    report = counts.report()
+    for problem in report.problems:
+        say(f"corpus: {problem}")
+    write_json(folder / REPORT_FILE, report.to_dict())
+    if not report.segments:
+        raise EmptyCorpusError(report)
+    return report
+
+
+@dataclasses.dataclass
+class _Counts:
+    pages: int = 0
+    segments: int = 0
+    rejected_records: Counter[str] = dataclasses.field(default_factory=Counter)
+    rejected_segments: Counter[str] = dataclasses.field(default_factory=Counter)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    def reject_record(self, file: InputFile, record: RejectedRecord) -> None:
+        self.rejected_records[record.reason] += 1
+        if record.detail and len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(f"{file.name}: {record.reason} at byte {record.position}: {record.detail}")
+
+    def report(self) -> CorpusReport:
+        return CorpusReport(
+            records=self.pages + self.rejected_records.total(),
+            pages=self.pages,
+            rejected_records=dict(self.rejected_records),
+            candidates=self.segments + self.rejected_segments.total(),
+            segments=self.segments,
+            rejected_segments=dict(self.rejected_segments),
+            problems=tuple(self.problems),
+        )
+
+
+def _unique_segments(
+    files: Sequence[InputFile], config: CorpusConfig, counts: _Counts, bar: ProgressReporter
+) -> Iterator[Segment]:
+    seen: set[bytes] = set()
+    for file in files:
+        done = 0
+        for record in read_pages(file, config.max_page_bytes):
+            done += _advance(bar, record.position, done, counts)
+            if isinstance(record, RejectedRecord):
+                counts.reject_record(file, record)
+                continue
+            counts.pages += 1
+            segments, rejected = segments_of_page(record, config)
+            counts.rejected_segments.update(rejected)
+            for segment in segments:
+                fault = _set_fault(segment, seen, counts.segments, config.max_segments)
+                if fault:
+                    counts.rejected_segments[fault] += 1
+                else:
+                    counts.segments += 1
+                    yield segment
+        _advance(bar, file.size, done, counts)
+
+
+def _set_fault(segment: Segment, seen: set[bytes], kept: int, max_segments: int | None) -> str | None:
+    """The reason why a segment cannot join those kept so far, or None; remembers its text."""
+    digest = hashlib.sha256(segment.text.encode()).digest()[:16]
+    if digest in seen:
+        return "duplicate"
+    seen.add(digest)
+    return "over_max_segments" if max_segments is not None and kept >= max_segments else None
+
+
+def _units(size: int) -> int:
+    return -(-size // _BYTES_PER_UNIT)
+
+
+def _advance(bar: ProgressReporter, position: int, done: int, counts: _Counts) -> int:
+    """Moves the bar to `position` bytes of a file of which `done` units were shown; returns the units added."""
+    step = max(_units(position) - done, 0)
+    bar.advance(step, pages=counts.pages, segments=counts.segments)
+    return step
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in sorted(counts.items())) or "none"

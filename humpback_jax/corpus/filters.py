@@ -1,0 +1,147 @@
+"""Which sections become segments: the paper's filters on header, length and repetition (section 1, step 0b)."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+# A header that holds one of these anywhere, as whole words in any case, introduces page furniture.
+NAVIGATION_PHRASES = (
+    "advertisement",
+    "advertisements",
+    "forum",
+    "forums",
+    "quick link",
+    "quick links",
+    "free newsletter",
+    "newsletter",
+    "sign up",
+    "sign in",
+    "log in",
+    "subscribe",
+    "site map",
+    "sitemap",
+    "privacy policy",
+    "cookie policy",
+    "cookie settings",
+    "terms of use",
+    "terms of service",
+    "all rights reserved",
+    "follow us",
+    "contact us",
+    "about us",
+    "share this",
+    "recent posts",
+    "recent comments",
+    "related posts",
+    "related articles",
+    "related stories",
+    "popular posts",
+    "most read",
+    "most popular",
+    "latest news",
+    "more from",
+    "you may also like",
+    "you might also like",
+    "leave a reply",
+    "leave a comment",
+    "post a comment",
+    "post navigation",
+    "shopping cart",
+    "table of contents",
+)
+# A header that is one of these and nothing else does so too; inside a longer header the words mean something.
+NAVIGATION_HEADERS = (
+    "about",
+    "archive",
+    "archives",
+    "bibliography",
+    "categories",
+    "comments",
+    "contact",
+    "contents",
+    "external links",
+    "footnotes",
+    "further reading",
+    "home",
+    "index",
+    "links",
+    "login",
+    "menu",
+    "navigation",
+    "next",
+    "previous",
+    "references",
+    "register",
+    "related",
+    "search",
+    "see also",
+    "share",
+    "tags",
+    "topics",
+    "trending",
+)
+
+# Comparing pairs of sentences is quadratic at worst, so a longer text is judged by its first sentences.
+MAX_COMPARED_SENTENCES = 400
+
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+_WORD = re.compile(r"\w+")
+
+
+def header_fault(
+    header: str,
+    phrases: Iterable[str] = NAVIGATION_PHRASES,
+    headers: Iterable[str] = NAVIGATION_HEADERS,
+) -> str | None:
+    """`empty_header`, `uppercase_header` or `navigation_header`; None for a header that says something."""
+    words = _WORD.findall(header.casefold())
+    if not words:
+        return "empty_header"
+    # Scripts without case are neither upper nor lower: only letters that have a lower case count.
+    if header.isupper():
+        return "uppercase_header"
+    spaced = f" {' '.join(words)} "
+    if spaced.strip() in headers or any(f" {phrase} " in spaced for phrase in phrases):
+        return "navigation_header"
+    return None
+
+
+def length_fault(text: str, min_chars: int, max_chars: int) -> str | None:
+    """`too_short` or `too_long`; None for min_chars <= len(text) <= max_chars (characters)."""
+    if len(text) < min_chars:
+        return "too_short"
+    return "too_long" if len(text) > max_chars else None
+
+
+def sentences(text: str) -> list[str]:
+    """Splits at sentence ends and line breaks."""
+    return [part for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def word_ngrams(sentence: str, n: int, min_words: int = 1) -> frozenset[tuple[str, ...]]:
+    """The set of n-grams of a sentence's lower-cased words; empty for one of fewer than n or `min_words` words."""
+    words = _WORD.findall(sentence.casefold())
+    if len(words) < min_words:
+        return frozenset()
+    return frozenset(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+def is_repetitive(text: str, n: int, threshold: float, min_words: int) -> bool:
+    """Whether two sentences of `text` have n-gram sets of Jaccard similarity |a ∩ b| / |a ∪ b| >= threshold (> 0).
+
+    Sentences of fewer than `min_words` words are left out: lines of code and table cells repeat without harm.
+    """
+    parts = sentences(text)[:MAX_COMPARED_SENTENCES]
+    return _any_pair_similar([word_ngrams(part, n, min_words) for part in parts], threshold)
+
+
+def _any_pair_similar(sets: Sequence[frozenset], threshold: float) -> bool:
+    seen_in: defaultdict[tuple, list[int]] = defaultdict(list)
+    for index, grams in enumerate(sets):
+        shared = Counter(other for gram in grams for other in seen_in[gram])
+        for other, common in shared.items():
+            if common >= threshold * (len(grams) + len(sets[other]) - common):
+                return True
+        for gram in grams:
+            seen_in[gram].append(index)
+    return False

@@ -1,0 +1,295 @@
+"""The LLaMA decoder in flax linen, readable top to bottom: norm, rotary embedding, attention, MLP, layer, model.
+
+Parameters are a plain nested dict of arrays (`init_params` unboxes them); layers are stacked on axis 0 by `nn.scan`.
+Rotary embeddings follow Hugging Face's convention (the head is split in halves, not interleaved).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from humpback_jax.models.attention import attention, cache_mask, segment_mask
+from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.kv_cache import KVCache, write_kv_cache
+from humpback_jax.partitioning import constrain
+
+_policies = jax.checkpoint_policies
+REMAT_POLICIES: dict[str, Callable | None] = {
+    "none": None,  # keep every activation
+    "full": _policies.nothing_saveable,  # keep the layer input only
+    "dots": _policies.dots_with_no_batch_dims_saveable,  # keep the outputs of weight matmuls
+    "attention_out": _policies.save_only_these_names("attention_out"),
+    "qkv": _policies.save_only_these_names("query", "key", "value", "attention_out"),
+}
+
+
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
+    """Rotary frequencies in radians per token, float32 [head_dim / 2], with LLaMA-3.1 scaling if given."""
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    frequencies = 1.0 / (theta**exponents)
+    if scaling is None:
+        return frequencies
+    wavelengths = 2 * math.pi / frequencies
+    turns = scaling.original_max_position_embeddings / wavelengths
+    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    keep = jnp.clip(keep, 0.0, 1.0)
+    return frequencies * keep + frequencies / scaling.factor * (1.0 - keep)
+
+
+def rotate(x: jax.Array, sin: jax.Array, cos: jax.Array) -> jax.Array:
+    """Applies rotary embeddings: x [batch, length, heads, head_dim]; sin, cos float32 [batch, length, head_dim / 2]."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    sin, cos = sin[:, :, None], cos[:, :, None]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis, computed in float32."""
+
+    epsilon: float
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
+        scale = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        x32 = x.astype(jnp.float32)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+        return (normed * scale.astype(jnp.float32)).astype(self.dtype)
+
+
+class Kernel(nn.Module):
+    """One weight, contracted with the leading `num_in` axes of its shape against the trailing axes of the input."""
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    num_in: int
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = math.prod(self.shape[: self.num_in])
+        init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
+        kernel = self.param("kernel", init, self.shape, self.param_dtype).astype(self.dtype)
+        axes = tuple(range(x.ndim - self.num_in, x.ndim)), tuple(range(self.num_in))
+        return jax.lax.dot_general(x, kernel, (axes, ((), ())))
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention with rotary embeddings."""
+
+    config: LlamaConfig
+    dtype: Any
+    param_dtype: Any
+
+    def setup(self) -> None:
+        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        self.query = Kernel((c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim"), 1, **types)
+        self.key = Kernel((c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), 1, **types)
+        self.value = Kernel((c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), 1, **types)
+        self.out = Kernel((c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed"), 2, **types)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        kv_cache: KVCache | None,
+        layer: jax.Array,
+        positions: jax.Array,
+        rope: tuple[jax.Array, jax.Array],
+        mask: jax.Array,
+    ) -> tuple[jax.Array, KVCache | None]:
+        names = ("activation_batch", "activation_length")
+        query = constrain(self.query(x), *names, "activation_heads", "activation_head_dim")
+        key = constrain(self.key(x), *names, "activation_kv_heads", "activation_head_dim")
+        value = constrain(self.value(x), *names, "activation_kv_heads", "activation_head_dim")
+        query, key = checkpoint_name(rotate(query, *rope), "query"), checkpoint_name(rotate(key, *rope), "key")
+        value = checkpoint_name(value, "value")
+        if kv_cache is None:
+            keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
+        else:
+            kv_cache = write_kv_cache(kv_cache, layer, key, value, positions)
+            keys, values = kv_cache.keys[layer].astype(self.dtype), kv_cache.values[layer].astype(self.dtype)
+        attended = attention(query, keys, values, mask)
+        attended = constrain(attended, *names, "activation_heads", "activation_head_dim")
+        return self.out(checkpoint_name(attended, "attention_out")), kv_cache
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    config: LlamaConfig
+    dtype: Any
+    param_dtype: Any
+
+    def setup(self) -> None:
+        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        self.gate = Kernel((c.emb_dim, c.mlp_dim), ("embed", "mlp"), 1, **types)
+        self.up = Kernel((c.emb_dim, c.mlp_dim), ("embed", "mlp"), 1, **types)
+        self.down = Kernel((c.mlp_dim, c.emb_dim), ("mlp", "embed"), 1, **types)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        hidden = nn.silu(self.gate(x)) * self.up(x)
+        return self.down(constrain(hidden, "activation_batch", "activation_length", "activation_mlp"))
+
+
+class DecoderLayer(nn.Module):
+    """One pre-norm layer; the body of the scan over layers."""
+
+    config: LlamaConfig
+    dtype: Any
+    param_dtype: Any
+
+    def setup(self) -> None:
+        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        self.attention_norm = RMSNorm(c.rms_norm_eps, **types)
+        self.attention = Attention(c, **types)
+        self.mlp_norm = RMSNorm(c.rms_norm_eps, **types)
+        self.mlp = SwiGLU(c, **types)
+
+    def __call__(
+        self,
+        carry: tuple[jax.Array, KVCache | None],
+        layer: jax.Array,
+        dropout_rate: jax.Array,
+        positions: jax.Array,
+        rope: tuple[jax.Array, jax.Array],
+        mask: jax.Array,
+    ) -> tuple[tuple[jax.Array, KVCache | None], None]:
+        x, kv_cache = carry
+        attended, kv_cache = self.attention(self.attention_norm(x), kv_cache, layer, positions, rope, mask)
+        x = self._residual(x, attended, dropout_rate)
+        x = self._residual(x, self.mlp(self.mlp_norm(x)), dropout_rate)
+        return (x, kv_cache), None
+
+    def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
+        """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
+        if self.has_rng("dropout"):
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - dropout_rate, branch.shape)
+            branch = jnp.where(keep, branch / (1.0 - dropout_rate).astype(branch.dtype), 0)
+        return constrain(x + branch, "activation_batch", "activation_length", "activation_embed")
+
+
+class TokenEmbedder(nn.Module):
+    """Token embedding, also the output projection of tied models."""
+
+    config: LlamaConfig
+    dtype: Any
+    param_dtype: Any
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
+        self.embedding = self.param("embedding", init, (self.config.vocab_size, self.config.emb_dim), self.param_dtype)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        return self.embedding.astype(self.dtype)[tokens]
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """Logits of a tied model."""
+        return jnp.einsum("...e,ve->...v", x, self.embedding.astype(self.dtype), preferred_element_type=jnp.float32)
+
+
+class Llama(nn.Module):
+    """The decoder.
+
+    Attributes:
+      config: the architecture.
+      dtype: dtype of activations and matrix products.
+      param_dtype: dtype of the parameters at init.
+      remat_policy: a name in `REMAT_POLICIES`: what the backward pass keeps instead of recomputing.
+      dropout_rates: residual dropout rate per layer; applied only when `apply` gets `rngs={"dropout": key}`.
+    """
+
+    config: LlamaConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    remat_policy: str = "none"
+    dropout_rates: tuple[float, ...] | None = None
+
+    def setup(self) -> None:
+        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        if self.remat_policy not in REMAT_POLICIES:
+            raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
+        layer: Any = DecoderLayer
+        if self.remat_policy != "none":
+            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
+        layer = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=c.num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        self.token_embedder = TokenEmbedder(c, **types)
+        self.layers = layer(c, **types)
+        self.final_norm = RMSNorm(c.rms_norm_eps, **types)
+        if not c.tie_word_embeddings:
+            self.lm_head = Kernel((c.emb_dim, c.vocab_size), ("embed", "vocab"), 1, **types)
+
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits, float32 [batch, length, vocab], of whole sequences.
+
+        Args:
+          tokens: int32 [batch, length].
+          positions: int32 [batch, length]; default 0, 1, 2, ….
+          segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
+        """
+        hidden, _ = self.hidden_states(tokens, positions, segment_ids)
+        return self.logits(hidden)
+
+    def hidden_states(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
+        kv_cache: KVCache | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Final hidden states [batch, length, emb_dim], and the cache with the new tokens written at `positions`."""
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+        if kv_cache is not None:
+            mask = cache_mask(positions, kv_cache.length)
+        else:
+            mask = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
+        c = self.config
+        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
+        rope = jnp.sin(angles), jnp.cos(angles)
+        rates = jnp.asarray(self.dropout_rates or (0.0,) * c.num_layers, jnp.float32)
+        x = constrain(self.token_embedder(tokens), "activation_batch", "activation_length", "activation_embed")
+        layer_numbers = jnp.arange(c.num_layers)
+        (x, kv_cache), _ = self.layers((x, kv_cache), layer_numbers, rates, positions, rope, mask)
+        return self.final_norm(x), kv_cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Logits, float32 [..., vocab], of hidden states [..., emb_dim]."""
+        if self.config.tie_word_embeddings:
+            return self.token_embedder.attend(hidden)
+        return self.lm_head(hidden).astype(jnp.float32)
+
+
+def _init(model: Llama, key: jax.Array) -> dict:
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def init_params(model: Llama, key: jax.Array) -> dict:
+    """Random parameters as a plain nested dict."""
+    return nn.unbox(jax.jit(_init, static_argnums=0)(model, key))
+
+
+def abstract_params(model: Llama) -> dict:
+    """The parameter tree as `jax.ShapeDtypeStruct` leaves; allocates nothing."""
+    return nn.unbox(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+
+
+def logical_specs(model: Llama) -> dict:
+    """The parameter tree with a PartitionSpec over logical axis names at every leaf."""
+    return nn.get_partition_spec(jax.eval_shape(lambda: _init(model, jax.random.key(0))))

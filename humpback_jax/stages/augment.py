@@ -1,0 +1,80 @@
+"""Self-augmentation (paper, section 2.2): M_yx writes the instruction that each web segment answers."""
+
+from collections.abc import Callable, Sequence
+
+from etils import epath
+
+from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
+from humpback_jax.inference.engine import Engine
+from humpback_jax.prompts import Prompts
+from humpback_jax.stages.generation import (
+    GenerationConfig,
+    Prompted,
+    complete,
+    count_rejected,
+    run_job,
+    split_too_long,
+)
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.stage import Stage, StageResult, run_stage
+
+PAIRS, REJECTED = "pairs.jsonl", "rejected.jsonl"
+
+
+def augment(
+    directory: PathLike, backward_model: ModelHandle, segments: Stage, prompts: Prompts, config: GenerationConfig
+) -> Stage:
+    """Writes the candidate pairs A: DIRECTORY/pairs.jsonl, and rejected.jsonl with a reason per row.
+
+    A segment is rejected when its prompt is longer than the engine's (`prompt_too_long`), and when its instruction is
+    empty (`empty_instruction`) or was cut by the limit (`truncated`).
+    """
+    settings = {
+        "generation": config,
+        "backward_template": prompts.backward_template,
+        "chat_format": backward_model.chat_format.name,
+    }
+    inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
+
+    def body(folder: epath.Path) -> StageResult:
+        rows = [row for _, row in read_jsonl(segments.directory / "segments.jsonl")]
+        items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
+        fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
+
+        def write_instructions(
+            engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]
+        ) -> list[dict]:
+            completions = complete(engine, backward_model, members, config, advance)
+            decode = backward_model.tokenizer.decode
+            return [
+                {"id": c.id, "instruction": decode(c.token_ids).strip(), "truncated": c.truncated} for c in completions
+            ]
+
+        written = run_job(folder, backward_model, fitting, config, write_instructions, "augment", "segments")
+        pairs, rejected = [], []
+        for row in rows:
+            instruction = "" if row["id"] in too_long else written[row["id"]]["instruction"]
+            reason = "prompt_too_long" if row["id"] in too_long else _flaw(written[row["id"]])
+            pair = {
+                "id": row["id"],
+                "instruction": instruction,
+                "output": row["text"],
+                "source": row["url"],
+                "header": row["header"],
+            }
+            if reason is None:
+                pairs.append(pair)
+            else:
+                rejected.append({"reason": reason} | pair)
+        write_jsonl(folder / PAIRS, pairs)
+        write_jsonl(folder / REJECTED, rejected)
+        counts = {"in": len(rows), "out": len(pairs), "rejected": count_rejected(rejected)}
+        return StageResult(counts, {"pairs": sha256_of_file(folder / PAIRS)})
+
+    return run_stage(directory, settings, inputs, body)
+
+
+def _flaw(row: dict) -> str | None:
+    if row["truncated"]:
+        return "truncated"
+    return None if row["instruction"] else "empty_instruction"

@@ -1,0 +1,216 @@
+"""Self-curation (paper, section 2.3): a model rates every candidate pair 1-5 by the rubric; the best are kept.
+
+A sampled rationale normally ends with `Score: n`. Where it does not, or in mode `expected` for every pair, the text
+`Score: ` is forced and the rating is the mean of the distribution over the five digits: every pair gets a number.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
+from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.scoring import force_rating, rating_distribution
+from humpback_jax.prompts import SCORE_PREFIX, Prompts, parse_score
+from humpback_jax.stages.augment import PAIRS
+from humpback_jax.stages.generation import (
+    GenerationConfig,
+    Prompted,
+    complete,
+    count_rejected,
+    run_job,
+    split_too_long,
+)
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
+
+SCORES, CURATED, DROPPED = "scores.jsonl", "curated.jsonl", "dropped.jsonl"
+MODES = ("rationale", "expected")
+
+
+@dataclasses.dataclass(frozen=True)
+class CurationConfig:
+    """How pairs are rated.
+
+    Attributes:
+      mode: `rationale`: sample the reasoning, read its last `Score: n`, force a number where there is none;
+        `expected`: force the number at once, one forward pass per pair.
+      generation: engine and sampling of the rationale. A prompt must leave room for the rationale in the longest
+        bucket, since the forced rating reads both.
+    """
+
+    mode: str = "rationale"
+    generation: GenerationConfig = GenerationConfig()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"CurationConfig: unknown mode {self.mode!r}; choose from {', '.join(MODES)}")
+
+    @property
+    def max_prompt_length(self) -> int:
+        """Longest rating prompt in tokens."""
+        engine = self.generation.engine
+        reserve = engine.max_new_tokens + 8 if self.mode == "rationale" else 8
+        return engine.max_prompt_length - reserve
+
+
+def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prompts, config: CurationConfig) -> Stage:
+    """Rates every pair of A with `scorer`: DIRECTORY/scores.jsonl, one row per pair in the order of A.
+
+    A row holds `score` in 1..5 and `parsed` (read from the rationale) or the forced distribution. A pair whose rating
+    prompt is too long for the engine is rejected and counted.
+    """
+    settings = {
+        "curation": config,
+        "rating_template": prompts.rating_template,
+        "chat_format": scorer.chat_format.name,
+    }
+    inputs = {"model": scorer.sha256, "pairs": pairs.outputs["pairs"]}
+
+    def body(folder: epath.Path) -> StageResult:
+        rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
+        items = [Prompted(r["id"], scorer.prompt_ids(prompts.rating(r["instruction"], r["output"]))) for r in rows]
+        fitting, too_long = split_too_long(items, config.max_prompt_length)
+
+        def rate(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
+            return rate_pairs(engine, scorer, members, config, advance)
+
+        rated = run_job(folder, scorer, fitting, config.generation, rate, folder.name, "pairs")
+        scores = [rated[row["id"]] for row in rows if row["id"] not in too_long]
+        write_jsonl(folder / SCORES, scores)
+        rejected = {"prompt_too_long": len(too_long)} if too_long else {}
+        counts = {"in": len(rows), "out": len(scores), "rejected": rejected}
+        return StageResult(counts, {"scores": sha256_of_file(folder / SCORES)}, _figures(scores))
+
+    return run_stage(directory, settings, inputs, body)
+
+
+def rate_pairs(
+    engine: Engine,
+    scorer: ModelHandle,
+    items: Sequence[Prompted],
+    config: CurationConfig,
+    advance: Callable[[int], None],
+) -> list[dict]:
+    """Rows with a rating for every item."""
+    rationales = {item.id: "" for item in items}
+    if config.mode == "rationale":
+        for completion in complete(engine, scorer, items, config.generation, advance):
+            rationales[completion.id] = scorer.tokenizer.decode(completion.token_ids).strip()
+    parsed = {item.id: parse_score(rationales[item.id]) for item in items}
+    forced = _forced_ratings(engine, scorer, [i for i in items if parsed[i.id] is None], rationales)
+    if config.mode == "expected":
+        advance(len(items))
+    rows = []
+    for item in items:
+        row: dict[str, Any] = {"id": item.id, "score": parsed[item.id], "parsed": True}
+        if item.id in forced:
+            row |= {"score": forced[item.id]["expected"], "parsed": False} | forced[item.id]
+        rows.append(row | {"rationale": rationales[item.id]})
+    return rows
+
+
+def _forced_ratings(
+    engine: Engine, scorer: ModelHandle, items: Sequence[Prompted], rationales: dict[str, str]
+) -> dict[str, dict]:
+    """Rating distributions read where `Score: ` is forced after the rationale."""
+    prompts, candidates = [], []
+    for item in items:
+        rationale = rationales[item.id]
+        forced = force_rating(scorer.tokenizer.encode, f"{rationale}\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
+        prompts.append((item.id, item.prompt_ids + forced.prefix_ids))
+        candidates.append(forced.rating_ids)
+    log_probs = engine.candidate_log_probs(prompts, candidates)
+    return {item.id: plain(rating_distribution(row)) for item, row in zip(items, log_probs, strict=True)}
+
+
+def _figures(scores: Sequence[dict]) -> dict[str, Any]:
+    """Rates of parsed and forced ratings, mean, and a histogram of the rounded score."""
+    if not scores:
+        return {}
+    histogram = {str(rating): 0 for rating in range(1, 6)}
+    for row in scores:
+        histogram[str(int(row["score"] + 0.5))] += 1
+    parsed = sum(row["parsed"] for row in scores)
+    return {
+        "parsed": parsed,
+        "forced": len(scores) - parsed,
+        "unscored": 0,
+        "mean_score": round(statistics.fmean(row["score"] for row in scores), 4),
+        "histogram": histogram,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionConfig:
+    """Which rated pairs are kept.
+
+    Attributes:
+      min_score: the paper's A_5 is a score of at least 4.5.
+      keep_fraction: keep this fraction of A, best first, whatever the absolute scores; `min_score` is then not used.
+        Small scorers rate too coarsely for an absolute cut.
+      min_instruction_chars, max_instruction_chars: instructions outside are dropped.
+      max_copied: largest share of an instruction's words that may stand, in the same order, in a row of its output; an
+        instruction that copies its output is dropped. 1.0 switches the test off.
+    """
+
+    min_score: float = 4.5
+    keep_fraction: float | None = None
+    min_instruction_chars: int = 10
+    max_instruction_chars: int = 800
+    max_copied: float = 0.8
+
+
+def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig) -> Stage:
+    """Splits A into DIRECTORY/curated.jsonl (A_k) and dropped.jsonl, which has a reason per row."""
+    inputs = {"pairs": pairs.outputs["pairs"], "scores": scores.outputs["scores"]}
+
+    def body(folder: epath.Path) -> StageResult:
+        rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
+        ratings = {row["id"]: row["score"] for _, row in read_jsonl(scores.directory / SCORES)}
+        reasons = {row["id"]: flaw_of(row, ratings.get(row["id"]), config) for row in rows}
+        if config.keep_fraction is not None:
+            room = round(config.keep_fraction * len(rows))
+            sound = [row["id"] for row in rows if reasons[row["id"]] is None]
+            best = sorted(sound, key=lambda name: (-ratings[name], name))
+            reasons |= dict.fromkeys(best[room:], "below_best_fraction")
+        curated, dropped = [], []
+        for row in rows:
+            rated = row | {"score": ratings.get(row["id"])}
+            if reasons[row["id"]] is None:
+                curated.append(rated)
+            else:
+                dropped.append({"reason": reasons[row["id"]]} | rated)
+        write_jsonl(folder / CURATED, curated)
+        write_jsonl(folder / DROPPED, dropped)
+        counts = {"in": len(rows), "out": len(curated), "rejected": count_rejected(dropped)}
+        return StageResult(counts, {"curated": sha256_of_file(folder / CURATED)})
+
+    return run_stage(directory, {"selection": config}, inputs, body)
+
+
+def flaw_of(pair: dict, score: float | None, config: SelectionConfig) -> str | None:
+    """Why a pair is dropped whatever the others are, or None."""
+    length = len(pair["instruction"])
+    if score is None:
+        return "unscored"
+    if length < config.min_instruction_chars:
+        return "instruction_too_short"
+    if length > config.max_instruction_chars:
+        return "instruction_too_long"
+    if config.max_copied < 1.0 and copied_share(pair["instruction"], pair["output"]) > config.max_copied:
+        return "instruction_copies_output"
+    if config.keep_fraction is None and score < config.min_score:
+        return "below_min_score"
+    return None
+
+
+def copied_share(instruction: str, output: str, run: int = 5) -> float:
+    """Share of the instruction's runs of `run` words that also stand in the output; 0 for shorter instructions."""
+    words, source = instruction.lower().split(), output.lower().split()
+    runs = [tuple(words[i : i + run]) for i in range(len(words) - run + 1)]
+    present = {tuple(source[i : i + run]) for i in range(len(source) - run + 1)}
+    return sum(r in present for r in runs) / len(runs) if runs else 0.0

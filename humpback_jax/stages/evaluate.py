@@ -1,0 +1,92 @@
+"""Held-out evaluation: how likely models find true answers, and how close backward instructions come to true ones."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.data.examples import supervised_examples
+from humpback_jax.data.pairs import Pair
+from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
+from humpback_jax.inference.sampling import SamplingConfig
+from humpback_jax.prompts import Prompts
+from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, split_too_long
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.stage import Stage, StageResult, run_stage
+
+PREDICTIONS = "backward_instructions.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Engine for held-out evaluation; backward instructions are greedy."""
+
+    generation: GenerationConfig = GenerationConfig()
+
+
+def evaluate(
+    directory: PathLike,
+    heldout: Sequence[Pair],
+    heldout_sha256: str,
+    forward_models: Mapping[str, ModelHandle],
+    backward_models: Mapping[str, ModelHandle],
+    prompts: Prompts,
+    config: EvaluationConfig,
+) -> Stage:
+    """Measures every model on held-out seed pairs.
+
+    Forward models: negative log-likelihood in nats per answer token, prompted with the seed tag. Backward models: chrF
+    (0-100, sacrebleu) of the greedy instruction against the true one.
+    """
+    models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
+    inputs = {"heldout": heldout_sha256} | {name: model.sha256 for name, model in models.items()}
+
+    def body(folder: epath.Path) -> StageResult:
+        nll = {name: _nll(model, heldout, prompts, config) for name, model in forward_models.items()}
+        predictions = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
+        rows = [
+            {"id": pair.id, "instruction": pair.instruction} | {name: p[pair.id] for name, p in predictions.items()}
+            for pair in heldout
+        ]
+        write_jsonl(folder / PREDICTIONS, rows)
+        references = [pair.instruction for pair in heldout]
+        chrf = {name: _chrf([p[pair.id] for pair in heldout], references) for name, p in predictions.items()}
+        counts = {"in": len(heldout), "out": len(heldout), "rejected": {}}
+        figures = {"nll_per_token": nll, "backward_chrf": chrf}
+        return StageResult(counts, {"predictions": sha256_of_file(folder / PREDICTIONS)}, figures)
+
+    return run_stage(directory, {"evaluation": config, "prompts": prompts}, inputs, body)
+
+
+def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig) -> dict[str, Any]:
+    """Mean negative log-likelihood per answer token over the pairs that fit the engine, and how many did."""
+    engine_config = config.generation.engine
+    examples, _ = supervised_examples(
+        pairs, model.tokenizer, model.chat_format, "forward", prompts, ("seed",), engine_config.max_prompt_length - 1
+    )
+    engine = model.engine(engine_config, config.generation.dtype)
+    sums = engine.log_likelihoods([(e.id, e.prompt_ids.tolist(), e.answer_ids.tolist()) for e in examples])
+    tokens = sum(len(e.answer_ids) for e in examples)
+    nll = -float(sums.sum()) / tokens
+    return {"nll": round(nll, 4), "perplexity": round(math.exp(nll), 3), "pairs": len(examples), "tokens": tokens}
+
+
+def _instructions(
+    model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig
+) -> dict[str, str]:
+    """Greedy backward instruction per pair id; empty where the prompt does not fit."""
+    items = [Prompted(pair.id, model.prompt_ids(prompts.backward(pair.output))) for pair in pairs]
+    fitting, _ = split_too_long(items, config.generation.engine.max_prompt_length)
+    greedy = dataclasses.replace(config.generation, sampling=SamplingConfig(temperature=0.0))
+    engine = model.engine(greedy.engine, greedy.dtype)
+    completions = complete(engine, model, fitting, greedy, lambda _: None)
+    written = {c.id: model.tokenizer.decode(c.token_ids).strip() for c in completions}
+    return {pair.id: written.get(pair.id, "") for pair in pairs}
+
+
+def _chrf(predictions: list[str], references: list[str]) -> float:
+    from sacrebleu.metrics import CHRF
+
+    return round(CHRF().corpus_score(predictions, [references]).score, 2)

@@ -1,0 +1,73 @@
+"""Inference with the aligned model: prompts carry both tags, as the paper found best (section 4.3)."""
+
+from collections.abc import Callable, Sequence
+
+from etils import epath
+
+from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
+from humpback_jax.inference.engine import Engine
+from humpback_jax.prompts import Prompts
+from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, run_job, split_too_long
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.stage import Stage, StageResult, run_stage
+
+ANSWERS = "answers.jsonl"
+BOTH_TAGS = ("seed", "web")
+TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
+
+
+def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> list[tuple[str, str]]:
+    """(id, instruction) of prompts given as text and of the rows of a JSON-lines file.
+
+    Raises:
+      ValueError: there is none, or a row (named by file and line) has no text under `instruction`.
+    """
+    instructions = [(f"prompt-{number}", text) for number, text in enumerate(prompts, start=1)]
+    for number, row in read_jsonl(prompts_file) if prompts_file else ():
+        if not isinstance(row.get("instruction"), str):
+            raise ValueError(f"{prompts_file}:{number}: no text under 'instruction'")
+        instructions.append((str(row.get("id", f"line-{number}")), row["instruction"]))
+    if not instructions:
+        raise ValueError("nothing to answer: give prompts on the command line, or --prompts_file")
+    return instructions
+
+
+def respond(
+    directory: PathLike,
+    model: ModelHandle,
+    instructions: Sequence[tuple[str, str]],
+    prompts: Prompts,
+    config: GenerationConfig,
+    tags: Sequence[str] = BOTH_TAGS,
+) -> Stage:
+    """Answers (id, instruction) pairs in resumable shards: DIRECTORY/answers.jsonl.
+
+    An answer that the limit cut is kept and marked `truncated`; an instruction that does not fit is rejected.
+    """
+    settings = {"generation": config, "tags": list(tags), "chat_format": model.chat_format.name, "prompts": prompts}
+    inputs = {"model": model.sha256, "instructions": sha256_of_bytes(repr(list(instructions)).encode())}
+
+    def body(folder: epath.Path) -> StageResult:
+        texts = dict(instructions)
+        items = [Prompted(name, model.prompt_ids(prompts.tagged(text, tags))) for name, text in instructions]
+        fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
+
+        def answer(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
+            completions = complete(engine, model, members, config, advance)
+            return [
+                {
+                    "id": c.id,
+                    "instruction": texts[c.id],
+                    "output": model.tokenizer.decode(c.token_ids).strip(),
+                    "truncated": c.truncated,
+                }
+                for c in completions
+            ]
+
+        answered = run_job(folder, model, fitting, config, answer, "generate", "prompts")
+        write_jsonl(folder / ANSWERS, [answered[item.id] for item in fitting])
+        rejected = {"prompt_too_long": len(too_long)} if too_long else {}
+        counts = {"in": len(items), "out": len(fitting), "rejected": rejected}
+        return StageResult(counts, {"answers": sha256_of_file(folder / ANSWERS)})
+
+    return run_stage(directory, settings, inputs, body)

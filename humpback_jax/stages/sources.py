@@ -1,0 +1,134 @@
+"""What the algorithm starts from: the base model, the seed pairs, and the segments of web pages."""
+
+import dataclasses
+import os
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.data.pairs import Pair, read_curated, read_pairs, write_pairs
+from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.weights.fetch import fetch_weights
+from humpback_jax.weights.model_folder import is_model_folder
+
+PACKAGE = epath.Path(__file__).parent.parent
+BUILTIN = "builtin:"
+PYTHON_REFERENCE = "builtin:python_reference"
+HASHED_WHOLE = 64 << 20  # bytes; a larger input file is identified by name and size
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedConfig:
+    """Where seed pairs come from.
+
+    Attributes:
+      path: JSONL, Alpaca JSON or OASST1; `builtin:NAME` is a file of the package's quickstart folder.
+      heldout_path: pairs kept out of every training set, for evaluation; None for no evaluation.
+      limit: at most this many seed pairs (the paper has 3,200).
+    """
+
+    path: str
+    heldout_path: str | None = None
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentsConfig:
+    """Where segments come from.
+
+    Attributes:
+      inputs: WARC, WET or HTML files or folders of them; `builtin:python_reference` is Python's language reference.
+      corpus: how pages are cut and filtered.
+    """
+
+    inputs: tuple[str, ...]
+    corpus: CorpusConfig = CorpusConfig()
+
+
+def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str | None) -> ModelHandle:
+    """Opens the base model: a native model folder, or a name that `humpback weights fetch` knows.
+
+    Raises:
+      ValueError: its architecture is not the declared one; the differing fields are named.
+    """
+    path = weights if is_model_folder(weights) else fetch_weights(weights)
+    model = open_model(path, chat_format)
+    if architecture is not None:
+        declared, found = architecture.architecture(), model.card.config.architecture()
+        different = [f"{k} is {found[k]}, declared {declared[k]}" for k in found if found[k] != declared[k]]
+        if different:
+            raise ValueError(
+                f"base model {path}: {'; '.join(different)}; include the gin file of this model's size, or drop the "
+                "architecture from the recipe"
+            )
+    return model
+
+
+def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
+    """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
+    sources = {"seed": config.path} | ({"heldout": config.heldout_path} if config.heldout_path else {})
+    paths = {name: _local(path) for name, path in sources.items()}
+
+    def body(folder: epath.Path) -> StageResult:
+        total: dict[str, Any] = {"in": 0, "out": 0, "rejected": {}}
+        outputs, figures = {}, {}
+        for name, path in paths.items():
+            report = read_pairs(path, limit=config.limit if name == "seed" else None)
+            write_pairs(folder / f"{name}.jsonl", report.pairs)
+            outputs[name] = sha256_of_file(folder / f"{name}.jsonl")
+            figures[name] = report.counts
+            total["in"] += report.counts["read"]
+            total["out"] += report.counts["kept"]
+            for reason, number in report.counts["rejected"].items():
+                total["rejected"][reason] = total["rejected"].get(reason, 0) + number
+        if not figures["seed"]["kept"]:
+            raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
+        return StageResult(total, outputs, figures)
+
+    inputs = {name: sha256_of_file(path) for name, path in paths.items()}
+    return run_stage(directory, {"limit": config.limit}, inputs, body)
+
+
+def stage_pairs(stage: Stage, name: str) -> tuple[Pair, ...]:
+    """The pairs of a stage's product NAME.jsonl."""
+    return read_curated(stage.directory / f"{name}.jsonl")
+
+
+def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
+    """Writes DIRECTORY/segments.jsonl from web pages."""
+    pages = epath.Path(directory) / "pages"
+    inputs = [str(pages) if source == PYTHON_REFERENCE else _local(source) for source in config.inputs]
+    if PYTHON_REFERENCE in config.inputs:
+        from humpback_jax.quickstart.pages import write_python_reference_pages
+
+        write_python_reference_pages(pages)
+    hashes = {source: _identity(path) for source, path in zip(config.inputs, inputs, strict=True)}
+
+    def body(folder: epath.Path) -> StageResult:
+        report = build_corpus(inputs, folder, config.corpus)
+        rejected = dict(report.rejected_segments)
+        counts = {"in": report.candidates, "out": report.segments, "rejected": rejected}
+        return StageResult(counts, {"segments": sha256_of_file(folder / "segments.jsonl")}, report.to_dict())
+
+    return run_stage(directory, {"corpus": config.corpus}, hashes, body)
+
+
+def _local(path: str) -> str:
+    return os.fspath(PACKAGE / "quickstart" / path[len(BUILTIN) :]) if path.startswith(BUILTIN) else path
+
+
+def _identity(path: str) -> str:
+    """Content hash of a file, or of a folder's files; a very large file is named by its size."""
+    root = epath.Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"corpus input {path} does not exist; give WARC, WET or HTML files, or folders of them")
+    files = sorted(f for f in root.glob("**/*") if f.is_file()) if root.is_dir() else [root]
+    lines = []
+    for file in files:
+        size = file.stat().length
+        lines.append(f"{file.name} {size if size > HASHED_WHOLE else sha256_of_file(file)}")
+    return sha256_of_bytes("\n".join(lines).encode())

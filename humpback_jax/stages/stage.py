@@ -1,0 +1,123 @@
+"""What every stage has in common: an identity, a manifest, and the rule that a complete stage is never run again.
+
+    STAGE_DIR/identity.json   settings and inputs, written first; another identity in the same folder is refused
+    STAGE_DIR/manifest.json   written last: the identity, counts, outputs and seconds; its presence means complete
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+import humpback_jax
+from humpback_jax.files import PathLike, read_json, write_json
+from humpback_jax.inference.shards import claim_directory
+from humpback_jax.progress import say
+
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class StageResult:
+    """What the body of a stage reports.
+
+    Attributes:
+      counts: `{"in": n, "out": m, "rejected": {reason: k}}` with n = m + Σ k.
+      outputs: name of each product to its content hash.
+      figures: numbers for the report.
+    """
+
+    counts: dict[str, Any]
+    outputs: dict[str, str]
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A finished stage: its folder and what its manifest says."""
+
+    directory: epath.Path
+    manifest: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """`{"in", "out", "rejected"}`."""
+        return self.manifest["counts"]
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Content hashes of the products: what a later stage names as its input."""
+        return self.manifest["outputs"]
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as the JSON values they are saved as."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def run_stage(
+    directory: PathLike,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    body: Callable[[epath.Path], StageResult],
+) -> Stage:
+    """Runs `body` unless the stage is complete.
+
+    Args:
+      directory: the stage's folder; its name is the stage's name.
+      settings: everything that decides the result besides the inputs.
+      inputs: name to content hash of everything the stage reads.
+      body: does the work in the folder, resuming what it finds there.
+
+    Raises:
+      ValueError: the folder was begun with other settings or inputs; the differing ones are named.
+    """
+    directory = epath.Path(directory)
+    identity = _flatten({"settings": plain(settings), "inputs": inputs})
+    claim_directory(directory, identity)
+    manifest_path = directory / MANIFEST
+    if manifest_path.exists():
+        say(f"[green]✓[/green] {directory.name}: complete")
+        return Stage(directory, read_json(manifest_path))
+    started = time.monotonic()
+    result = body(directory)
+    counts = result.counts
+    if counts["in"] != counts["out"] + sum(counts["rejected"].values()):
+        raise AssertionError(f"{directory.name}: {counts} does not add up; a record was lost or counted twice")
+    manifest = {
+        "stage": directory.name,
+        "settings": plain(settings),
+        "inputs": inputs,
+        "counts": counts,
+        "outputs": result.outputs,
+        "figures": plain(result.figures),
+        "seconds": round(time.monotonic() - started, 2),
+        "version": humpback_jax.__version__,
+    }
+    write_json(manifest_path, manifest)
+    rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items()) or "none"
+    say(
+        f"[green]✓[/green] {directory.name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} "
+        f"({manifest['seconds']:.0f} s)"
+    )
+    return Stage(directory, manifest)
+
+
+def finished_stage(directory: PathLike, how_to_make: str) -> Stage:
+    """The stage in `directory`; FileNotFoundError says how to make it when it is not complete."""
+    manifest = epath.Path(directory) / MANIFEST
+    if not manifest.exists():
+        raise FileNotFoundError(f"{directory} is not complete; run `{how_to_make}` first")
+    return Stage(epath.Path(directory), read_json(manifest))
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one level of dotted keys, so that a difference can be named."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {key: value for name in tree for key, value in _flatten(tree[name], f"{prefix}.{name}".lstrip(".")).items()}

@@ -1,0 +1,155 @@
+"""The training loop: from initial parameters or the newest checkpoint to trained parameters."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from humpback_jax.files import PathLike
+from humpback_jax.models.llama import Llama
+from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, put_global, use_mesh
+from humpback_jax.progress import progress_bar
+from humpback_jax.training.checkpoints import Checkpoints
+from humpback_jax.training.metrics import MetricsWriter
+from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.state import TrainState, abstract_state, init_train_state, state_shardings
+from humpback_jax.training.step import BATCH_AXES, TrainStep, make_train_step
+
+
+class HostBatch(Protocol):
+    """The examples of one update, packed: decoder_* features, each numpy [microbatches, rows, length]."""
+
+    arrays: dict[str, np.ndarray]
+    num_microbatches: int
+    example_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How long to train and how often to save.
+
+    Attributes:
+      num_steps: updates.
+      checkpoint_period: updates between checkpoints.
+      seed: of dropout.
+      logits_chunk: positions per row whose logits exist at one time.
+    """
+
+    num_steps: int
+    checkpoint_period: int = 500
+    seed: int = 0
+    logits_chunk: int = 256
+
+
+def dropout_rates(rate: float, num_layers: int, schedule: str) -> tuple[float, ...] | None:
+    """Residual dropout per layer: `constant`, or `linear` from 0 at the first layer to `rate` at the last (LIMA)."""
+    if schedule not in ("constant", "linear"):
+        raise ValueError(f"unknown dropout schedule {schedule!r}; choose constant or linear")
+    if rate == 0.0:
+        return None
+    if schedule == "constant":
+        return (rate,) * num_layers
+    return tuple(rate * layer / max(num_layers - 1, 1) for layer in range(num_layers))
+
+
+def train(
+    model: Llama,
+    initial_params: Callable[[Any], dict],
+    batch_of_step: Callable[[int], HostBatch],
+    config: LoopConfig,
+    optimizer_config: OptimizerConfig,
+    mesh: Mesh,
+    rules: LogicalAxisRules,
+    directory: PathLike,
+    run_identity: dict[str, Any],
+    description: str,
+) -> dict:
+    """Trains for `config.num_steps` updates and returns the parameters.
+
+    Args:
+      model: the decoder, with its dropout rates and remat policy.
+      initial_params: called with the parameter shardings when there is no checkpoint to resume from.
+      batch_of_step: the batch of update 0, 1, 2, …; a function of its argument alone.
+      config: see `LoopConfig`.
+      optimizer_config: see `OptimizerConfig`.
+      mesh: device mesh.
+      rules: logical axis rules.
+      directory: holds `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+      run_identity: JSON values that name this run; a checkpoint with other values is refused.
+      description: shown beside the progress bar.
+
+    Raises:
+      FloatingPointError: the loss is not finite; the message names the step and its examples.
+    """
+    optimizer = make_optimizer(optimizer_config)
+    states = state_shardings(model, optimizer, mesh, rules)
+    with use_mesh(mesh, rules), Checkpoints(f"{directory}/checkpoints", config.checkpoint_period) as checkpoints:
+        restored = checkpoints.restore_latest(abstract_state(model, optimizer, states), run_identity)
+        if restored is None:
+            state = jax.jit(lambda p: init_train_state(p, optimizer), out_shardings=states, donate_argnums=0)(
+                initial_params(states.params)
+            )
+            first_step = 0
+        else:
+            state, first_step = restored
+        step_function = make_train_step(model, optimizer_config, mesh, rules, config.logits_chunk)
+        run = _Run(step_function, batch_of_step, config, optimizer_config, mesh, rules)
+        writer = MetricsWriter(directory, first_step) if jax.process_index() == 0 else None
+        with progress_bar(
+            description, config.num_steps, "steps", done=first_step, show=jax.process_index() == 0
+        ) as bar:
+            for step in range(first_step, config.num_steps):
+                state, metrics = run.update(state, step)
+                if writer is not None:
+                    writer.write(step + 1, metrics)
+                bar.advance(loss=metrics["loss"], tokens_per_second=round(metrics["tokens_per_second"]))
+                checkpoints.save_if_due(state, step + 1, run_identity)
+        if writer is not None:
+            writer.close()
+    return state.params
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What stays the same from update to update."""
+
+    step_function: TrainStep
+    batch_of_step: Callable[[int], HostBatch]
+    config: LoopConfig
+    optimizer_config: OptimizerConfig
+    mesh: Mesh
+    rules: LogicalAxisRules
+
+    def update(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+        """Update number `step` (from 0) and its metrics."""
+        started = time.monotonic()
+        batch = self.batch_of_step(step)
+        sharding = batch_sharding(self.mesh, self.rules, BATCH_AXES)
+        arrays = {name: put_global(array, sharding) for name, array in batch.arrays.items()}
+        learning_rate = self.optimizer_config.learning_rate_at(step, self.config.num_steps)
+        state, metrics = self.step_function(
+            state,
+            arrays,
+            np.int32(batch.num_microbatches),
+            np.float32(learning_rate),
+            jax.random.key(self.config.seed),
+        )
+        values = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
+            raise FloatingPointError(
+                f"update {step + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}, on examples "
+                f"{', '.join(batch.example_ids)}; lower the learning rate, or look at these examples"
+            )
+        seconds = time.monotonic() - started
+        tokens = int((batch.arrays["decoder_segment_ids"] > 0).sum())
+        return state, {
+            **values,
+            "learning_rate": learning_rate,
+            "tokens_per_second": tokens / seconds,
+            "examples_per_second": len(batch.example_ids) / seconds,
+        }

@@ -1,0 +1,80 @@
+"""One update: gradients summed over microbatches, divided once, clipped, applied."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from humpback_jax.models.llama import Llama
+from humpback_jax.partitioning import LogicalAxisRules, batch_sharding
+from humpback_jax.training.loss import Batch, summed_loss
+from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.state import TrainState, state_shardings
+
+BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
+
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch, jax.Array, jax.Array, jax.Array], tuple[TrainState, Metrics]]
+
+
+def accumulate_gradients(
+    loss: Callable[[dict, Batch, jax.Array], tuple[jax.Array, jax.Array]],
+    params: dict,
+    batch: Batch,
+    num_microbatches: jax.Array,
+    key: jax.Array,
+) -> tuple[dict, jax.Array, jax.Array]:
+    """Sums over the first `num_microbatches` microbatches: (gradients in float32, loss, weights).
+
+    The trip count is traced: a step whose examples packed into fewer rows costs less and compiles nothing.
+    """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def add(i: jax.Array, sums: tuple) -> tuple:
+        microbatch = jax.tree.map(lambda x: x[i], batch)
+        (loss_sum, weight_sum), gradients = gradient(params, microbatch, jax.random.fold_in(key, i))
+        return jax.tree.map(lambda total, new: total + new.astype(jnp.float32), sums, (gradients, loss_sum, weight_sum))
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
+    return jax.lax.fori_loop(0, num_microbatches, add, (zeros, jnp.float32(0), jnp.float32(0)))
+
+
+@functools.lru_cache(maxsize=8)
+def make_train_step(
+    model: Llama, optimizer_config: OptimizerConfig, mesh: Mesh, rules: LogicalAxisRules, logits_chunk: int = 256
+) -> TrainStep:
+    """The jitted update `(state, batch, num_microbatches, learning_rate, key) -> (state, metrics)`.
+
+    The batch has the decoder_* features, each [microbatches, rows, length]. Cached, so that every round of the
+    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates.
+    """
+    optimizer = make_optimizer(optimizer_config)
+    use_dropout = any(model.dropout_rates or ())
+
+    def train_step(
+        state: TrainState, batch: Batch, num_microbatches: jax.Array, learning_rate: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return summed_loss(model, params, microbatch, key if use_dropout else None, logits_chunk)
+
+        key = jax.random.fold_in(key, state.step)
+        gradients, loss_sum, weight_sum = accumulate_gradients(loss, state.params, batch, num_microbatches, key)
+        denominator = jnp.maximum(weight_sum, 1.0)
+        gradients = jax.tree.map(lambda g: g / denominator, gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: (p - learning_rate * u).astype(p.dtype), state.params, updates)
+        metrics = {
+            "loss": loss_sum / denominator,
+            "grad_norm": optax.global_norm(gradients),
+            "supervised_tokens": weight_sum,
+        }
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    states = state_shardings(model, optimizer, mesh, rules)
+    batches = batch_sharding(mesh, rules, BATCH_AXES)
+    return jax.jit(
+        train_step, donate_argnums=0, in_shardings=(states, batches, None, None, None), out_shardings=(states, None)
+    )

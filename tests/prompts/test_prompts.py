@@ -1,0 +1,151 @@
+"""The prompt texts, templates a user replaces, and reading scores."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from humpback_jax.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_score
+
+
+def test_the_tags_are_the_papers():
+    assert SEED_TAG == "Answer in the style of an AI Assistant."
+    assert WEB_TAG == "Answer with knowledge from web search."
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ((), "Do it."),
+        (("seed",), f"Do it.\n\n{SEED_TAG}"),
+        (("web",), f"Do it.\n\n{WEB_TAG}"),
+        (("seed", "web"), f"Do it.\n\n{SEED_TAG} {WEB_TAG}"),
+        (("web", "seed"), f"Do it.\n\n{SEED_TAG} {WEB_TAG}"),
+    ],
+)
+def test_tags_follow_the_instruction_with_the_seed_tag_first(tags, expected):
+    assert load_prompts().tagged("Do it.", tags) == expected
+
+
+def test_an_unknown_tag_is_named():
+    with pytest.raises(ValueError, match=r"'sead'.*seed, web"):
+        load_prompts().tagged("Do it.", ["sead"])
+
+
+def test_the_rubric_names_all_five_levels_and_asks_for_reasons_before_the_score():
+    text = load_prompts().rating("INSTRUCTION?", "OUTPUT!")
+    assert all(f"\n{level}: " in text for level in range(1, 6))
+    assert text.index("INSTRUCTION?") < text.index("OUTPUT!") < text.index("First explain") < text.index(SCORE_PREFIX)
+
+
+def test_the_rubric_is_short():
+    words = len(load_prompts().rating("", "").split())
+    assert words < 180, words
+
+
+def test_the_backward_prompt_holds_the_output():
+    assert "\nSome text.\nMore." in load_prompts().backward("Some text.\nMore.")
+
+
+@given(st.text(alphabet="{}outpinsrc ", max_size=40), st.text(alphabet="{}outpinsrc ", max_size=40))
+def test_braces_and_placeholders_in_the_texts_stay_as_they_are(instruction, output):
+    text = load_prompts().rating(f"<{instruction}{{output}}>", f"<{output}{{instruction}}{{0}}>")
+    assert f"<{instruction}{{output}}>" in text
+    assert f"<{output}{{instruction}}{{0}}>" in text
+
+
+def test_other_braces_of_a_template_stay():
+    assert fill_template('{"a": {output}, {x}}', {"output": "1"}) == '{"a": 1, {x}}'
+
+
+def test_a_users_folder_overrides_one_file(tmp_path):
+    (tmp_path / "backward.txt").write_text("Which question is answered by this?\n{output}\n")
+    prompts = load_prompts(tmp_path)
+    assert prompts.backward("X") == "Which question is answered by this?\nX"
+    assert prompts.rating_template == load_prompts().rating_template
+
+
+def test_a_template_without_its_placeholder_is_named(tmp_path):
+    (tmp_path / "rating.txt").write_text("Rate {instruction}!")
+    with pytest.raises(ValueError, match=r"rating\.txt lacks the placeholder \{output\}"):
+        load_prompts(tmp_path)
+
+
+def test_a_mistyped_template_name_is_an_error(tmp_path):
+    (tmp_path / "backwards.txt").write_text("{output}")
+    with pytest.raises(ValueError, match=r"backwards\.txt is not a template.*backward\.txt and rating\.txt"):
+        load_prompts(tmp_path)
+
+
+def test_a_folder_without_templates_and_a_missing_folder_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="holds no template"):
+        load_prompts(tmp_path)
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
+        load_prompts(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("It is good.\nScore: 4", 4.0),
+        ("score:5", 5.0),
+        ("SCORE : 1.", 1.0),
+        ("Score: 4.5", 4.5),
+        ("Score: 4.5.", 4.5),
+        ("Score: 3.0", 3.0),
+        ("Score: 4/5", 4.0),
+        ("Score: 4 / 5.", 4.0),
+        ("Score: 4 out of 5", 4.0),
+        ("**Score:** 4", 4.0),
+        ("**Score: 4**", 4.0),
+        ("Score: **2**", 2.0),
+        ("Score: _2_", 2.0),
+        ("Score: [5]", 5.0),
+        ("Score: <3>", 3.0),
+        ('"Score: 3"', 3.0),
+        ("Score: 2\nOn reflection.\nScore: 4", 4.0),
+        ("Score: 2, then Score: 3", 3.0),
+        ("Score: 4\nScore: <rating>", 4.0),
+        ("Score: 4\n\nScore: ", 4.0),
+        ("Score: 1: it is an advert", 1.0),
+        ("Score: 5 - perfect", 5.0),
+        ("", None),
+        ("no score at all", None),
+        ("Score:", None),
+        ("Score: five", None),
+        ("Score: <rating>", None),
+        ("Score 4", None),
+        ("Underscore: 4", None),
+        ("Score: 0", None),
+        *((f"Score: {n}", None) for n in (6, 7, 8, 9, 10, 45, 10502)),
+        ("Score: 0.5", None),
+        ("Score: 5.5", None),
+        ("Score: 3.7", None),
+        ("Score: 4.25", None),
+        ("Score: 4,5", None),
+        ("Score: -4", None),
+        ("Score: 4/10", None),
+        ("Score: 4/50", None),
+        ("Score: 4 out of 10", None),
+        ("Score: 4%", None),
+        ("Score: 3-4", None),
+        ("Score: 3 to 4", None),
+        ("Score: 4 or 5", None),
+        ("Score: 4th", None),
+        ("Score: 1.2.3", None),
+        ("Score:\n1. The answer is good", None),
+        ("Score: ٤", None),
+        ("Score: 4\nScore: 10", None),
+    ],
+)
+def test_parse_score(text, score):
+    assert parse_score(text) == score
+
+
+@given(st.text(), st.sampled_from([1, 1.5, 2, 3, 3.5, 4, 4.5, 5]), st.sampled_from(["", "\n", " \n\nEnd."]))
+def test_a_last_line_in_the_asked_form_is_always_read(rationale, rating, tail):
+    assert parse_score(f"{rationale}\n{SCORE_PREFIX}{rating}{tail}") == float(rating)
+
+
+@given(st.text(alphabet="Score: 0123456789./-*[]\n", max_size=60))
+def test_a_score_is_a_half_step_from_1_to_5_or_none(text):
+    assert parse_score(text) in {None, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0}
