@@ -29,7 +29,8 @@ class CorpusConfig:
     The paper gives the length bounds (600 to 3,000) and says that the header and repetition filters exist; it gives
     neither the n-gram size nor the threshold nor the whole word list, and does not say whether the header is part of
     the text. A segment is repetitive if two of its sentences of `min_sentence_words` words or more have `ngram`-gram
-    sets of Jaccard similarity `jaccard_threshold` or more. `max_segments` keeps the first N in input order. `max_page_bytes` bounds the memory one page can take.
+    sets of Jaccard similarity `jaccard_threshold` or more. `max_segments` keeps the first N in input order.
+    `max_page_bytes` bounds the memory one page can take.
     """
 
     min_chars: int = 600
@@ -39,7 +40,7 @@ class CorpusConfig:
     jaccard_threshold: float = 0.8
     min_sentence_words: int = 6
     max_segments: int | None = None
-    max_page_bytes: int = 32_000_000
+    max_page_bytes: int = 8_000_000
     navigation_phrases: tuple[str, ...] = filters.NAVIGATION_PHRASES
     navigation_headers: tuple[str, ...] = filters.NAVIGATION_HEADERS
 
@@ -47,7 +48,9 @@ class CorpusConfig:
         if not 0 < self.min_chars <= self.max_chars:
             raise ValueError(f"expected 0 < min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
         if self.ngram < 1 or self.min_sentence_words < 1:
-            raise ValueError(f"expected ngram and min_sentence_words >= 1, found {self.ngram}, {self.min_sentence_words}")
+            raise ValueError(
+                f"expected ngram and min_sentence_words >= 1, found {self.ngram}, {self.min_sentence_words}"
+            )
         if not self.jaccard_threshold > 0:
             raise ValueError(f"jaccard_threshold must be above 0 (over 1 is off), found {self.jaccard_threshold}")
         if self.max_segments is not None and self.max_segments < 1:
@@ -125,9 +128,7 @@ def candidate_fault(header: str, text: str, config: CorpusConfig) -> str | None:
     """The reason why a section is no segment, or None; the cheap tests come first."""
     fault = filters.header_fault(header, config.navigation_phrases, config.navigation_headers)
     fault = fault or filters.length_fault(text, config.min_chars, config.max_chars)
-    if fault is None and filters.is_repetitive(
-        text, config.ngram, config.jaccard_threshold, config.min_sentence_words
-    ):
+    if fault is None and filters.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words):
         return "repetitive"
     return fault
 

@@ -354,7 +354,7 @@ class _Reader:
     def _begin_section(self, level: int, header: str) -> None:
         self._end_sections(lambda open_level, depth: open_level >= level)
         if self._lists:  # a card in a list: its header stands in for the list marker
-            self._lists[-1].marker, self._lists[-1].marker_width = "", 0
+            self._lists[-1].marker, self._lists[-1].marker_width, self._lists[-1].indent = "", 0, 0
         if header:
             self._emit(header, 0)
         self._open_sections.append((level, len(self._sections), self._scope_depth))

@@ -12,7 +12,7 @@ from humpback_jax.data.packing import FEATURES, packed_rows, unpacked_rows
 
 
 class PackedDecoderFeatureConverter(seqio.FeatureConverter):
-    """From "inputs" (prompt ids) and "targets" (answer ids) to the features of `packing.FEATURES`, for a decoder-only model.
+    """From "inputs" (prompt ids) and "targets" (answer ids) to `packing.FEATURES`, for a decoder-only model.
 
     Rows have the length of both task features together. With `pack`, every group of `group_size` consecutive examples
     is packed into rows of its own, exactly as `packed_rows` does; without, each example has a row, with the same

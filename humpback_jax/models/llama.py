@@ -282,12 +282,12 @@ def _init(model: Llama, key: jax.Array) -> dict:
 
 def init_params(model: Llama, key: jax.Array) -> dict:
     """Random parameters as a plain nested dict."""
-    return nn.unbox(jax.jit(_init, static_argnums=0)(model, key))
+    return jax.jit(lambda: nn.unbox(_init(model, key)))()
 
 
 def abstract_params(model: Llama) -> dict:
     """The parameter tree as `jax.ShapeDtypeStruct` leaves; allocates nothing."""
-    return nn.unbox(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+    return jax.eval_shape(lambda: nn.unbox(_init(model, jax.random.key(0))))
 
 
 def logical_specs(model: Llama) -> dict:

@@ -27,8 +27,12 @@ _PROSE_START = re.compile(r'\*{0,2}["“(]?\*{0,2}[A-Z]|"[\w.]+(\(\))?" [a-z]')
 _SENTENCE_END = (".", ":", ";", ")", ".”")
 _LABELS = ("Note:", "Warning:", "See also:", "Tip:", "Caution:")
 _STRONG_OR_EMPHASIS = re.compile(
-    r'(?<![\w*"])(?:\*\*(?P<strong>[^\s*"][^*"]*)\*\*|\*(?P<emphasis>[^\s*"][^*"]*)\*)(?![\w*])'
+    r'(?<![\w*"])(?:\*\*(?P<strong>[^\s*"][^*"]*)\*\*|\*(?P<emphasis>[^\s*"][^*"]*)\*)(?!\*)'
 )
+_HEAD_RULE = re.compile(r"\|=[=|]*\|")  # Sphinx's line under the head of a table
+# A table cell that holds only "(1)" would be read as the start of a list; this mark, taken out again, prevents it.
+_NOTE_CELL = re.compile(r"\| (\(\d+\)) ")
+_GUARD = "\N{ZERO WIDTH SPACE}"
 _FOOTNOTE_MARK = re.compile(r'(?<=[\w.,;:)"”])\s+\[\d{1,2}\](?=[\s.,;:)]|$)')
 
 _SETTINGS = {
@@ -88,7 +92,7 @@ class _TextInliner:
     def parse(self, text: str, lineno: int, memo: Any, parent: nodes.Element) -> tuple[list[nodes.Node], list]:
         """The nodes of a paragraph's text, and no messages."""
         text = re.sub(r"(?<=\w)-\n(?=[a-z])", "-", text)  # a compound word that was wrapped at its hyphen
-        text = _FOOTNOTE_MARK.sub("", text)
+        text = _FOOTNOTE_MARK.sub("", text.replace(_GUARD, ""))
         found: list[nodes.Node] = []
         position = 0
         for match in _STRONG_OR_EMPHASIS.finditer(text):
@@ -146,9 +150,15 @@ def _mark_up(lines: Iterable[str], lead: Sequence[str] = ()) -> Iterator[str]:
         elif _is_entry(chunks, index):
             yield from _entry(chunk, _dedent(chunks[index + 1]))
         else:
-            yield from (_RUBRIC.sub(r"\1", line) for line in chunk)
+            yield from map(_mark_up_line, chunk)
             yield ""
             previous = chunk
+
+
+def _mark_up_line(line: str) -> str:
+    if _HEAD_RULE.fullmatch(line):
+        return line.replace("|", "+")
+    return _NOTE_CELL.sub(rf"| {_GUARD}\1", _RUBRIC.sub(r"\1", line))
 
 
 def _indented(chunk: list[str], previous: Sequence[str]) -> Iterator[str]:

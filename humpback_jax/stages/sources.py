@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.corpus.inputs import list_inputs
 from humpback_jax.data.pairs import Pair, read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
@@ -100,7 +101,7 @@ def stage_pairs(stage: Stage, name: str) -> tuple[Pair, ...]:
 
 def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
     """Writes DIRECTORY/segments.jsonl from web pages."""
-    pages = epath.Path(directory) / "pages"
+    pages = epath.Path(directory).parent / "pages"
     inputs = [str(pages) if source == PYTHON_REFERENCE else _local(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
         from humpback_jax.quickstart.pages import write_python_reference_pages
@@ -123,12 +124,8 @@ def _local(path: str) -> str:
 
 def _identity(path: str) -> str:
     """Content hash of a file, or of a folder's files; a very large file is named by its size."""
-    root = epath.Path(path)
-    if not root.exists():
-        raise FileNotFoundError(f"corpus input {path} does not exist; give WARC, WET or HTML files, or folders of them")
-    files = sorted(f for f in root.glob("**/*") if f.is_file()) if root.is_dir() else [root]
-    lines = []
-    for file in files:
-        size = file.stat().length
-        lines.append(f"{file.name} {size if size > HASHED_WHOLE else sha256_of_file(file)}")
+    lines = [
+        f"{file.name} {file.size if file.size > HASHED_WHOLE else sha256_of_file(file.path)}"
+        for file in list_inputs([path])
+    ]
     return sha256_of_bytes("\n".join(lines).encode())

@@ -55,6 +55,7 @@ def import_weights(
     *,
     name: str | None = None,
     chat_template: str | None = None,
+    tokenizer: PathLike | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Converts foreign weights to a native model folder.
@@ -68,6 +69,7 @@ def import_weights(
       dtype: float32, bfloat16 or float16.
       name: label of the model; default what the source calls it.
       chat_template: see `ModelCard`; default "tokenizer" if the tokenizer brings a template, else None.
+      tokenizer: folder or file of the tokenizer; default the one that comes with the source.
       show_progress: draw a progress bar.
 
     Returns:
@@ -79,18 +81,17 @@ def import_weights(
     cast_dtype(dtype)
     with scratch_folder(destination) as scratch:
         if is_model_folder(src):
-            config, params, tokenizer, template = _restage_native(src, scratch, dtype, name, show_progress)
+            config, params, words, template = _restage_native(src, scratch, dtype, name, tokenizer, show_progress)
             chat_template = chat_template or template
         else:
-            config, params, tokenizer = _stage_foreign(src, scratch, dtype, name, show_progress)
-        check_tokenizer(config, tokenizer)
-        tokenizer.save(scratch / TOKENIZER)
-        if chat_template is None and tokenizer.chat_template:
+            config, params, words = _stage_foreign(src, scratch, dtype, name, tokenizer, show_progress)
+        words.save(scratch / TOKENIZER)
+        if chat_template is None and words.chat_template:
             chat_template = "tokenizer"
         card = save_model_folder(
             destination, config, params, scratch / TOKENIZER, source=str(src), chat_template=chat_template
         )
-        num_bytes = sum(leaf.nbytes for leaf in flatten(params).values())  # type: ignore[attr-defined]
+        num_bytes = sum(leaf.nbytes for leaf in flatten(params).values())
     return {
         "tensors": len(foreign_slots(config, "huggingface")),
         "bytes": num_bytes,
@@ -209,11 +210,14 @@ def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _stage_foreign(
-    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, show: bool
+    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, tokenizer_path: PathLike | None, show: bool
 ) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer]:
     with open_source(src, scratch, name) as source:
         config = source.config
-        tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
+        if tokenizer_path is None:
+            tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
+        else:
+            tokenizer = load_tokenizer(tokenizer_path)
         check_tokenizer(config, tokenizer)
         return config, stage_leaves(source, scratch, dtype, show), tokenizer
 
@@ -233,10 +237,12 @@ def stage_leaves(source: Source, scratch: pathlib.Path, dtype: str, show: bool =
 
 
 def _restage_native(
-    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, show: bool
+    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, tokenizer_path: PathLike | None, show: bool
 ) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer, str | None]:
     card = read_model_card(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
+    tokenizer = load_tokenizer(tokenizer_path or os.path.join(os.fspath(src), TOKENIZER))
+    check_tokenizer(config, tokenizer)
     read_layer = StoredParams(os.path.join(os.fspath(src), PARAMS))
     leaves = {}
     with progress_bar("copying", len(rules_of(config)), "parameters", show=show) as bar:
@@ -245,7 +251,6 @@ def _restage_native(
             for layer in range(config.num_layers) if rule.stacked else [None]:
                 leaf[... if layer is None else layer] = cast(read_layer(rule.path, layer), dtype, rule.path)
             bar.advance(1)
-    tokenizer = load_tokenizer(os.path.join(os.fspath(src), TOKENIZER))
     return config, unflatten(leaves), tokenizer, card.chat_template
 
 

@@ -8,7 +8,7 @@ keep the rows of the query and key projections interleaved within each head; our
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -268,9 +268,9 @@ def halves_from_pairs(block: np.ndarray) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(block.shape)
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     """Nested dict to {`a/b/c`: leaf}, sorted by path."""
-    leaves: dict[str, object] = {}
+    leaves: dict[str, Any] = {}
     for key in sorted(tree):
         path = f"{prefix}{key}"
         value = tree[key]
@@ -278,7 +278,7 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
     return leaves
 
 
-def unflatten(leaves: Mapping[str, object]) -> dict:
+def unflatten(leaves: Mapping[str, Any]) -> dict:
     """Inverse of `flatten`."""
     tree: dict = {}
     for path, leaf in leaves.items():
@@ -299,6 +299,6 @@ def check_params(params: Mapping, config: LlamaConfig, where: str) -> None:
     for path in sorted(leaves.keys() - expected.keys()):
         raise ValueError(f"{where}: parameter {path} has no place in model {config.name!r}")
     for path, shape in expected.items():
-        found = tuple(leaves[path].shape)  # type: ignore[attr-defined]
+        found = tuple(leaves[path].shape)
         if found != shape:
             raise ValueError(f"{where}: parameter {path} has shape {list(found)}, expected {list(shape)}")

@@ -125,7 +125,7 @@ def save_model_folder(
     check_params(params, config, f"cannot write {path}")
     if chat_template is not None and chat_template not in CHAT_TEMPLATES:
         raise ValueError(f"unknown chat_template {chat_template!r}; choose from {', '.join(CHAT_TEMPLATES)}")
-    dtypes = {str(leaf.dtype) for leaf in flatten(params).values()}  # type: ignore[attr-defined]
+    dtypes = {str(leaf.dtype) for leaf in flatten(params).values()}
     if len(dtypes) != 1:
         raise ValueError(f"cannot write {path}: parameters of several dtypes {sorted(dtypes)}; cast them to one")
     addressable = all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(dict(params)))

@@ -28,10 +28,10 @@ REFERENCE = "reference.json"
 def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 200) -> dict[str, Any]:
     """Checks imported weights against transformers' LlamaForCausalLM, both in float32 on the CPU.
 
-    A Hugging Face folder and, where `accelerate` is installed, a GGUF file are also read by transformers itself, so that
-    reading, dequantizing and un-permuting are checked independently; anything else is exported first. Greedy texts are compared without
-    decoding twice: transformers decodes, and our argmax at every position of its text must be its next token, which
-    holds everywhere exactly when our own greedy text would be the same.
+    A Hugging Face folder and, where `accelerate` is installed, a GGUF file are also read by transformers itself, so
+    that reading, dequantizing and un-permuting are checked independently; anything else is exported first. Greedy
+    texts are compared without decoding twice: transformers decodes, and our argmax at every position of its text must
+    be its next token, which holds everywhere exactly when our own greedy text would be the same.
 
     Args:
       src: a Hugging Face folder, a .gguf file (or an archive with one), or a native model folder.

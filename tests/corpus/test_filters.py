@@ -1,0 +1,96 @@
+"""Each filter with a case on either side of its line."""
+
+import time
+
+import pytest
+
+from humpback_jax.corpus.build import CorpusConfig, candidate_fault
+from humpback_jax.corpus.filters import (
+    header_fault,
+    is_repetitive,
+    length_fault,
+    sentences,
+    word_ngrams,
+)
+
+VARIED = " ".join(f"Sentence number {i} says that thing{i} belongs to owner{i * 7} alone." for i in range(12))
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ("", "empty_header"),
+        (" ¶ — ", "empty_header"),
+        ("ABOUT US", "uppercase_header"),
+        ("FAQ 2", "uppercase_header"),
+        ("2024", None),
+        ("How to bake bread", None),
+        ("新闻", None),
+        ("Advertisement", "navigation_header"),
+        ("Our  Forum", "navigation_header"),
+        ("Forums", "navigation_header"),
+        ("Quick Links:", "navigation_header"),
+        ("Get our free newsletter!", "navigation_header"),
+        ("Performance of platforms", None),
+        ("Search", "navigation_header"),
+        ("Binary search trees", None),
+    ],
+)
+def test_header(header: str, fault: str | None) -> None:
+    assert header_fault(header) == fault
+
+
+def test_length_bounds_are_inclusive() -> None:
+    assert [length_fault("x" * n, 600, 3000) for n in (599, 600, 3000, 3001)] == ["too_short", None, None, "too_long"]
+
+
+def test_sentences_and_ngrams() -> None:
+    assert sentences("One two. Three!  Four\nfive?\n\nSix") == ["One two.", "Three!", "Four", "five?", "Six"]
+    assert word_ngrams("The cat, the CAT", 2) == {("the", "cat"), ("cat", "the")}
+    assert word_ngrams("too short", 3) == frozenset()
+    assert word_ngrams("three words here", 2, min_words=4) == frozenset()
+
+
+def test_repetition_either_side_of_the_threshold() -> None:
+    # 8 words are 6 trigrams; a new last word keeps 5 of them, so the Jaccard similarity is 5 / 7.
+    text = "One two three four five six seven eight. One two three four five six seven nine."
+    assert is_repetitive(text, 3, 5 / 7 - 1e-9, 6)
+    assert not is_repetitive(text, 3, 5 / 7 + 1e-9, 6)
+    assert not is_repetitive(text, 3, 0.5, 9)
+    assert not is_repetitive(VARIED, 3, 0.8, 6)
+    assert is_repetitive(VARIED + " " + VARIED[:60], 3, 0.8, 6)
+
+
+def test_repeated_short_lines_of_code_are_not_repetition() -> None:
+    assert not is_repetitive("def f(x):\n    return x\n\ndef f(x):\n    return x", 3, 0.8, 6)
+
+
+def test_cost_is_bounded_on_many_sentences() -> None:
+    started = time.perf_counter()
+    assert not is_repetitive("".join(f"a b c d e f{i} g h i j{i}. " for i in range(50_000)), 2, 0.99, 6)
+    assert time.perf_counter() - started < 5
+
+
+def test_reasons_in_order() -> None:
+    config = CorpusConfig()
+    assert candidate_fault("", "short", config) == "empty_header"
+    assert candidate_fault("Title", "short", config) == "too_short"
+    assert candidate_fault("Title", VARIED, config) is None
+    assert candidate_fault("Title", VARIED + " " + VARIED, config) == "repetitive"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"min_chars": 0},
+        {"min_chars": 700, "max_chars": 600},
+        {"ngram": 0},
+        {"min_sentence_words": 0},
+        {"jaccard_threshold": 0.0},
+        {"max_segments": 0},
+        {"max_page_bytes": 0},
+    ],
+)
+def test_impossible_config_is_an_error(bad: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        CorpusConfig(**bad)
