@@ -1,10 +1,12 @@
-"""Shared fixtures: where the optional test data lies."""
+"""Shared fixtures: where the optional test data lies, and a tiny model with a byte tokenizer made on the spot."""
 
+import json
 import pathlib
 
 import pytest
 
 SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,35 @@ def shared_data() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real test data in {SHARED.parent.name}/{SHARED.name} beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer_dir(tmp_path_factory) -> pathlib.Path:
+    """A Hugging Face tokenizer with one token per byte; id 0 is a letter, the special tokens come last."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda letter: (letter != "e", letter))
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIALS))
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory, byte_tokenizer_dir) -> pathlib.Path:
+    """A native model folder: the size `tiny` with random weights, the byte tokenizer, ChatML."""
+    import jax
+
+    from humpback_jax.models.config import get_config
+    from humpback_jax.models.llama import Llama, init_params
+    from humpback_jax.weights.model_folder import save_model_folder
+
+    config = get_config("tiny")
+    params = init_params(Llama(config), jax.random.key(0))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model_folder(folder, config, params, byte_tokenizer_dir, source="random", chat_template="chatml")
+    return folder

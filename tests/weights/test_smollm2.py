@@ -61,8 +61,12 @@ def test_smollm2_against_transformers_and_round_trip(smollm2: str) -> None:
             assert theirs.encode(text, add_special_tokens=False) == ids, text
     assert tokenizer_files(folder).keys() >= {"tokenizer.json", "tokenizer_config.json"}
 
+    # This vocabulary has no token for some bytes: six control characters, and the planes above U+3FFFF vanish.
+    missing = "\x04\x06\x13\x14\x16\x1d"
+    assert ours.encode(missing) == theirs.encode(missing, add_special_tokens=False) == []
+
     @settings(max_examples=300)
-    @given(st.text(max_size=60))
+    @given(st.text(st.characters(max_codepoint=0x3FFFF, exclude_characters=missing, codec="utf-8"), max_size=60))
     def round_trip(text: str) -> None:
         assert ours.decode(ours.encode(text)) == text
 

@@ -18,6 +18,7 @@ pytest.importorskip("transformers", reason="verify compares with torch and trans
 GQA = tiny_models.CONFIGS["llama2_gqa"]
 
 
+@pytest.mark.slow
 def test_stories260k(shared_data: pathlib.Path) -> None:
     report = verify_weights(shared_data / "model" / "stories260K" / "hf")
     assert report["max_abs_logit_difference"] <= 1e-4

@@ -1,0 +1,98 @@
+"""The loop: resumed = uninterrupted bit for bit, another run's checkpoint is refused, metrics have no repeats."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.examples import Example
+from humpback_jax.models.config import get_config
+from humpback_jax.models.llama import Llama, init_params
+from humpback_jax.partitioning import LogicalAxisRules, make_mesh
+from humpback_jax.training.loop import LoopConfig, train
+from humpback_jax.training.optimizer import OptimizerConfig
+
+TINY = get_config("tiny")
+STEPS = 6
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def plan():
+    rng = np.random.default_rng(0)
+    draw = lambda: rng.integers(0, 320, rng.integers(2, 20)).astype(np.int32)  # noqa: E731
+    return plan_batches([Example(draw(), draw(), f"e{i}") for i in range(10)], 4, 64, 1, seed=0, num_steps=STEPS)
+
+
+def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2):
+    def batch_of_step(step):
+        if step == kill_at:
+            raise Killed
+        return plan.batch(step)
+
+    model = Llama(TINY, dropout_rates=(0.1, 0.2))
+    return train(
+        model,
+        lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
+        batch_of_step,
+        LoopConfig(num_steps, checkpoint_period=2, seed=1),
+        OptimizerConfig(learning_rate=learning_rate),
+        make_mesh(),
+        LogicalAxisRules(),
+        directory,
+        run_identity=identity or {"data": "abc"},
+        description="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(plan, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    return jax.device_get(run(directory, plan)), rows_of(directory)
+
+
+def rows_of(directory):
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: row[key] for key in ("step", "loss", "grad_norm", "learning_rate")} for row in rows]
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 4])
+def test_resumed_run_is_bit_identical(plan, uninterrupted, tmp_path, kill_at):
+    with pytest.raises(Killed):
+        run(tmp_path, plan, kill_at=kill_at)
+    params = jax.device_get(run(tmp_path, plan))
+    expected, expected_rows = uninterrupted
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    assert rows_of(tmp_path) == expected_rows
+
+
+def test_training_lowers_the_loss_and_writes_a_row_per_update(uninterrupted):
+    _, rows = uninterrupted
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_checkpoint_of_another_run_is_refused_by_name(plan, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, plan, kill_at=3)
+    with pytest.raises(ValueError, match="belongs to another run: data differ"):
+        run(tmp_path, plan, identity={"data": "other"})
+
+
+def test_loss_that_is_no_number_names_step_and_examples(plan, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"update \d+: loss .* on examples e\d"):
+        run(tmp_path, plan, learning_rate=1e30)
+
+
+def test_metrics_file_cut_in_the_middle_of_a_line_is_repaired(plan, tmp_path, uninterrupted):
+    with pytest.raises(Killed):
+        run(tmp_path, plan, kill_at=3)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 4, "lo')
+    run(tmp_path, plan)
+    assert rows_of(tmp_path) == uninterrupted[1]
