@@ -124,9 +124,7 @@ class Alignment:
         """A: an instruction for every segment."""
         backward_model = self._open("m_yx", "humpback train --model m_yx")
         segments = finished_stage(self.run_dir / "segments", "humpback align")
-        return augment(
-            self.run_dir / "augmented", backward_model, segments, self.prompts, self.recipe.augmentation
-        )
+        return augment(self.run_dir / "augmented", backward_model, segments, self.prompts, self.recipe.augmentation)
 
     def train_seed_model(self) -> Stage:
         """M_0: from an instruction to its output, on seed pairs."""
@@ -168,7 +166,7 @@ class Alignment:
         t: int | None = None,
         directory: PathLike | None = None,
     ) -> Stage:
-        """Answers (id, instruction) pairs with M_t (default: the last), both tags appended unless `tags` says otherwise."""
+        """Answers (id, instruction) pairs with M_t (default: the last), with both tags unless `tags` says otherwise."""
         model = self.model(self.recipe.rounds if t is None else t)
         if directory is None:
             name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]

@@ -265,7 +265,9 @@ def data_show(path: str, model: str, direction: str, tags: str, limit: int, ids:
 
     tokenizer, examples, counts = training_examples(path, model, direction, tags)
     if as_json:
-        shown = [{"id": e.id, "prompt": e.prompt_ids.tolist(), "answer": e.answer_ids.tolist()} for e in examples[:limit]]
+        shown = [
+            {"id": e.id, "prompt": e.prompt_ids.tolist(), "answer": e.answer_ids.tolist()} for e in examples[:limit]
+        ]
         _print({"counts": counts, "examples": shown})
         return
     for renderable in show_examples(examples, tokenizer, limit, ids):

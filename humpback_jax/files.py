@@ -15,19 +15,20 @@ PathLike = str | os.PathLike[str]
 @contextlib.contextmanager
 def atomic_writer(path: PathLike) -> Iterator[BinaryIO]:
     """A stream whose content appears at `path` when the block ends well; a reader sees the old file or the new one."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream
             stream.flush()
             if hasattr(stream, "fileno"):
                 os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise OSError(
-            error.errno, f"could not write {path} ({error.strerror}); free space or choose another folder, then run again"
+            error.errno,
+            f"could not write {path} ({error.strerror}); free space or choose another folder, then run again",
         ) from error
 
 
@@ -42,7 +43,9 @@ def read_json(path: PathLike) -> Any:
     try:
         return json.loads(epath.Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run the step that writes it again") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); delete it and run the step that writes it again"
+        ) from error
 
 
 def write_json(path: PathLike, value: Any) -> None:

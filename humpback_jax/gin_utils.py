@@ -1,4 +1,4 @@
-"""gin at the edge: builds the frozen dataclasses of a run once, and finds the mistakes that gin itself is silent about."""
+"""gin at the edge: builds the frozen dataclasses of a run once, and finds the mistakes that gin is silent about."""
 
 import ast
 import contextlib

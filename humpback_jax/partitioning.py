@@ -1,7 +1,7 @@
 """Which mesh axis shards which tensor axis: the mesh, the logical axis rules, and their checks.
 
-Every parameter and activation names its axes logically (`embed`, `activation_batch`, …). One `LogicalAxisRules` maps those
-names to the mesh axes `data`, `fsdp`, `sequence` and `tensor`; a mesh axis of size 1 costs nothing.
+Every parameter and activation names its axes logically (`embed`, `activation_batch`, …). One `LogicalAxisRules` maps
+those names to the mesh axes `data`, `fsdp`, `sequence` and `tensor`; a mesh axis of size 1 costs nothing.
 """
 
 import contextlib
@@ -85,14 +85,17 @@ class LogicalAxisRules:
         Raises:
           ValueError: a name has no rule, or two axes of the tensor land on one mesh axis.
         """
-        rules, used, entries = dict(self.as_pairs()), {}, []
+        rules, entries = dict(self.as_pairs()), []
+        used: dict[str, str | None] = {}
         for name in names:
             if name is not None and name not in rules:
                 raise ValueError(f"logical axis {name!r} has no rule; known axes: {', '.join(rules)}")
             axes = rules[name] if name is not None else ()
             for axis in axes:
                 if axis in used:
-                    raise ValueError(f"axes {used[axis]!r} and {name!r} of {tuple(names)} both map to mesh axis {axis!r}")
+                    raise ValueError(
+                        f"axes {used[axis]!r} and {name!r} of {tuple(names)} both map to mesh axis {axis!r}"
+                    )
                 used[axis] = name
             entries.append(axes or None)
         return PartitionSpec(*entries)
@@ -114,7 +117,7 @@ def use_mesh(mesh: Mesh, rules: LogicalAxisRules) -> Iterator[None]:
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """Shards an activation by its logical axis names under `use_mesh`; a mistyped name raises, outside it is a no-op."""
+    """Shards an activation by its logical axis names under `use_mesh`, where a mistyped name raises; else a no-op."""
     return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
 
 

@@ -75,7 +75,12 @@ def progress_bar(
     elif not sys.stderr.isatty():
         yield _LogReporter(description, total, unit, done)
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fields]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fields]}"),
+        )
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as bar:
             yield _TerminalReporter(bar, description, total, unit, done)
 

@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from humpback_jax.inference.decode import RowSampling, candidate_log_probs, generate_batch, token_log_probs
+from humpback_jax.inference.decode import (
+    Generated,
+    RowSampling,
+    candidate_log_probs,
+    generate_batch,
+    probe_batch,
+    token_log_probs,
+)
 from humpback_jax.inference.sampling import SamplingConfig, request_keys, request_number
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.partitioning import (
@@ -24,6 +31,7 @@ from humpback_jax.partitioning import (
 )
 
 ReportProgress = Callable[[int], None]
+PROBE_ROOM = 16  # forced tokens of a probe, the last written one included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,15 @@ class Completion:
     id: str
     token_ids: tuple[int, ...]
     truncated: bool
+    probe_log_probs: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A question about a completion: if `forced_ids` came next, how likely would each candidate be after them?"""
+
+    forced_ids: tuple[int, ...]
+    candidate_ids: tuple[int, ...]
 
 
 class Engine:
@@ -87,17 +104,26 @@ class Engine:
         self.mesh = make_mesh(shape, jax.local_devices())
         if config.batch_size % self.mesh.shape["data"]:
             raise ValueError(
-                f"batch_size={config.batch_size} is not divisible by the {self.mesh.shape['data']} replicas on this host"
+                f"batch_size={config.batch_size} is not divisible by this host's {self.mesh.shape['data']} replicas"
             )
         self.params = load_params(shardings(self.mesh, self.rules, logical_specs(model), abstract_params(model)))
 
     def generate(
-        self, requests: Sequence[Request], seed: int, stop_ids: Sequence[int], progress: ReportProgress | None = None
+        self,
+        requests: Sequence[Request],
+        seed: int,
+        stop_ids: Sequence[int],
+        progress: ReportProgress | None = None,
+        probe: Callable[[Completion], Probe | None] | None = None,
     ) -> list[Completion]:
         """Completes every request, in the order given.
 
+        `probe` looks at each completion; the answer to its question comes from the cache that wrote the completion, at
+        the cost of one short step, and stands in `probe_log_probs`.
+
         Raises:
-          ValueError: duplicate ids, an empty prompt, or a prompt longer than the largest bucket (the id is named).
+          ValueError: duplicate ids, an empty prompt, a prompt longer than the largest bucket, or a limit above the
+            engine's (the id is named).
           FloatingPointError: the model produced a logit that is not a number (the id is named).
         """
         _check_unique([request.id for request in requests])
@@ -110,31 +136,78 @@ class Engine:
         completions: dict[str, Completion] = {}
         for batch in self._batches([(request.id, request.prompt_ids) for request in requests]):
             rows = [requests[i] for i in batch.indices]
-            sampling = self._row_sampling(rows, seed)
-            with use_mesh(self.mesh, self.rules):
-                generated = jax.device_get(
-                    generate_batch(
-                        self.model,
-                        self.params,
-                        self._put(batch.tokens),
-                        self._put(batch.lengths),
-                        self._put(np.arange(self.config.batch_size) >= len(rows)),
-                        sampling,
-                        np.asarray(stop_ids, np.int32),
-                        self.config.max_new_tokens,
-                    )
-                )
-            for row, request in enumerate(rows):
-                if not generated.finite[row]:
-                    raise FloatingPointError(
-                        f"request {request.id!r}: the model produced logits that are not numbers; check its weights "
-                        "with `humpback weights verify`"
-                    )
-                ids = tuple(generated.output[row, : generated.counts[row]].tolist())
-                completions[request.id] = Completion(request.id, ids, truncated=not generated.stopped[row])
+            for completion in self._generate_rows(batch, rows, seed, stop_ids, probe):
+                completions[completion.id] = completion
             if progress is not None:
                 progress(len(rows))
         return [completions[request.id] for request in requests]
+
+    def _generate_rows(
+        self,
+        batch: "_Batch",
+        rows: Sequence[Request],
+        seed: int,
+        stop_ids: Sequence[int],
+        probe: Callable[[Completion], Probe | None] | None,
+    ) -> list[Completion]:
+        with use_mesh(self.mesh, self.rules):
+            generated, kv_cache = generate_batch(
+                self.model,
+                self.params,
+                self._put(batch.tokens),
+                self._put(batch.lengths),
+                self._put(np.arange(self.config.batch_size) >= len(rows)),
+                self._row_sampling(rows, seed),
+                np.asarray(stop_ids, np.int32),
+                self.config.max_new_tokens,
+                0 if probe is None else PROBE_ROOM,
+            )
+        completions = _read_completions(jax.device_get(generated), rows)
+        if probe is None:
+            return completions
+        probes = [probe(completion) for completion in completions]
+        if not any(probes):
+            return completions
+        tokens, lengths, starts, candidates = self._probe_arrays(batch, completions, probes)
+        with use_mesh(self.mesh, self.rules):
+            log_probs = probe_batch(
+                self.model,
+                self.params,
+                kv_cache,
+                self._put(tokens),
+                self._put(starts),
+                self._put(lengths),
+                self._put(candidates),
+            )
+        read = np.asarray(log_probs).tolist()
+        return [
+            completion if question is None else dataclasses.replace(completion, probe_log_probs=tuple(read[row]))
+            for row, (completion, question) in enumerate(zip(completions, probes, strict=True))
+        ]
+
+    def _probe_arrays(
+        self, batch: "_Batch", completions: Sequence[Completion], probes: Sequence[Probe | None]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """tokens [batch, PROBE_ROOM], lengths, starts [batch] and candidates [batch, c] of `probe_batch`.
+
+        The last written token is fed again: the decode loop has drawn it but not always read it.
+        """
+        size = self.config.batch_size
+        width = max(len(probe.candidate_ids) for probe in probes if probe is not None)
+        tokens, candidates = np.zeros((size, PROBE_ROOM), np.int32), np.zeros((size, width), np.int32)
+        lengths, starts = np.ones(size, np.int32), batch.lengths - 1
+        for row, (completion, probe) in enumerate(zip(completions, probes, strict=True)):
+            if probe is None:
+                continue
+            written = (*batch.tokens[row, : batch.lengths[row]].tolist(), *completion.token_ids)
+            ids = (written[-1], *probe.forced_ids)
+            if len(ids) > PROBE_ROOM:
+                raise ValueError(
+                    f"request {completion.id!r}: a probe of {len(probe.forced_ids)} tokens; {PROBE_ROOM - 1} fit"
+                )
+            tokens[row, : len(ids)], lengths[row], starts[row] = ids, len(ids), len(written) - 1
+            candidates[row] = probe.candidate_ids
+        return tokens, lengths, starts, candidates
 
     def candidate_log_probs(
         self,
@@ -221,6 +294,19 @@ class _Batch:
     tokens: np.ndarray  # int32 [batch, bucket]
     lengths: np.ndarray  # int32 [batch]
     indices: list[int]  # of the requests in the first rows
+
+
+def _read_completions(generated: Generated, rows: Sequence[Request]) -> list[Completion]:
+    completions = []
+    for row, request in enumerate(rows):
+        if not generated.finite[row]:
+            raise FloatingPointError(
+                f"request {request.id!r}: the model produced logits that are not numbers; check its weights with "
+                "`humpback weights verify`"
+            )
+        ids = tuple(generated.output[row, : generated.counts[row]].tolist())
+        completions.append(Completion(request.id, ids, truncated=not generated.stopped[row]))
+    return completions
 
 
 def _check_unique(ids: Sequence[str]) -> None:

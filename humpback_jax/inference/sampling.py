@@ -26,7 +26,7 @@ def request_number(request_id: str) -> int:
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:4], "big")
 
 
-def request_keys(seed: int, request_numbers: jax.Array) -> jax.Array:
+def request_keys(seed: int, request_numbers: jax.typing.ArrayLike) -> jax.Array:
     """One typed PRNG key per request: fold_in(key(seed), request number)."""
     return jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(request_numbers)
 

@@ -11,29 +11,34 @@ RATINGS = (1, 2, 3, 4, 5)
 
 @dataclasses.dataclass(frozen=True)
 class ForcedRating:
-    """A prompt that ends where the rating digit comes next, and the token id of each rating there."""
+    """Token ids to add to what is written so that the rating digit comes next, and the id of each rating there."""
 
     prefix_ids: tuple[int, ...]
     rating_ids: tuple[int, ...]
 
 
-def force_rating(encode: Callable[[str], Sequence[int]], text: str) -> ForcedRating:
-    """Finds the digit tokens by tokenizing `text` + digit, since a digit may merge with what stands before it.
+def force_rating(encode: Callable[[str], Sequence[int]], written: str, forced: str) -> ForcedRating:
+    """Finds the digit tokens by tokenizing them where they would stand, since a digit may merge with its left context.
 
     Args:
       encode: text to token ids.
-      text: what the answer says up to the digit, for example `Score: `.
+      written: what the answer says so far; its tokens are not part of the result.
+      forced: what is added up to the digit, for example a line break and `Score: `.
 
     Raises:
       ValueError: the vocabulary does not separate the five ratings by one token.
     """
-    sequences = [tuple(encode(f"{text}{rating}")) for rating in RATINGS]
+    before = tuple(encode(written)) if written else ()
+    sequences = [tuple(encode(f"{written}{forced}{rating}")) for rating in RATINGS]
+    if any(s[: len(before)] != before for s in sequences):
+        before, sequences = (), [tuple(encode(f"{forced}{rating}")) for rating in RATINGS]
+    sequences = [s[len(before) :] for s in sequences]
     shared = 0
     while all(len(s) > shared for s in sequences) and len({s[shared] for s in sequences}) == 1:
         shared += 1
     if any(len(s) <= shared for s in sequences) or len({s[shared] for s in sequences}) < len(RATINGS):
         raise ValueError(
-            f"the tokenizer does not give the ratings 1-5 distinct tokens after {text[-40:]!r}; end the rating prompt so "
+            f"the tokenizer does not give the ratings 1-5 distinct tokens after {forced!r}; end the rating prompt so "
             "that the digit starts a new token"
         )
     return ForcedRating(sequences[0][:shared], tuple(s[shared] for s in sequences))

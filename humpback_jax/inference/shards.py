@@ -62,9 +62,9 @@ def run_sharded(
       process: items of a shard to its rows.
       on_skip: called with the number of items of every shard that was complete already.
     """
-    directory = epath.Path(directory)
+    folder = epath.Path(directory)
     count = -(-len(items) // shard_size)
-    paths = [directory / f"shard-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
+    paths = [folder / f"shard-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
     for i, path in enumerate(paths):
         members = items[i * shard_size : (i + 1) * shard_size]
         if _is_complete(path):

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from humpback_jax.models.products import einsum
+
 
 def segment_mask(positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
     """Causal mask inside each packed segment.
@@ -36,9 +38,13 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Arra
       [batch, query, heads, head_dim] in the dtype of `query`.
     """
     batch, length, heads, head_dim = query.shape
-    kv_heads = key.shape[1]
-    grouped = query.reshape(batch, length, kv_heads, heads // kv_heads, head_dim) * head_dim**-0.5
-    scores = jnp.einsum("btkgd,bksd->bkgts", grouped, key, preferred_element_type=jnp.float32)
+    kv_heads, group = key.shape[1], heads // key.shape[1]
+    # The query heads that share a key head become rows of one matrix product per (batch, key head).
+    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
+    rows = rows.reshape(batch, kv_heads, group * length, head_dim)
+    scores = einsum("bkrd,bksd->bkrs", rows, key, jnp.float32)
+    scores = scores.reshape(batch, kv_heads, group, length, -1)
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-    return jnp.einsum("bkgts,bksd->btkgd", weights, value).reshape(batch, length, heads, head_dim)
+    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype).reshape(batch, kv_heads, group * length, -1)
+    attended = einsum("bkrs,bksd->bkrd", weights, value, query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+    return attended.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)

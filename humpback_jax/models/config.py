@@ -5,6 +5,7 @@ from their source (`humpback_jax.weights`), never from this registry.
 """
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _llama1(name: str, emb_dim: int, num_layers: int, num_heads: int, mlp_dim: i
 
 _LLAMA_7B = _llama1("llama_7b", 4096, 32, 32, 11_008)
 _LLAMA_13B = _llama1("llama_13b", 5120, 40, 40, 13_824)
-_LLAMA_2 = dict(max_position_embeddings=4096, rms_norm_eps=1e-5)
+_LLAMA_2: dict[str, Any] = dict(max_position_embeddings=4096, rms_norm_eps=1e-5)
 _LLAMA_3_8B = LlamaConfig(
     name="llama3_8b",
     vocab_size=128_256,
@@ -121,8 +122,8 @@ _LLAMA_3_8B = LlamaConfig(
 _LLAMA_3_70B = dataclasses.replace(
     _LLAMA_3_8B, name="llama3_70b", emb_dim=8192, num_layers=80, num_heads=64, mlp_dim=28_672
 )
-_LLAMA_3_1 = dict(max_position_embeddings=131_072, rope_scaling=RopeScaling(factor=8.0))
-_LLAMA_3_2 = dict(
+_LLAMA_3_1: dict[str, Any] = dict(max_position_embeddings=131_072, rope_scaling=RopeScaling(factor=8.0))
+_LLAMA_3_2: dict[str, Any] = dict(
     max_position_embeddings=131_072, rope_scaling=RopeScaling(factor=32.0), tie_word_embeddings=True
 )
 _SMOLLM2_135M = LlamaConfig(
@@ -146,9 +147,7 @@ _SIZES = (
     _llama1("llama_65b", 8192, 80, 64, 22_016),
     dataclasses.replace(_LLAMA_7B, name="llama2_7b", **_LLAMA_2),
     dataclasses.replace(_LLAMA_13B, name="llama2_13b", **_LLAMA_2),
-    dataclasses.replace(
-        _llama1("llama2_70b", 8192, 80, 64, 28_672), num_kv_heads=8, **_LLAMA_2
-    ),
+    dataclasses.replace(_llama1("llama2_70b", 8192, 80, 64, 28_672), num_kv_heads=8, **_LLAMA_2),
     _LLAMA_3_8B,
     _LLAMA_3_70B,
     dataclasses.replace(_LLAMA_3_8B, name="llama3_1_8b", **_LLAMA_3_1),

@@ -45,13 +45,13 @@ def write_kv_cache(
     """
 
     def write(slots: jax.Array, new: jax.Array) -> jax.Array:
+        new = new.astype(slots.dtype)
         if positions.shape[1] == 1:
             rows = jnp.arange(new.shape[0])
-            updated = slots.at[layer, rows, :, positions[:, 0]].set(new[:, 0].astype(slots.dtype))
+            updated = slots.at[layer, rows, :, positions[:, 0]].set(new[:, 0])
         else:
-            new = new.swapaxes(1, 2).astype(slots.dtype)
             write_row = lambda row, block, start: jax.lax.dynamic_update_slice(row, block, (0, start, 0))  # noqa: E731
-            updated = slots.at[layer].set(jax.vmap(write_row)(slots[layer], new, positions[:, 0]))
+            updated = slots.at[layer].set(jax.vmap(write_row)(slots[layer], new.swapaxes(1, 2), positions[:, 0]))
         return constrain(updated, None, "cache_batch", "activation_kv_heads", "cache_length", None)
 
     return KVCache(keys=write(cache.keys, keys), values=write(cache.values, values))

@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from humpback_jax.models.attention import attention, cache_mask, segment_mask
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.kv_cache import KVCache, write_kv_cache
+from humpback_jax.models.products import einsum
 from humpback_jax.partitioning import constrain
 
 _policies = jax.checkpoint_policies
@@ -58,28 +59,28 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
-        scale = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        scale: Any = self.param("scale", init, (x.shape[-1],), self.param_dtype)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
         return (normed * scale.astype(jnp.float32)).astype(self.dtype)
 
 
 class Kernel(nn.Module):
-    """One weight, contracted with the leading `num_in` axes of its shape against the trailing axes of the input."""
+    """One weight; `equation` says how it meets its input, for example `"bte,ehd->bthd"`."""
 
+    equation: str
     shape: tuple[int, ...]
     names: tuple[str, ...]
-    num_in: int
     dtype: Any
     param_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        fan_in = math.prod(self.shape[: self.num_in])
+        # A kernel that writes to the residual stream is contracted over all its axes but the last.
+        fan_in = math.prod(self.shape[:-1]) if self.names[-1] == "embed" else self.shape[0]
         init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
-        kernel = self.param("kernel", init, self.shape, self.param_dtype).astype(self.dtype)
-        axes = tuple(range(x.ndim - self.num_in, x.ndim)), tuple(range(self.num_in))
-        return jax.lax.dot_general(x, kernel, (axes, ((), ())))
+        kernel: Any = self.param("kernel", init, self.shape, self.param_dtype)
+        return einsum(self.equation, x, kernel, self.dtype)
 
 
 class Attention(nn.Module):
@@ -91,10 +92,13 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        self.query = Kernel((c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim"), 1, **types)
-        self.key = Kernel((c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), 1, **types)
-        self.value = Kernel((c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), 1, **types)
-        self.out = Kernel((c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed"), 2, **types)
+        kv_shape, kv_names = (c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim")
+        query_shape, query_names = (c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim")
+        out_shape, out_names = (c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed")
+        self.query = Kernel("bte,ehd->bthd", query_shape, query_names, **types)
+        self.key = Kernel("bte,ekd->btkd", kv_shape, kv_names, **types)
+        self.value = Kernel("bte,ekd->btkd", kv_shape, kv_names, **types)
+        self.out = Kernel("bthd,hde->bte", out_shape, out_names, **types)
 
     def __call__(
         self,
@@ -130,9 +134,9 @@ class SwiGLU(nn.Module):
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        self.gate = Kernel((c.emb_dim, c.mlp_dim), ("embed", "mlp"), 1, **types)
-        self.up = Kernel((c.emb_dim, c.mlp_dim), ("embed", "mlp"), 1, **types)
-        self.down = Kernel((c.mlp_dim, c.emb_dim), ("mlp", "embed"), 1, **types)
+        self.gate = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
+        self.up = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
+        self.down = Kernel("btf,fe->bte", (c.mlp_dim, c.emb_dim), ("mlp", "embed"), **types)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = nn.silu(self.gate(x)) * self.up(x)
@@ -185,14 +189,15 @@ class TokenEmbedder(nn.Module):
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
-        self.embedding = self.param("embedding", init, (self.config.vocab_size, self.config.emb_dim), self.param_dtype)
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         return self.embedding.astype(self.dtype)[tokens]
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """Logits of a tied model."""
-        return jnp.einsum("...e,ve->...v", x, self.embedding.astype(self.dtype), preferred_element_type=jnp.float32)
+        """Logits, float32, of a tied model: x [batch, length, emb_dim]."""
+        return einsum("bte,ve->btv", x, self.embedding, jnp.float32)
 
 
 class Llama(nn.Module):
@@ -231,7 +236,8 @@ class Llama(nn.Module):
         self.layers = layer(c, **types)
         self.final_norm = RMSNorm(c.rms_norm_eps, **types)
         if not c.tie_word_embeddings:
-            self.lm_head = Kernel((c.emb_dim, c.vocab_size), ("embed", "vocab"), 1, **types)
+            types["dtype"] = jnp.float32
+            self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), **types)
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
@@ -270,10 +276,31 @@ class Llama(nn.Module):
         return self.final_norm(x), kv_cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Logits, float32 [..., vocab], of hidden states [..., emb_dim]."""
-        if self.config.tie_word_embeddings:
-            return self.token_embedder.attend(hidden)
-        return self.lm_head(hidden).astype(jnp.float32)
+        """Logits, float32 [batch, length, vocab], of hidden states [batch, length, emb_dim]."""
+        return self.token_embedder.attend(hidden) if self.config.tie_word_embeddings else self.lm_head(hidden)
+
+
+def hidden_states(
+    model: Llama,
+    params: dict,
+    tokens: jax.Array,
+    positions: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
+    kv_cache: KVCache | None = None,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
+    """`Llama.hidden_states` with these parameters; dropout is on when a key is given."""
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    arguments = (tokens, positions, segment_ids, kv_cache)
+    result: Any = model.apply({"params": params}, *arguments, rngs=rngs, method="hidden_states")
+    return result
+
+
+def logits(model: Llama, params: dict, hidden: jax.Array) -> jax.Array:
+    """Logits, float32 [..., vocab], of hidden states [batch, emb_dim] or [batch, length, emb_dim]."""
+    rows = hidden if hidden.ndim == 3 else hidden[:, None]
+    result: Any = model.apply({"params": params}, rows, method="logits")
+    return result.reshape(*hidden.shape[:-1], -1)
 
 
 def _init(model: Llama, key: jax.Array) -> dict:

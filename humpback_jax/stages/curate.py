@@ -9,10 +9,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
-from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.engine import PROBE_ROOM, Completion, Engine, Probe
 from humpback_jax.inference.scoring import force_rating, rating_distribution
 from humpback_jax.prompts import SCORE_PREFIX, Prompts, parse_score
 from humpback_jax.stages.augment import PAIRS
@@ -38,8 +39,7 @@ class CurationConfig:
     Attributes:
       mode: `rationale`: sample the reasoning, read its last `Score: n`, force a number where there is none;
         `expected`: force the number at once, one forward pass per pair.
-      generation: engine and sampling of the rationale. A prompt must leave room for the rationale in the longest
-        bucket, since the forced rating reads both.
+      generation: engine and sampling of the rationale.
     """
 
     mode: str = "rationale"
@@ -52,9 +52,7 @@ class CurationConfig:
     @property
     def max_prompt_length(self) -> int:
         """Longest rating prompt in tokens."""
-        engine = self.generation.engine
-        reserve = engine.max_new_tokens + 8 if self.mode == "rationale" else 8
-        return engine.max_prompt_length - reserve
+        return self.generation.engine.max_prompt_length - (PROBE_ROOM if self.mode == "expected" else 0)
 
 
 def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prompts, config: CurationConfig) -> Stage:
@@ -96,35 +94,40 @@ def rate_pairs(
     advance: Callable[[int], None],
 ) -> list[dict]:
     """Rows with a rating for every item."""
-    rationales = {item.id: "" for item in items}
-    if config.mode == "rationale":
-        for completion in complete(engine, scorer, items, config.generation, advance):
-            rationales[completion.id] = scorer.tokenizer.decode(completion.token_ids).strip()
-    parsed = {item.id: parse_score(rationales[item.id]) for item in items}
-    forced = _forced_ratings(engine, scorer, [i for i in items if parsed[i.id] is None], rationales)
     if config.mode == "expected":
-        advance(len(items))
+        return _expected_ratings(engine, scorer, items, advance)
+    read = lambda completion: scorer.tokenizer.decode(completion.token_ids).strip()  # noqa: E731
+
+    def probe(completion: Completion) -> Probe | None:
+        rationale = read(completion)
+        if parse_score(rationale) is not None:
+            return None
+        forced = force_rating(scorer.tokenizer.encode, rationale, f"\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
+        return Probe(forced.prefix_ids, forced.rating_ids)
+
     rows = []
-    for item in items:
-        row: dict[str, Any] = {"id": item.id, "score": parsed[item.id], "parsed": True}
-        if item.id in forced:
-            row |= {"score": forced[item.id]["expected"], "parsed": False} | forced[item.id]
-        rows.append(row | {"rationale": rationales[item.id]})
+    for completion in complete(engine, scorer, items, config.generation, advance, probe):
+        rationale = read(completion)
+        row: dict[str, Any] = {"id": completion.id, "score": parse_score(rationale), "parsed": True}
+        if completion.probe_log_probs is not None:
+            row |= _forced_row(completion.probe_log_probs)
+        rows.append(row | {"rationale": rationale})
     return rows
 
 
-def _forced_ratings(
-    engine: Engine, scorer: ModelHandle, items: Sequence[Prompted], rationales: dict[str, str]
-) -> dict[str, dict]:
-    """Rating distributions read where `Score: ` is forced after the rationale."""
-    prompts, candidates = [], []
-    for item in items:
-        rationale = rationales[item.id]
-        forced = force_rating(scorer.tokenizer.encode, f"{rationale}\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
-        prompts.append((item.id, item.prompt_ids + forced.prefix_ids))
-        candidates.append(forced.rating_ids)
-    log_probs = engine.candidate_log_probs(prompts, candidates)
-    return {item.id: plain(rating_distribution(row)) for item, row in zip(items, log_probs, strict=True)}
+def _expected_ratings(
+    engine: Engine, scorer: ModelHandle, items: Sequence[Prompted], advance: Callable[[int], None]
+) -> list[dict]:
+    """One forward pass per item: the distribution over the digits where the answer begins with `Score: `."""
+    forced = force_rating(scorer.tokenizer.encode, "", SCORE_PREFIX)
+    prompts = [(item.id, item.prompt_ids + forced.prefix_ids) for item in items]
+    log_probs = engine.candidate_log_probs(prompts, [forced.rating_ids] * len(items), advance)
+    return [{"id": item.id} | _forced_row(row) | {"rationale": ""} for item, row in zip(items, log_probs, strict=True)]
+
+
+def _forced_row(log_probs: Sequence[float]) -> dict[str, Any]:
+    distribution = rating_distribution(np.asarray(log_probs))
+    return {"score": distribution.expected, "parsed": False} | plain(distribution)
 
 
 def _figures(scores: Sequence[dict]) -> dict[str, Any]:

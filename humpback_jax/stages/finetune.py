@@ -1,4 +1,4 @@
-"""Finetuning from base: M_yx on reversed seed pairs, M_0 on seed pairs, M_t on seed and curated pairs (paper, 2.2-2.4)."""
+"""Finetuning from base: M_yx on reversed seed pairs, M_0 on seed pairs, M_t on seed and curated pairs."""
 
 import dataclasses
 import shutil
@@ -127,7 +127,8 @@ def _examples(
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of all sets, ids prefixed by their set's name, and the summed counts."""
     examples: list[Example] = []
-    read, rejected = 0, {}
+    read = 0
+    rejected: dict[str, int] = {}
     for training_set in training_sets:
         some, counts = supervised_examples(
             training_set.pairs,

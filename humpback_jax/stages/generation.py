@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from humpback_jax.inference.engine import Completion, Engine, EngineConfig, Request
+from humpback_jax.inference.engine import Completion, Engine, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import run_sharded
 from humpback_jax.progress import progress_bar
@@ -68,12 +68,17 @@ def run_job(
 
 
 def complete(
-    engine: Engine, model: ModelHandle, items: Sequence[Prompted], config: GenerationConfig, advance: Callable[[int], None]
+    engine: Engine,
+    model: ModelHandle,
+    items: Sequence[Prompted],
+    config: GenerationConfig,
+    advance: Callable[[int], None],
+    probe: Callable[[Completion], Probe | None] | None = None,
 ) -> list[Completion]:
-    """One sampled completion per item, in the order of the items."""
+    """One sampled completion per item, in the order of the items; for `probe` see `Engine.generate`."""
     limit = config.engine.max_new_tokens
     requests = [Request(item.id, item.prompt_ids, limit, config.sampling) for item in items]
-    return engine.generate(requests, config.seed, model.stop_ids, advance)
+    return engine.generate(requests, config.seed, model.stop_ids, advance, probe)
 
 
 def split_too_long(items: Sequence[Prompted], limit: int) -> tuple[list[Prompted], set[str]]:

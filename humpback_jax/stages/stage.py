@@ -1,7 +1,7 @@
 """What every stage has in common: an identity, a manifest, and the rule that a complete stage is never run again.
 
-    STAGE_DIR/identity.json   settings and inputs, written first; another identity in the same folder is refused
-    STAGE_DIR/manifest.json   written last: the identity, counts, outputs and seconds; its presence means complete
+STAGE_DIR/identity.json   settings and inputs, written first; another identity in the same folder is refused
+STAGE_DIR/manifest.json   written last: the identity, counts, outputs and seconds; its presence means complete
 """
 
 import dataclasses
@@ -77,20 +77,20 @@ def run_stage(
     Raises:
       ValueError: the folder was begun with other settings or inputs; the differing ones are named.
     """
-    directory = epath.Path(directory)
+    folder = epath.Path(directory)
     identity = _flatten({"settings": plain(settings), "inputs": inputs})
-    claim_directory(directory, identity)
-    manifest_path = directory / MANIFEST
+    claim_directory(folder, identity)
+    manifest_path = folder / MANIFEST
     if manifest_path.exists():
-        say(f"[green]✓[/green] {directory.name}: complete")
-        return Stage(directory, read_json(manifest_path))
+        say(f"[green]✓[/green] {folder.name}: complete")
+        return Stage(folder, read_json(manifest_path))
     started = time.monotonic()
-    result = body(directory)
+    result = body(folder)
     counts = result.counts
     if counts["in"] != counts["out"] + sum(counts["rejected"].values()):
-        raise AssertionError(f"{directory.name}: {counts} does not add up; a record was lost or counted twice")
+        raise AssertionError(f"{folder.name}: {counts} does not add up; a record was lost or counted twice")
     manifest = {
-        "stage": directory.name,
+        "stage": folder.name,
         "settings": plain(settings),
         "inputs": inputs,
         "counts": counts,
@@ -102,10 +102,10 @@ def run_stage(
     write_json(manifest_path, manifest)
     rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items()) or "none"
     say(
-        f"[green]✓[/green] {directory.name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} "
+        f"[green]✓[/green] {folder.name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} "
         f"({manifest['seconds']:.0f} s)"
     )
-    return Stage(directory, manifest)
+    return Stage(folder, manifest)
 
 
 def finished_stage(directory: PathLike, how_to_make: str) -> Stage:

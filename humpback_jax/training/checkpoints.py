@@ -56,8 +56,8 @@ class Checkpoints:
         if saved != meta:
             different = sorted(key for key in saved.keys() | meta.keys() if saved.get(key) != meta.get(key))
             raise ValueError(
-                f"checkpoint {step} in {self._manager.directory} belongs to another run: {', '.join(different)} differ; "
-                "use another run directory, or delete this one to start again"
+                f"checkpoint {step} in {self._manager.directory} belongs to another run: {', '.join(different)} "
+                "differ; use another run directory, or delete this one to start again"
             )
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(abstract.params), opt_state=ocp.args.StandardRestore(abstract.opt_state)
@@ -65,4 +65,3 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         state = TrainState(jnp.asarray(step, jnp.int32), restored["params"], restored["opt_state"])
         return state, step
-

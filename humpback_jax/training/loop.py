@@ -24,9 +24,14 @@ from humpback_jax.training.step import BATCH_AXES, TrainStep, make_train_step
 class HostBatch(Protocol):
     """The examples of one update, packed: decoder_* features, each numpy [microbatches, rows, length]."""
 
-    arrays: dict[str, np.ndarray]
-    num_microbatches: int
-    example_ids: tuple[str, ...]
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    @property
+    def num_microbatches(self) -> int: ...
+
+    @property
+    def example_ids(self) -> tuple[str, ...]: ...
 
 
 @dataclasses.dataclass(frozen=True)

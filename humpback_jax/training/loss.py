@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from humpback_jax.models.llama import Llama
+from humpback_jax.models.llama import Llama, hidden_states, logits
 
 Batch = dict[str, jax.Array]
 
@@ -20,9 +20,9 @@ def target_log_probs(model: Llama, params: dict, hidden: jax.Array, targets: jax
     """
 
     def one(hidden: jax.Array, targets: jax.Array) -> jax.Array:
-        logits = model.apply({"params": params}, hidden, method="logits")
-        picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return picked - jax.nn.logsumexp(logits, axis=-1)
+        scores = logits(model, params, hidden)
+        picked = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+        return picked - jax.nn.logsumexp(scores, axis=-1)
 
     length = targets.shape[1]
     if length % chunk:
@@ -40,14 +40,13 @@ def summed_loss(
     Sums, not means: the caller adds them over microbatches and divides once, so that every supervised token counts
     the same wherever it was packed.
     """
-    rngs = None if dropout_key is None else {"dropout": dropout_key}
-    hidden, _ = model.apply(
-        {"params": params},
+    hidden, _ = hidden_states(
+        model,
+        params,
         batch["decoder_input_tokens"],
         batch["decoder_positions"],
         batch["decoder_segment_ids"],
-        rngs=rngs,
-        method="hidden_states",
+        dropout_key=dropout_key,
     )
     weights = batch["decoder_loss_weights"]
     log_probs = target_log_probs(model, params, hidden, batch["decoder_target_tokens"], logits_chunk)

@@ -12,10 +12,10 @@ from humpback_jax.partitioning import LogicalAxisRules, shardings
 
 
 class TrainState(NamedTuple):
-    """State after `step` updates."""
+    """State after `step` updates; also the tree of its shardings or of its shapes."""
 
-    step: jax.Array
-    params: dict
+    step: Any  # int32 scalar
+    params: Any
     opt_state: Any
 
 

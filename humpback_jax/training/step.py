@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from humpback_jax.models.llama import Llama
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding
@@ -17,7 +18,7 @@ from humpback_jax.training.state import TrainState, state_shardings
 BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
 
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch, jax.Array, jax.Array, jax.Array], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch, ArrayLike, ArrayLike, jax.Array], tuple[TrainState, Metrics]]
 
 
 def accumulate_gradients(

@@ -28,7 +28,7 @@ def test_config_survives_its_saved_form(config):
 
 
 def test_unknown_size_lists_the_known_ones():
-    with pytest.raises(KeyError, match="llama_8b.*smollm2_135m"):
+    with pytest.raises(KeyError, match=r"llama_8b.*smollm2_135m"):
         get_config("llama_8b")
 
 

@@ -1,0 +1,78 @@
+"""Augmentation on the tiny model: every segment is a pair or is counted with its reason."""
+
+import dataclasses
+import json
+
+import pytest
+
+from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.stages import augment as augment_module
+from humpback_jax.stages.augment import augment
+
+
+def segment(name, text):
+    return {"id": name, "url": f"http://example.org/{name}", "header": "Herons", "text": text}
+
+
+@pytest.fixture
+def segments(make_product, tiny_model, short_prompts, small_generation):
+    room = small_generation.engine.max_prompt_length - len(tiny_model.prompt_ids(short_prompts.backward("")))
+    texts = {f"s{i}": "word " * (1 + i % 5) for i in range(9)} | {"fits": "x" * room, "over": "x" * (room + 1)}
+    return make_product("segments", "segments", [segment(name, text) for name, text in texts.items()])
+
+
+def read(stage, name):
+    return [json.loads(line) for line in (stage.directory / name).read_text().splitlines()]
+
+
+def test_every_segment_is_a_pair_or_is_counted(tiny_model, segments, short_prompts, small_generation, tmp_path):
+    stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, generous(small_generation))
+    pairs, rejected = read(stage, "pairs.jsonl"), read(stage, "rejected.jsonl")
+    rows = {row["id"]: row for row in read(segments, "segments.jsonl")}
+    assert sorted(row["id"] for row in pairs + rejected) == sorted(rows)
+    assert stage.counts["in"] == len(rows) == len(pairs) + sum(stage.counts["rejected"].values())
+    assert [row["reason"] for row in rejected if row["id"] == "over"] == ["prompt_too_long"]
+    assert not [row for row in rejected if row["id"] == "fits" and row["reason"] == "prompt_too_long"]
+    for row in pairs:
+        assert row["instruction"] == row["instruction"].strip() != ""
+        assert (row["output"], row["source"]) == (rows[row["id"]]["text"], rows[row["id"]]["url"])
+    reasons = [row["reason"] for row in rejected]
+    assert stage.counts["rejected"] == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    assert stage.counts["rejected"]["prompt_too_long"] == 1
+
+
+def generous(config):
+    """Room for 512 new tokens: a random model stops at one of two tokens in 320, so most rows end before that."""
+    return dataclasses.replace(config, engine=EngineConfig(4, (64,), 512))
+
+
+def test_instructions_that_were_cut_or_are_empty_are_rejected(
+    tiny_model, segments, short_prompts, small_generation, tmp_path, monkeypatch
+):
+    def written(folder, model, items, *_):
+        """Rows as if the model had written nothing for s0 and had run into the limit for s1."""
+        rows = {item.id: {"id": item.id, "instruction": "Why?", "truncated": False} for item in items}
+        return rows | {
+            "s0": {"id": "s0", "instruction": "", "truncated": False},
+            "s1": {"id": "s1", "instruction": "Why does", "truncated": True},
+        }
+
+    monkeypatch.setattr(augment_module, "run_job", written)
+    stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, small_generation)
+    assert stage.counts == {
+        "in": 11,
+        "out": 8,
+        "rejected": {"empty_instruction": 1, "prompt_too_long": 1, "truncated": 1},
+    }
+    cut = next(row for row in read(stage, "rejected.jsonl") if row["reason"] == "truncated")
+    assert (cut["id"], cut["instruction"]) == ("s1", "Why does")
+
+
+def test_a_model_that_never_stops_is_an_error_that_counts_why(
+    tiny_model, make_product, short_prompts, small_generation, tmp_path
+):
+    config = dataclasses.replace(small_generation, engine=EngineConfig(4, (64,), 1))
+    segments = make_product("segments", "segments", [segment("s", "word")])
+    with pytest.raises(ValueError, match=r"none of 1 segments got a usable instruction \(.*truncated.*train M_yx longer"):
+        augment(tmp_path / "augmented", tiny_model, segments, short_prompts, config)
+    assert not (tmp_path / "augmented" / "manifest.json").exists()

@@ -1,0 +1,109 @@
+"""What the algorithm starts from: the base model's architecture, seed pairs and segments, all of them counted."""
+
+import dataclasses
+import json
+
+import pytest
+
+from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.models.config import get_config
+from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds, stage_pairs
+
+SEEDS = [{"instruction": f"Say {i}.", "output": f"{i}, gladly."} for i in range(6)]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def page(number):
+    text = f"Bird number {number} of this list sings in the morning, rests at noon and flies home at night."
+    return f"<html><body><h1>About bird {number}</h1><p>{text}</p></body></html>"
+
+
+def test_the_declared_architecture_must_be_that_of_the_weights(tiny_model_dir):
+    tiny = get_config("tiny")
+    renamed = dataclasses.replace(tiny, name="my own label")
+    assert base_model(str(tiny_model_dir), renamed, None).card.config == tiny
+    other = dataclasses.replace(tiny, num_layers=3, rope_theta=5e5)
+    with pytest.raises(ValueError, match=r"num_layers is 2, declared 3; rope_theta is 10000\.0, declared 500000\.0; inc"):
+        base_model(str(tiny_model_dir), other, None)
+
+
+def test_the_chat_format_is_the_models_own_unless_given(tiny_model_dir):
+    assert base_model(str(tiny_model_dir), None, None).chat_format.name == "chatml"
+    assert base_model(str(tiny_model_dir), None, "plain").chat_format.name == "plain"
+
+
+def test_an_unknown_base_model_says_how_to_get_one(tmp_path):
+    with pytest.raises((ValueError, OSError), match="humpback weights"):
+        base_model(str(tmp_path / "nothing"), None, None)
+
+
+def test_seed_counts_add_up_over_both_files(tmp_path):
+    empty = {"instruction": "Say nothing.", "output": " "}
+    seeds = write(tmp_path / "seed_pairs.jsonl", [*SEEDS, empty])
+    heldout = write(tmp_path / "heldout_pairs.jsonl", [*SEEDS[:2], empty])
+    stage = read_seeds(tmp_path / "run" / "seeds", SeedConfig(seeds, heldout, limit=4))
+    assert stage.counts["in"] == 10
+    assert stage.counts["out"] == 6
+    assert sum(stage.counts["rejected"].values()) == 4
+    assert stage.counts["rejected"]["over_limit"] == 2
+    assert stage.manifest["figures"]["seed"]["kept"] == 4
+    assert [pair.instruction for pair in stage_pairs(stage, "seed")] == [row["instruction"] for row in SEEDS[:4]]
+    assert len(stage_pairs(stage, "heldout")) == 2
+
+
+def test_changed_seed_files_are_refused_by_name(tmp_path):
+    seeds = write(tmp_path / "seed_pairs.jsonl", SEEDS)
+    config = SeedConfig(seeds)
+    read_seeds(tmp_path / "run" / "seeds", config)
+    write(tmp_path / "seed_pairs.jsonl", SEEDS[:-1])
+    with pytest.raises(ValueError, match=r"another inputs\.seed"):
+        read_seeds(tmp_path / "run" / "seeds", config)
+
+
+def test_seeds_without_a_usable_pair_are_an_error(tmp_path):
+    seeds = write(tmp_path / "seed_pairs.jsonl", [{"instruction": "Say nothing.", "output": ""}])
+    with pytest.raises(ValueError, match=r"seed_pairs\.jsonl holds no usable seed pair"):
+        read_seeds(tmp_path / "run" / "seeds", SeedConfig(seeds))
+
+
+def test_a_missing_seed_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"):
+        read_seeds(tmp_path / "run" / "seeds", SeedConfig(str(tmp_path / "absent.jsonl")))
+
+
+def test_builtin_seeds_come_with_the_package(tmp_path):
+    stage = read_seeds(tmp_path / "seeds", SeedConfig("builtin:seed_pairs.jsonl", "builtin:heldout_pairs.jsonl"))
+    assert stage.manifest["figures"]["seed"]["kept"] >= 40
+    assert stage.counts["out"] == sum(figures["kept"] for figures in stage.manifest["figures"].values())
+
+
+@pytest.fixture
+def pages(tmp_path):
+    folder = tmp_path / "pages_of_test"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.html").write_text(page(number))
+    return folder
+
+
+def test_segments_are_cut_and_counted(tmp_path, pages):
+    (pages / "again.html").write_text(page(3))
+    config = SegmentsConfig((str(pages),), CorpusConfig(min_chars=40, max_chars=200))
+    stage = cut_segments(tmp_path / "run" / "segments", config)
+    rows = [json.loads(line) for line in (stage.directory / "segments.jsonl").read_text().splitlines()]
+    assert len(rows) == stage.counts["out"] == 4
+    assert stage.counts["in"] == 5
+    assert sum(stage.counts["rejected"].values()) == 1
+    assert stage.manifest["figures"]["records"] == 5
+
+
+def test_changed_pages_are_refused_by_name(tmp_path, pages):
+    config = SegmentsConfig((str(pages),), CorpusConfig(min_chars=40, max_chars=200))
+    cut_segments(tmp_path / "run" / "segments", config)
+    (pages / "0.html").write_text(page(77))
+    with pytest.raises(ValueError, match=r"another inputs\..*pages_of_test"):
+        cut_segments(tmp_path / "run" / "segments", config)

@@ -1,0 +1,163 @@
+"""gin files against the registry, and every mistake that a gin file or a binding can hold, by name."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from humpback_jax.align import Recipe
+from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.gin_utils import CONFIGURABLES, GIN_CONFIGS, config_texts, parse_recipe, rewrite_gin_args
+from humpback_jax.models.config import REGISTRY
+from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
+
+FOLDER = pathlib.Path(GIN_CONFIGS)
+MODELS = sorted(path.stem for path in (FOLDER / "models").glob("*.gin"))
+EXPERIMENTS = sorted(path.name for path in (FOLDER / "experiments").glob("*.gin"))
+NEEDED = ("Recipe.base = 'somewhere'", "SeedConfig.path = 'seeds.jsonl'", "SegmentsConfig.inputs = ('pages',)")
+DEFAULTS = ("defaults.gin",)
+
+
+def parse(*bindings, files=DEFAULTS):
+    return parse_recipe(files, (*NEEDED, *bindings))
+
+
+def test_every_size_of_the_registry_has_a_file():
+    assert MODELS == sorted(REGISTRY)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_file_is_its_registry_entry(name):
+    recipe = parse(files=("defaults.gin", f"models/{name}.gin"))
+    assert recipe.architecture == REGISTRY[name]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_a_recipe(name):
+    recipe = parse_recipe([f"experiments/{name}"], [])
+    assert isinstance(recipe, Recipe)
+    assert recipe.rounds >= 1
+    assert recipe == parse_recipe([str(FOLDER / "experiments" / name)], [])
+
+
+def test_the_defaults_are_those_of_the_dataclasses():
+    expected = Recipe("somewhere", SeedConfig("seeds.jsonl"), SegmentsConfig(("pages",), CorpusConfig()))
+    assert parse() == expected
+
+
+def test_bindings_win_over_files_and_scopes_over_bindings():
+    recipe = parse("FinetuneConfig.batch_size = 8", "backward/FinetuneConfig.batch_size = 4", "Recipe.rounds = 5")
+    assert (recipe.backward.batch_size, recipe.seed_model.batch_size, recipe.forward.batch_size) == (4, 8, 8)
+    assert recipe.rounds == 5
+    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 7", "curate/EngineConfig.batch_size = 3"])
+    assert recipe.rounds == 7
+    assert recipe.curation.generation.engine.batch_size == 3
+    assert recipe.augmentation.engine.batch_size != 3
+
+
+def test_nothing_is_left_over_from_the_parse_before():
+    parse("Recipe.rounds = 5")
+    assert parse().rounds == Recipe.rounds
+
+
+def test_macros_are_replaced():
+    recipe = parse("SEED = 11", "FinetuneConfig.seed = %SEED", "GenerationConfig.seed = %SEED")
+    assert (recipe.forward.seed, recipe.augmentation.seed) == (11, 11)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("FinetuneConfg.batch_size = 8", r"FinetuneConfg.*Did you mean 'FinetuneConfig'"),
+        ("FinetuneConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
+        ("backward/FinetuneConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
+        ("backwards/FinetuneConfig.batch_size = 8", r"backwards/FinetuneConfig.*no effect.*Did you mean 'backward'"),
+        ("Typo = 1", r"'Typo' has no effect"),
+        ("FinetuneConfig.seed = %SEEED", r"FinetuneConfig\.seed uses the macro %SEEED, which is not defined"),
+        ("Recipe.backward = @backward/FinetunConfig()", r"FinetunConfig"),
+        ("LlamaConfig.num_layers = 3", r"LlamaConfig.*no effect"),
+        ("Recipe.rounds = ", r"gin: .*"),
+        ("Recipe.rounds 3", r"gin: .*"),
+    ],
+)
+def test_a_mistake_is_named(binding, message):
+    with pytest.raises(ValueError, match=message):
+        parse(binding)
+
+
+def test_a_macro_that_is_nearly_the_defined_one_is_suggested():
+    with pytest.raises(ValueError, match=r"%SEEED, which is not defined\. Did you mean 'SEED'"):
+        parse("SEED = 1", "FinetuneConfig.seed = %SEEED")
+
+
+@pytest.mark.parametrize("file", ["experiments/quickstat.gin", "absent.gin"])
+def test_a_missing_file_is_named_and_the_packages_own_are_listed(file):
+    with pytest.raises(ValueError, match=rf"{file}.*experiments/quickstart\.gin"):
+        parse_recipe([file], [])
+
+
+def test_a_missing_include_is_named(tmp_path):
+    (tmp_path / "mine.gin").write_text("include 'nowhere.gin'\n")
+    with pytest.raises(ValueError, match=r"nowhere\.gin"):
+        parse_recipe([str(tmp_path / "mine.gin")], [])
+
+
+def test_a_missing_value_is_named():
+    with pytest.raises(ValueError, match=r"base"):
+        parse_recipe(DEFAULTS, NEEDED[1:])
+
+
+def test_a_value_that_a_dataclass_refuses_says_why():
+    with pytest.raises(ValueError, match=r"unknown mode 'guess'; choose from rationale, expected"):
+        parse("curate/CurationConfig.mode = 'guess'")
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--gin.Recipe.rounds=3", "Recipe.rounds = 3"),
+        ("--gin.Recipe.base=smollm2_135m", "Recipe.base = 'smollm2_135m'"),
+        ("--gin.Recipe.base='a b'", "Recipe.base = 'a b'"),
+        ("--gin.SeedConfig.path=data/my seeds.jsonl", "SeedConfig.path = 'data/my seeds.jsonl'"),
+        ("--gin.SegmentsConfig.inputs=('a', 'b')", "SegmentsConfig.inputs = ('a', 'b')"),
+        ("--gin.FinetuneConfig.seed=%SEED", "FinetuneConfig.seed = %SEED"),
+        ("--gin.Recipe.backward=@FinetuneConfig()", "Recipe.backward = @FinetuneConfig()"),
+        ("--gin.a/EngineConfig.batch_size=2", "a/EngineConfig.batch_size = 2"),
+        ("--gin.OptimizerConfig.max_grad_norm=None", "OptimizerConfig.max_grad_norm = None"),
+        ("--gin.Recipe.base=a=b", "Recipe.base = 'a=b'"),
+    ],
+)
+def test_command_line_bindings(argument, expected):
+    assert rewrite_gin_args(["align", argument, "--json"]) == ["align", f"--gin_bindings={expected}", "--json"]
+
+
+def test_other_arguments_stay_and_a_binding_without_a_value_is_refused():
+    assert rewrite_gin_args(["align", "--gin_file=a.gin"]) == ["align", "--gin_file=a.gin"]
+    with pytest.raises(ValueError, match=r"--gin\.Typo: write --gin\.NAME=VALUE"):
+        rewrite_gin_args(["align", "--gin.Typo"])
+
+
+def test_unquoted_words_reach_the_recipe():
+    arguments = ["--gin.Recipe.base=else where", "--gin.FinetuneConfig.dtype=float32"]
+    bindings = [argument.removeprefix("--gin_bindings=") for argument in rewrite_gin_args(arguments)]
+    recipe = parse(*bindings)
+    assert (recipe.base, recipe.forward.dtype) == ("else where", "float32")
+
+
+def test_the_saved_configuration_gives_the_same_recipe(tmp_path):
+    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 3", "curate/EngineConfig.batch_size = 2"])
+    for number, text in enumerate(config_texts()):
+        path = tmp_path / f"config{number}.gin"
+        path.write_text(text)
+        assert parse_recipe([str(path)], []) == recipe
+
+
+def test_every_dataclass_of_a_recipe_can_be_configured():
+    def classes(cls):
+        """The classes of the fields' default values, all the way down."""
+        for field in dataclasses.fields(cls):
+            if dataclasses.is_dataclass(field.default):
+                yield type(field.default)
+                yield from classes(type(field.default))
+
+    assert set(classes(Recipe)) <= set(CONFIGURABLES)
