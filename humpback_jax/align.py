@@ -34,7 +34,7 @@ from humpback_jax.stages.sources import (
     read_seeds,
     stage_pairs,
 )
-from humpback_jax.stages.stage import Stage, finished_stage
+from humpback_jax.stages.stage import MANIFEST, Stage, finished_stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +177,15 @@ class Alignment:
         """M_t, which must be complete."""
         return self._open(f"m{t}", f"humpback train --model m{t}")
 
+    def complete_stages(self) -> list[str]:
+        """Names of the stages that need not run again."""
+        return sorted(path.parent.name for path in self.run_dir.glob(f"*/{MANIFEST}"))
+
     def save_config(self, config: str, operative_config: str) -> None:
-        """Keeps the gin text of this run beside its results."""
-        write_atomically(self.run_dir / "config.gin", config)
-        write_atomically(self.run_dir / "operative_config.gin", operative_config)
+        """Keeps the gin text that began this run beside its results."""
+        for name, text in (("config.gin", config), ("operative_config.gin", operative_config)):
+            if not (self.run_dir / name).exists():
+                write_atomically(self.run_dir / name, text)
 
     def _open(self, name: str, how_to_make: str) -> ModelHandle:
         stage = finished_stage(self.run_dir / name, how_to_make)

@@ -73,8 +73,11 @@ def _print_manifest(stage: Any, as_json: bool) -> None:
 def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
     alignment = _alignment(gin_files, gin_bindings, run_dir)
+    complete = alignment.complete_stages()
     alignment.align()
     _show_report(os.fspath(alignment.run_dir), as_json)
+    if alignment.complete_stages() == complete:
+        click.echo(f"Nothing to do: every stage of {alignment.run_dir} was complete.", err=True)
 
 
 @cli.command()
@@ -237,9 +240,16 @@ def corpus() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: int, as_json: bool) -> None:
     """Cut WARC, WET and HTML files into segments."""
-    from humpback_jax.corpus.build import CorpusConfig, build_corpus
+    from humpback_jax.corpus.build import CorpusConfig, EmptyCorpusError, build_corpus
 
-    report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
+    try:
+        report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
+    except EmptyCorpusError as error:
+        _print_figures(error.report.to_dict(), as_json)
+        if not error.report.readable:
+            raise
+        click.echo(f"humpback: warning: {error}", err=True)
+        return
     _print_figures(report.to_dict(), as_json)
 
 

@@ -9,7 +9,19 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "humpback_jax"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CORE = ("models", "partitioning", "weights", "training", "inference")
-ABOVE_CORE = ("align", "chat", "cli", "corpus", "data", "evaluation", "gin_utils", "prompts", "quickstart", "report", "stages")
+ABOVE_CORE = (
+    "align",
+    "chat",
+    "cli",
+    "corpus",
+    "data",
+    "evaluation",
+    "gin_utils",
+    "prompts",
+    "quickstart",
+    "report",
+    "stages",
+)
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(work|root|tmp|home|Users|mnt|opt)/\w")
 

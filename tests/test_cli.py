@@ -108,13 +108,21 @@ def test_an_unknown_model_name_lists_the_choices(humpback, tmp_path, model):
 
 
 def test_a_stage_run_too_early_says_what_comes_first(humpback, tmp_path, tiny_model_dir):
-    arguments = ["--gin_file=experiments/quickstart.gin", f"--run_dir={tmp_path}", f"--gin.Recipe.base={tiny_model_dir}"]
+    arguments = [
+        "--gin_file=experiments/quickstart.gin",
+        f"--run_dir={tmp_path}",
+        f"--gin.Recipe.base={tiny_model_dir}",
+    ]
     message = one_error_line(humpback("curate", *arguments, "--round=1"))
     assert "m0 is not complete; run `humpback train --model m0` first" in message
 
 
 def test_a_base_model_of_another_size_is_refused(humpback, tmp_path, tiny_model_dir):
-    arguments = ["--gin_file=experiments/quickstart.gin", f"--run_dir={tmp_path}", f"--gin.Recipe.base={tiny_model_dir}"]
+    arguments = [
+        "--gin_file=experiments/quickstart.gin",
+        f"--run_dir={tmp_path}",
+        f"--gin.Recipe.base={tiny_model_dir}",
+    ]
     status, _, err = humpback("train", *arguments, "--model=m0")
     assert status == 1
     assert "vocab_size is 320, declared 49152" in err.splitlines()[-1]
@@ -148,9 +156,18 @@ def test_corpus_counts_are_printed_by_reason(humpback, pages, tmp_path):
 
 
 def test_an_empty_corpus_says_why(humpback, pages, tmp_path):
-    status, _, err = humpback("corpus", "build", pages, "--out", tmp_path / "segments")
+    status, printed, err = humpback("corpus", "build", pages, "--out", tmp_path / "segments", "--json")
+    assert status == 0
+    assert json.loads(printed)["candidates"] == 6
+    assert "humpback: warning: no segment is left of 3 records and 6 candidates" in err.splitlines()[-1]
+
+
+def test_a_corpus_of_damage_alone_is_an_error(humpback, tmp_path):
+    (tmp_path / "empty.html").write_bytes(b"")
+    status, printed, err = humpback("corpus", "build", tmp_path / "empty.html", "--out", tmp_path / "out", "--json")
     assert status == 1
-    assert "no segment is left of 3 records and 6 candidates" in err.splitlines()[-1]
+    assert json.loads(printed)["rejected_records"] == {"empty_file": 1}
+    assert "humpback: error: no segment is left of 1 records" in err.splitlines()[-1]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def parse(*bindings, files=DEFAULTS):
 
 
 def test_every_size_of_the_registry_has_a_file():
-    assert MODELS == sorted(REGISTRY)
+    assert sorted(REGISTRY) == MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)

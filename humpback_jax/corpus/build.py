@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,6 +16,7 @@ from humpback_jax.progress import ProgressReporter, progress_bar, say
 
 SEGMENTS_FILE = "segments.jsonl"
 REPORT_FILE = "corpus_report.json"
+DAMAGE = frozenset({"truncated_warc", "damaged_warc", "not_a_warc", "unknown_file", "empty_file"})
 
 _MAX_PROBLEMS = 100
 _BYTES_PER_UNIT = 1000
@@ -98,6 +98,11 @@ class CorpusReport:
         if self.candidates != self.segments + sum(self.rejected_segments.values()):
             raise ValueError(f"candidates do not add up: {self}")
 
+    @property
+    def readable(self) -> bool:
+        """Whether there was any record besides damage: an archive without segments is not a broken one."""
+        return bool(self.pages or self.rejected_records.keys() - DAMAGE)
+
     def to_dict(self) -> dict[str, object]:
         """The same as plain JSON values, reasons in alphabetical order."""
         return {
@@ -157,8 +162,8 @@ def build_corpus(
 
     Pages are read one at a time. The same inputs and config give the same bytes in both files; the report is written
     last, so that its presence means the stage is complete. Damaged inputs are counted and named in the report.
-    Raises FileNotFoundError for an input that does not exist, and EmptyCorpusError where no segment is left (the report
-    is written then, the segments are not).
+    Raises FileNotFoundError for an input that does not exist, and EmptyCorpusError where no segment is left (both files
+    are written then too).
     """
     folder = epath.Path(out_dir)
     files = list_inputs(inputs, exclude_dir=folder)
@@ -167,9 +172,7 @@ def build_corpus(
     counts = _Counts()
     with progress_bar("corpus", sum(_units(file.size) for file in files), "kB", show=show_progress) as bar:
         segments = _unique_segments(files, config, counts, bar)
-        first = next(segments, None)
-        if first is not None:
-            write_jsonl(folder / SEGMENTS_FILE, (segment.to_row() for segment in itertools.chain([first], segments)))
+        write_jsonl(folder / SEGMENTS_FILE, (segment.to_row() for segment in segments))
     report = counts.report()
     for problem in report.problems:
         say(f"corpus: {problem}")

@@ -175,7 +175,9 @@ class DecoderLayer(nn.Module):
     def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
         """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
         if self.has_rng("dropout"):
-            keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - dropout_rate, branch.shape)
+            # Sixteen random bits decide as well as a float does, at half the cost.
+            drop_below = jnp.round(dropout_rate * 2**16).astype(jnp.uint32)
+            keep = jax.random.bits(self.make_rng("dropout"), branch.shape, jnp.uint16) >= drop_below
             branch = jnp.where(keep, branch / (1.0 - dropout_rate).astype(branch.dtype), 0)
         return constrain(x + branch, "activation_batch", "activation_length", "activation_embed")
 

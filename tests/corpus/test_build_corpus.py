@@ -208,7 +208,7 @@ def test_empty_corpus_is_an_error_with_the_counts(tmp_path: pathlib.Path) -> Non
         build_corpus([tmp_path / "p.html"], out, CONFIG, show_progress=False)
     assert error.value.report.candidates == 2
     assert json.loads((out / "corpus_report.json").read_text())["segments"] == 0
-    assert not (out / "segments.jsonl").exists()
+    assert (out / "segments.jsonl").read_text() == ""
 
 
 def test_report_refuses_counts_that_do_not_add_up() -> None:

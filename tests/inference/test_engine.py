@@ -138,7 +138,7 @@ def test_a_part_of_the_requests_gives_the_same_text(engine):
 
 def test_another_seed_draws_other_text(engine):
     requests = make_requests(20, SamplingConfig(1.0, 1.0))
-    assert engine.generate(requests, SEED, ()) != engine.generate(requests, SEED + 1, ())
+    assert engine.generate(requests, SEED, STOP_IDS) != engine.generate(requests, SEED + 1, STOP_IDS)
 
 
 def test_batch_sizes_give_the_same_text_but_for_ties(params):
@@ -179,6 +179,7 @@ def test_candidate_log_probs_are_those_after_the_prompt(engine, params):
     assert sum(advanced) == 10
 
 
+@pytest.mark.filterwarnings("error:Some donated buffers were not usable")
 def test_probes_see_what_was_written_and_what_is_forced(engine, params):
     requests = make_requests(40)
     forced, candidates = (9, 17, 0, 25), (1, 2, 3, 4, 5)
@@ -213,7 +214,10 @@ def test_a_probe_that_is_too_long_is_refused(engine):
     [
         (Request("bad", (), 2), "request 'bad' has an empty prompt"),
         (Request("bad", (1,) * 25, 2), "request 'bad' has a prompt of 25 tokens, but the longest bucket holds 24"),
-        (Request("bad", (1,), MAX_NEW + 1), r"request 'bad' asks for 11 new tokens; .* \(EngineConfig\.max_new_tokens\)"),
+        (
+            Request("bad", (1,), MAX_NEW + 1),
+            r"request 'bad' asks for 11 new tokens; .* \(EngineConfig\.max_new_tokens\)",
+        ),
         (Request("bad", (1,), 0), "request 'bad' asks for 0 new tokens"),
         (Request("r0", (1,), 2), "two requests have the id 'r0'"),
     ],

@@ -73,6 +73,8 @@ def test_a_model_that_never_stops_is_an_error_that_counts_why(
 ):
     config = dataclasses.replace(small_generation, engine=EngineConfig(4, (64,), 1))
     segments = make_product("segments", "segments", [segment("s", "word")])
-    with pytest.raises(ValueError, match=r"none of 1 segments got a usable instruction \(.*truncated.*train M_yx longer"):
+    with pytest.raises(
+        ValueError, match=r"none of 1 segments got a usable instruction \(.*truncated.*train M_yx longer"
+    ):
         augment(tmp_path / "augmented", tiny_model, segments, short_prompts, config)
     assert not (tmp_path / "augmented" / "manifest.json").exists()

@@ -25,11 +25,13 @@ def test_likelihoods_and_instructions(tiny_model, short_prompts, config, tmp_pat
         tmp_path / "evaluation", HELDOUT, "h0", {"base": tiny_model}, {"m_yx": tiny_model}, short_prompts, config
     )
     params = tiny_model.load_params(None, "float32")
+    apply = jax.jit(Llama(tiny_model.card.config).apply)
     total, tokens = 0.0, 0
     for pair in HELDOUT[:2]:
         prompt = tiny_model.prompt_ids(short_prompts.tagged(pair.instruction, ("seed",)))
         answer = tiny_model.chat_format.answer_ids(pair.output, tiny_model.tokenizer)
-        logits = Llama(tiny_model.card.config).apply({"params": params}, np.asarray([[*prompt, *answer]]))
+        padding = [0] * (128 - len(prompt) - len(answer))
+        logits = apply({"params": params}, np.asarray([[*prompt, *answer, *padding]]))
         log_probs = np.asarray(jax.nn.log_softmax(logits[0]), np.float64)
         total -= sum(log_probs[len(prompt) - 1 + i, token] for i, token in enumerate(answer))
         tokens += len(answer)

@@ -27,7 +27,9 @@ def test_the_declared_architecture_must_be_that_of_the_weights(tiny_model_dir):
     renamed = dataclasses.replace(tiny, name="my own label")
     assert base_model(str(tiny_model_dir), renamed, None).card.config == tiny
     other = dataclasses.replace(tiny, num_layers=3, rope_theta=5e5)
-    with pytest.raises(ValueError, match=r"num_layers is 2, declared 3; rope_theta is 10000\.0, declared 500000\.0; inc"):
+    with pytest.raises(
+        ValueError, match=r"num_layers is 2, declared 3; rope_theta is 10000\.0, declared 500000\.0; inc"
+    ):
         base_model(str(tiny_model_dir), other, None)
 
 

@@ -1,0 +1,73 @@
+"""A whole alignment run that takes seconds: short pairs, one-sentence pages, short prompt templates, the tiny model."""
+
+import json
+
+import pytest
+
+from humpback_jax.align import Recipe
+from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.stages.curate import CurationConfig, SelectionConfig
+from humpback_jax.stages.evaluate import EvaluationConfig
+from humpback_jax.stages.finetune import FinetuneConfig
+from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
+from humpback_jax.training.optimizer import OptimizerConfig
+
+ANIMALS = ("cat", "dog", "hen", "cow", "owl", "fox", "bee", "ant", "elk", "rat", "pig", "yak")
+NUM_SEEDS, NUM_PAGES = 8, 12
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """A folder with seeds.jsonl, heldout.jsonl, pages/ and prompts/."""
+    folder = tmp_path_factory.mktemp("sources")
+    pair = lambda animal: {"instruction": f"Describe a {animal}.", "output": f"A {animal} runs and eats."}  # noqa: E731
+    write = lambda name, rows: (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))  # noqa: E731
+    write("seeds.jsonl", map(pair, ANIMALS[:NUM_SEEDS]))
+    write("heldout.jsonl", map(pair, ANIMALS[NUM_SEEDS:]))
+    (folder / "pages").mkdir()
+    for number, animal in enumerate(ANIMALS[:NUM_PAGES]):
+        text = f"The {animal} of farm {number} sleeps in the barn by night and walks over the hills by day."
+        page = f"<html><body><h1>About the {animal}</h1><p>{text}</p></body></html>"
+        (folder / "pages" / f"{animal}.html").write_text(page)
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "backward.txt").write_text("Q: {output}")
+    (folder / "prompts" / "rating.txt").write_text("{instruction} | {output}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(sources, tiny_model_dir):
+    """Two rounds on these sources; the tiny model learns within 40 updates to end what it writes."""
+    training = FinetuneConfig(
+        num_steps=40,
+        batch_size=8,
+        row_length=256,
+        rows_per_microbatch=4,
+        packing=False,  # every training run has the same shapes, so one compiled step serves them all
+        dropout=0.0,
+        dtype="float32",
+        remat_policy="none",
+        checkpoint_period=20,
+        logits_chunk=64,
+        optimizer=OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-3),
+    )
+    engine = EngineConfig(batch_size=4, prompt_buckets=(256,), max_new_tokens=96)
+    generation = GenerationConfig(engine=engine, shard_size=4, dtype="float32")
+    return Recipe(
+        base=str(tiny_model_dir),
+        seeds=SeedConfig(str(sources / "seeds.jsonl"), str(sources / "heldout.jsonl")),
+        segments=SegmentsConfig((str(sources / "pages"),), CorpusConfig(min_chars=40, max_chars=200)),
+        chat_format="chatml",
+        prompt_dir=str(sources / "prompts"),
+        rounds=2,
+        backward=training,
+        augmentation=generation,
+        seed_model=training,
+        curation=CurationConfig(generation=generation),
+        selection=SelectionConfig(keep_fraction=0.5, min_instruction_chars=1),
+        forward=training,
+        evaluation=EvaluationConfig(generation),
+        answering=generation,
+    )

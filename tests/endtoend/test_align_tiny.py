@@ -1,0 +1,125 @@
+"""The whole algorithm in one process: every stage complete and counted, nothing done twice, no two recipes mixed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from humpback_jax.align import Alignment
+from humpback_jax.report.tables import print_report, run_figures
+
+STAGES = ["seeds", "segments", "m_yx", "augmented", "m0"]
+STAGES += [f"{stage}{t}" for t in (1, 2) for stage in ("scores", "curated", "m")] + ["evaluation"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tiny_recipe, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model = Alignment(tiny_recipe, folder).align()
+    assert model.path == folder / "m2" / "model"
+    return folder
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def files_of(folder):
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_stage_is_complete_and_its_counts_add_up(run_dir):
+    figures = run_figures(run_dir)
+    assert list(figures) == STAGES
+    counts = {name: stage["counts"] for name, stage in figures.items()}
+    for name, count in counts.items():
+        assert count["in"] == count["out"] + sum(count["rejected"].values()), name
+        assert count["out"] > 0, name
+    assert counts["segments"]["in"] == counts["augmented"]["in"] == 12
+    assert counts["m_yx"]["in"] == counts["m0"]["in"] == 8
+    for t in (1, 2):
+        assert counts[f"scores{t}"]["in"] == counts[f"curated{t}"]["in"] == counts["augmented"]["out"]
+        assert counts[f"m{t}"]["in"] == 8 + counts[f"curated{t}"]["out"]
+
+
+def test_stages_read_what_the_algorithm_says(run_dir):
+    inputs = {name: json.loads((run_dir / name / "manifest.json").read_text())["inputs"] for name in STAGES}
+    outputs = {name: stage["outputs"] for name, stage in run_figures(run_dir).items()}
+    assert len({inputs[name]["base"] for name in ("m_yx", "m0", "m1", "m2", "evaluation")}) == 1
+    assert inputs["augmented"]["model"] == outputs["m_yx"]["model"]
+    assert (inputs["scores1"]["model"], inputs["scores2"]["model"]) == (outputs["m0"]["model"], outputs["m1"]["model"])
+    assert inputs["scores1"]["pairs"] == inputs["scores2"]["pairs"] == outputs["augmented"]["pairs"]
+    assert (inputs["m1"]["web"], inputs["m2"]["web"]) == (
+        outputs["curated1"]["curated"],
+        outputs["curated2"]["curated"],
+    )
+    assert len({outputs[name]["model"] for name in ("m_yx", "m0", "m1", "m2")}) == 4
+
+
+def test_every_pair_has_a_rating_and_the_best_are_kept(run_dir):
+    augmented = {row["id"] for row in rows_of(run_dir / "augmented" / "pairs.jsonl")}
+    for t in (1, 2):
+        scores = {row["id"]: row["score"] for row in rows_of(run_dir / f"scores{t}" / "scores.jsonl")}
+        assert scores.keys() == augmented
+        assert all(1 <= score <= 5 for score in scores.values())
+        kept = rows_of(run_dir / f"curated{t}" / "curated.jsonl")
+        dropped = rows_of(run_dir / f"curated{t}" / "dropped.jsonl")
+        assert {row["id"] for row in kept + dropped} == augmented
+        below = [row["score"] for row in dropped if row["reason"] == "below_best_fraction"]
+        assert min(row["score"] for row in kept) >= max(below, default=1)
+
+
+def test_training_made_held_out_answers_and_instructions_likelier(run_dir):
+    figures = run_figures(run_dir)["evaluation"]["figures"]
+    nll = {name: row["nll"] for name, row in figures["nll_per_token"].items()}
+    assert list(nll) == ["base", "m0", "m1", "m2"]
+    assert max(nll["m0"], nll["m1"], nll["m2"]) < 0.8 * nll["base"]
+    assert figures["backward_chrf"]["m_yx"] > figures["backward_chrf"]["base"]
+
+
+def test_the_report_is_printed(run_dir, capsys):
+    print_report(run_dir, run_figures(run_dir))
+    printed = " ".join(capsys.readouterr().out.split())
+    for title in ("Stages", "Scores (1-5)", "Held-out answers", "Held-out instructions", "Kept in", "Dropped in"):
+        assert title in printed
+    assert "curated2" in printed
+
+
+def test_a_finished_run_is_left_as_it_is(run_dir, tiny_recipe):
+    before = files_of(run_dir)
+    Alignment(tiny_recipe, run_dir).align()
+    assert files_of(run_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "named"),
+    [
+        ("forward", lambda old: dataclasses.replace(old, dropout=0.5), r"m1 .* another settings\.finetune\.dropout;"),
+        ("selection", lambda old: dataclasses.replace(old, keep_fraction=0.25), r"another .*selection\.keep_fraction;"),
+        ("chat_format", lambda old: "plain", r"m_yx .* another settings\.chat_format;"),
+        (
+            "backward",
+            lambda old: dataclasses.replace(old, optimizer=dataclasses.replace(old.optimizer, b1=0.5)),
+            r"m_yx .* another settings\.finetune\.optimizer\.b1;",
+        ),
+        ("seeds", lambda old: dataclasses.replace(old, limit=5), r"seeds .* another settings\.limit;"),
+    ],
+)
+def test_another_recipe_in_the_same_folder_is_refused(run_dir, tiny_recipe, field, change, named):
+    other = dataclasses.replace(tiny_recipe, **{field: change(getattr(tiny_recipe, field))})
+    before = files_of(run_dir)
+    with pytest.raises(ValueError, match=named):
+        Alignment(other, run_dir).align()
+    assert files_of(run_dir) == before
+
+
+def test_the_aligned_model_answers_with_both_tags(run_dir, tiny_recipe):
+    alignment = Alignment(tiny_recipe, run_dir)
+    stage = alignment.respond([("a", "Describe a cat."), ("b", "Describe a cow.")])
+    rows = rows_of(stage.directory / "answers.jsonl")
+    assert [row["id"] for row in rows] == ["a", "b"]
+    assert all(row["output"] and not row["truncated"] for row in rows)
+    assert stage.manifest["settings"]["tags"] == ["seed", "web"]
+    assert alignment.respond([("a", "Describe a cat."), ("b", "Describe a cow.")]).directory == stage.directory
+    assert alignment.respond([("a", "Describe a cat.")], tags=("web",)).directory != stage.directory
