@@ -40,9 +40,7 @@ def _experiment_options(function: Any) -> Any:
     for option in (
         click.option("--run_dir", type=click.Path(), help="Where results go (default: runs/NAME of the gin file)."),
         click.option("--gin_bindings", multiple=True, hidden=True),
-        click.option(
-            "--gin_file", "gin_files", multiple=True, required=True, help="Gin file; overrides: --gin.NAME=VALUE."
-        ),
+        click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
     ):
         function = option(function)
     return function

@@ -88,6 +88,8 @@ def parse_recipe(gin_files: Sequence[str], bindings: Sequence[str]) -> Recipe:
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"gin: {_first_line(error)}{_suggestion(str(error))}") from error
     _check_macros()
+    if not gin_files:
+        raise ValueError(f"no recipe given: add --gin_file; experiments of the package are {', '.join(_experiments())}")
     try:
         gin.finalize()
         recipe = configurables["Recipe"]()

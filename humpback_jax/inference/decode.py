@@ -133,7 +133,7 @@ def generate_batch(
     return Generated(state.output, state.counts, state.stopped, state.finite), state.kv_cache if probe_room else None
 
 
-@functools.partial(jax.jit, static_argnames=("model",), donate_argnames=("kv_cache",))
+@functools.partial(jax.jit, static_argnames=("model",))
 def probe_batch(
     model: Llama,
     params: dict,

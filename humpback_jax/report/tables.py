@@ -54,7 +54,7 @@ def _position(name: str) -> tuple:
 
 
 def _table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 or column in left else "right")
     return table
@@ -97,12 +97,14 @@ def _backward_table(chrf: dict[str, float]) -> Table:
 
 
 def _pairs_table(title: str, path: epath.Path, limit: int) -> Table:
-    table = _table(title, "score", "instruction", "text", "reason", left=["instruction", "text", "reason"])
     rows = [row for _, row in read_jsonl(path)]
     rows.sort(key=lambda row: -(row["score"] or 0))
+    texts = ["instruction", "text", *(["reason"] if any("reason" in row for row in rows) else [])]
+    table = _table(title, "score", *texts, left=texts)
     for row in rows[:limit]:
         score = "-" if row["score"] is None else f"{row['score']:.2f}"
-        table.add_row(score, _clip(row["instruction"], 160), _clip(row["output"], 200), row.get("reason", ""))
+        cells = [_clip(row["instruction"], 160), _clip(row["output"], 200), row.get("reason", "")]
+        table.add_row(score, *cells[: len(texts)])
     table.caption = f"{min(limit, len(rows))} of {len(rows)}; all of them: {path}"
     return table
 

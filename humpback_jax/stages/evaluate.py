@@ -66,6 +66,11 @@ def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: Ev
     examples, _ = supervised_examples(
         pairs, model.tokenizer, model.chat_format, "forward", prompts, ("seed",), engine_config.max_prompt_length - 1
     )
+    if not examples:
+        raise ValueError(
+            f"none of {len(pairs)} held-out pairs fits the engine's {engine_config.max_prompt_length} tokens; raise "
+            "EngineConfig.prompt_buckets of evaluation, or give other held-out pairs"
+        )
     engine = model.engine(engine_config, config.generation.dtype)
     sums = engine.log_likelihoods([(e.id, e.prompt_ids.tolist(), e.answer_ids.tolist()) for e in examples])
     tokens = sum(len(e.answer_ids) for e in examples)

@@ -55,9 +55,12 @@ class Stage:
 
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and paths as the JSON values they are saved as."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return json.loads(json.dumps(value, default=str))
+    return json.loads(json.dumps(value, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    """A dataclass at any depth as its fields, anything else that JSON does not know as text."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def run_stage(
