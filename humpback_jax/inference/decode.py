@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from humpback_jax.inference.sampling import sample
 from humpback_jax.models.kv_cache import KVCache, init_kv_cache
@@ -47,10 +48,10 @@ class Generated(NamedTuple):
 
 
 def prefill(
-    model: Llama, params: dict, tokens: jax.Array, lengths: jax.Array, cache_length: int
+    model: Llama, params: dict, tokens: jax.Array, lengths: jax.Array, cache_length: int, cache_dtype: DTypeLike
 ) -> tuple[KVCache, jax.Array]:
     """Runs right-padded prompts [batch, bucket]; returns the filled cache and the logits after each last token."""
-    cache = init_kv_cache(model.config, tokens.shape[0], cache_length, model.dtype)
+    cache = init_kv_cache(model.config, tokens.shape[0], cache_length, cache_dtype)
     hidden, cache = hidden_states(model, params, tokens, kv_cache=cache)
     return cache, logits(model, params, _at(hidden, lengths - 1))
 
@@ -93,7 +94,7 @@ def decode(model: Llama, params: dict, state: DecodeState, sampling: RowSampling
     return jax.lax.while_loop(lambda state: ~jnp.all(state.done), step, state)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_new_tokens", "probe_room"))
+@functools.partial(jax.jit, static_argnames=("model", "max_new_tokens", "probe_room", "cache_dtype"))
 def generate_batch(
     model: Llama,
     params: dict,
@@ -104,6 +105,7 @@ def generate_batch(
     stop_ids: jax.Array,
     max_new_tokens: int,
     probe_room: int = 0,
+    cache_dtype: DTypeLike = jnp.float32,
 ) -> tuple[Generated, KVCache | None]:
     """Prefill and decode of one batch.
 
@@ -117,13 +119,14 @@ def generate_batch(
       stop_ids: int32 [n].
       max_new_tokens: room in the output and in the cache (static).
       probe_room: further room in the cache for `probe_batch` (static); 0 when the cache is not wanted.
+      cache_dtype: of the key/value cache (static).
 
     Returns:
       What was generated, and the cache if there is room for a probe.
     """
     batch, bucket = tokens.shape
     tokens = constrain(tokens, "activation_batch", None)
-    cache, scores = prefill(model, params, tokens, lengths, bucket + max_new_tokens + probe_room)
+    cache, scores = prefill(model, params, tokens, lengths, bucket + max_new_tokens + probe_room, cache_dtype)
     zeros, false = jnp.zeros((batch,), jnp.int32), jnp.zeros((batch,), bool)
     state = DecodeState(
         cache, zeros, lengths - 1, jnp.zeros((batch, max_new_tokens), jnp.int32), zeros, false, empty, ~false

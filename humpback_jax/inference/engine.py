@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from humpback_jax.inference.decode import (
@@ -106,6 +107,8 @@ class Engine:
             raise ValueError(
                 f"batch_size={config.batch_size} is not divisible by this host's {self.mesh.shape['data']} replicas"
             )
+        # CPU compilers widen a whole bfloat16 cache to float32 for every token written into it.
+        self.cache_dtype = jnp.float32 if jax.default_backend() == "cpu" else model.dtype
         self.params = load_params(shardings(self.mesh, self.rules, logical_specs(model), abstract_params(model)))
 
     def generate(
@@ -161,6 +164,7 @@ class Engine:
                 np.asarray(stop_ids, np.int32),
                 self.config.max_new_tokens,
                 0 if probe is None else PROBE_ROOM,
+                self.cache_dtype,
             )
         completions = _read_completions(jax.device_get(generated), rows)
         if probe is None:

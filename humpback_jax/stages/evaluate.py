@@ -53,7 +53,9 @@ def evaluate(
         write_jsonl(folder / PREDICTIONS, rows)
         references = [pair.instruction for pair in heldout]
         chrf = {name: _chrf([p[pair.id] for pair in heldout], references) for name, p in predictions.items()}
-        counts = {"in": len(heldout), "out": len(heldout), "rejected": {}}
+        measured = min(row["pairs"] for row in nll.values())
+        too_long = len(heldout) - measured
+        counts = {"in": len(heldout), "out": measured, "rejected": {"too_long": too_long} if too_long else {}}
         figures = {"nll_per_token": nll, "backward_chrf": chrf}
         return StageResult(counts, {"predictions": sha256_of_file(folder / PREDICTIONS)}, figures)
 

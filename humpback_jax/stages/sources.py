@@ -14,7 +14,6 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 from humpback_jax.weights.fetch import fetch_weights
-from humpback_jax.weights.model_folder import is_model_folder
 
 PACKAGE = epath.Path(__file__).parent.parent
 BUILTIN = "builtin:"
@@ -56,7 +55,7 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
     Raises:
       ValueError: its architecture is not the declared one; the differing fields are named.
     """
-    path = weights if is_model_folder(weights) else fetch_weights(weights)
+    path = weights if epath.Path(weights).exists() else fetch_weights(weights)
     model = open_model(path, chat_format)
     if architecture is not None:
         declared, found = architecture.architecture(), model.card.config.architecture()
