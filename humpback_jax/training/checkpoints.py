@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
@@ -20,6 +21,8 @@ class Checkpoints:
             save_decision_policy=policies.FixedIntervalPolicy(period),
             preservation_policy=policies.LatestN(1),
             cleanup_tmp_directories=True,
+            # On CPU a save in the background takes its time and memory from the next step and gains nothing.
+            enable_async_checkpointing=jax.default_backend() != "cpu",
         )
         self._manager = ocp.CheckpointManager(
             epath.Path(directory).resolve(), options=options, item_names=("params", "opt_state", "meta")

@@ -113,7 +113,8 @@ def train(
                 if writer is not None:
                     writer.write(step + 1, metrics)
                 bar.advance(loss=metrics["loss"], tokens_per_second=round(metrics["tokens_per_second"]))
-                checkpoints.save_if_due(state, step + 1, run_identity)
+                if step + 1 < config.num_steps:  # the caller keeps the last state
+                    checkpoints.save_if_due(state, step + 1, run_identity)
         if writer is not None:
             writer.close()
     return state.params
