@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import constrain
@@ -25,7 +26,7 @@ class KVCache(NamedTuple):
         return self.keys.shape[3]
 
 
-def init_kv_cache(config: LlamaConfig, batch_size: int, length: int, dtype: jnp.dtype) -> KVCache:
+def init_kv_cache(config: LlamaConfig, batch_size: int, length: int, dtype: DTypeLike) -> KVCache:
     """A cache of zeros for `batch_size` rows of at most `length` tokens."""
     shape = (config.num_layers, batch_size, config.num_kv_heads, length, config.head_dim)
     return KVCache(keys=jnp.zeros(shape, dtype), values=jnp.zeros(shape, dtype))
