@@ -43,7 +43,7 @@ def test_likelihoods_and_instructions(tiny_model, short_prompts, config, tmp_pat
     rows = [json.loads(line) for line in (stage.directory / "backward_instructions.jsonl").read_text().splitlines()]
     assert [(row["id"], row["instruction"]) for row in rows] == [(pair.id, pair.instruction) for pair in HELDOUT]
     assert rows[2]["m_yx"] == ""
-    assert stage.counts == {"in": 3, "out": 3, "rejected": {}}
+    assert stage.counts == {"in": 3, "out": 2, "rejected": {"too_long": 1}}
 
 
 def test_pairs_that_do_not_fit_at_all_are_an_error_that_says_so(tiny_model, short_prompts, config, tmp_path):
