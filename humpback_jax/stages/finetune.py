@@ -18,7 +18,7 @@ from humpback_jax.stages.model import ModelHandle, dtype_of
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.weights.model_folder import is_model_folder, save_model_folder
+from humpback_jax.weights.model_folder import is_model_folder, read_model_card, save_model_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +162,6 @@ def _train_and_save(
 ) -> str:
     """Trains unless DIRECTORY/model is there; returns the hash of its weights."""
     if is_model_folder(folder / "model"):
-        from humpback_jax.weights.model_folder import read_model_card
-
         return read_model_card(folder / "model").params_sha256 or str(folder / "model")
     llama = base.card.config
     model = Llama(
