@@ -30,7 +30,9 @@ def read(data: bytes, max_record_bytes: int = 10**6) -> tuple[list[str], list[st
     return urls, [record.reason for record in records if isinstance(record, BadRecord)]
 
 
-@pytest.mark.parametrize("data", [PLAIN, PACKED, gzip.compress(PLAIN, mtime=0)], ids=["plain", "per record", "whole file"])
+@pytest.mark.parametrize(
+    "data", [PLAIN, PACKED, gzip.compress(PLAIN, mtime=0)], ids=["plain", "per record", "whole file"]
+)
 def test_whole_archive(data: bytes) -> None:
     assert read(data) == (["0", "1", "2", "3"], [])
 
