@@ -1,4 +1,8 @@
-"""The compiled programs of generation and scoring: prefill, the decode loop, and reading log-probabilities."""
+"""The compiled programs of generation: shared prefix, prefill into slots, chunks of decode steps, and probes.
+
+A slot is a row of the batch that one request after another occupies. Rows never see each other, so what a request is
+given depends on its prompt, its key and the compiled shapes alone.
+"""
 
 import functools
 from typing import NamedTuple
@@ -7,212 +11,298 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from humpback_jax.inference.sampling import sample
-from humpback_jax.models.kv_cache import KVCache, init_kv_cache
-from humpback_jax.models.llama import Llama, hidden_states, logits
+from humpback_jax.inference.sampling import request_keys, sample
+from humpback_jax.models.attention import causal_mask
+from humpback_jax.models.kv_cache import (
+    Context,
+    KeyValues,
+    constrain_cache,
+    grow,
+    init_layer_cache,
+    insert_rows,
+    merge_recent,
+    take_rows,
+)
+from humpback_jax.models.llama import Llama, Masks, hidden_states_in_context, logits
 from humpback_jax.partitioning import constrain
+
+Prefix = tuple[KeyValues, ...]  # one per layer, without a batch axis; empty when no head is shared
 
 
 class RowSampling(NamedTuple):
-    """Per-row sampling settings: keys [batch], temperature and top_p float32 [batch], max_new_tokens int32 [batch]."""
+    """Settings per row: key_data uint32 [rows, 2], temperature, top_p float32 [rows], max_new_tokens int32 [rows]."""
 
-    keys: jax.Array
+    key_data: jax.Array
     temperature: jax.Array
     top_p: jax.Array
     max_new_tokens: jax.Array
 
 
-class DecodeState(NamedTuple):
-    """Everything the decode loop carries; row r is independent of every other row.
+class RowSettings(NamedTuple):
+    """`RowSampling` as the host gives it: request_numbers uint32 [rows] and the job's seed (uint32 scalar) for keys."""
 
-    `tokens[r]` was drawn last and will stand at `positions[r]`; `output[r, :counts[r]]` are the tokens kept so far.
+    request_numbers: jax.Array
+    seed: jax.Array
+    temperature: jax.Array
+    top_p: jax.Array
+    max_new_tokens: jax.Array
+
+
+class Rows(NamedTuple):
+    """Where every row stands.
+
+    `tokens[r]` was drawn last and will stand at `positions[r]`; `output[r, :counts[r]]` are the tokens kept so far. A
+    row that is done keeps its position: slots of its cache from there on are never valid.
     """
 
-    kv_cache: KVCache
-    tokens: jax.Array  # int32 [batch]
-    positions: jax.Array  # int32 [batch]
-    output: jax.Array  # int32 [batch, max_new_tokens]
-    counts: jax.Array  # int32 [batch]
-    stopped: jax.Array  # bool [batch]: a stop token was drawn
-    done: jax.Array  # bool [batch]: stopped, at the limit, or an empty row
-    finite: jax.Array  # bool [batch]: every logit so far was a number
+    tokens: jax.Array  # int32 [rows]
+    positions: jax.Array  # int32 [rows], in the whole sequence
+    output: jax.Array  # int32 [rows, max_new_tokens]
+    counts: jax.Array  # int32 [rows]
+    stopped: jax.Array  # bool [rows]: a stop token was drawn
+    done: jax.Array  # bool [rows]: stopped, at the limit, or empty
+    finite: jax.Array  # bool [rows]: every logit so far was a number
 
 
-class Generated(NamedTuple):
-    """What the host reads back: output int32 [batch, max_new_tokens], counts, stopped, finite [batch]."""
+class SlotState(NamedTuple):
+    """Everything that stays on the device between programs: one cache per layer, settings, and rows."""
+
+    caches: tuple[KeyValues, ...]
+    sampling: RowSampling
+    rows: Rows
+
+
+def _placed(state: SlotState) -> SlotState:
+    """Caches sharded by heads, all else on every device: every program leaves the state as the next expects it."""
+    replicated = lambda x: constrain(x, *(None,) * x.ndim)  # noqa: E731
+    caches = tuple(constrain_cache(cache) for cache in state.caches)
+    return SlotState(caches, jax.tree.map(replicated, state.sampling), jax.tree.map(replicated, state.rows))
+
+
+class ChunkReport(NamedTuple):
+    """What the host reads after a chunk: output, counts, stopped, done, finite as in `Rows`.
+
+    `steps` and `kept` are scalars: decode steps run, and row-steps among them that gave a token that is kept.
+    """
 
     output: jax.Array
     counts: jax.Array
     stopped: jax.Array
+    done: jax.Array
     finite: jax.Array
+    steps: jax.Array
+    kept: jax.Array
 
 
-def prefill(
-    model: Llama, params: dict, tokens: jax.Array, lengths: jax.Array, cache_length: int, cache_dtype: DTypeLike
-) -> tuple[KVCache, jax.Array]:
-    """Runs right-padded prompts [batch, bucket]; returns the filled cache and the logits after each last token."""
-    cache = init_kv_cache(model.config, tokens.shape[0], cache_length, cache_dtype)
-    hidden, cache = hidden_states(model, params, tokens, kv_cache=cache)
-    return cache, logits(model, params, _at(hidden, lengths - 1))
+def _contexts(model: Llama, prefix: Prefix, caches: tuple[KeyValues, ...] = ()) -> list[Context]:
+    layers = range(model.config.num_layers)
+    return [Context(prefix[i] if prefix else None, caches[i] if caches else None) for i in layers]
 
 
-def accept(
-    state: DecodeState, scores: jax.Array, positions: jax.Array, sampling: RowSampling, stop_ids: jax.Array
-) -> DecodeState:
+def _prefix_length(prefix: Prefix) -> int:
+    return prefix[0].length if prefix else 0
+
+
+def _positions(tokens: jax.Array, start: int) -> jax.Array:
+    return jnp.broadcast_to(start + jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "cache_dtype"))
+def compute_prefix(model: Llama, params: dict, tokens: jax.Array, cache_dtype: DTypeLike) -> Prefix:
+    """Keys and values of the shared head of all prompts: int32 [length] to one KeyValues per layer."""
+    masks = Masks(causal_mask(tokens.shape[0]))
+    rows = tokens[None]
+    _, written = hidden_states_in_context(model, params, rows, _positions(rows, 0), masks, _contexts(model, ()))
+    return tuple(KeyValues(kv.keys[0].astype(cache_dtype), kv.values[0].astype(cache_dtype)) for kv in written)
+
+
+def prefill(model: Llama, params: dict, prefix: Prefix, tokens: jax.Array) -> tuple[jax.Array, list[KeyValues]]:
+    """Hidden states [rows, bucket, emb_dim] of right-padded prompts that follow the prefix, and their keys, values."""
+    tokens = constrain(tokens, "activation_batch", None)
+    positions = _positions(tokens, _prefix_length(prefix))
+    masks = Masks(causal_mask(tokens.shape[1]))
+    return hidden_states_in_context(model, params, tokens, positions, masks, _contexts(model, prefix))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "slots", "cache_length", "max_new_tokens", "cache_dtype"))
+def init_slots(model: Llama, slots: int, cache_length: int, max_new_tokens: int, cache_dtype: DTypeLike) -> SlotState:
+    """Empty slots."""
+    zeros, floats = jnp.zeros((slots,), jnp.int32), jnp.zeros((slots,), jnp.float32)
+    true = jnp.ones((slots,), bool)
+    layers = range(model.config.num_layers)
+    return _placed(
+        SlotState(
+            tuple(init_layer_cache(model.config, slots, cache_length, cache_dtype) for _ in layers),
+            RowSampling(jnp.zeros((slots, 2), jnp.uint32), floats, floats, zeros),
+            Rows(zeros, zeros, jnp.zeros((slots, max_new_tokens), jnp.int32), zeros, ~true, true, true),
+        )
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("cache_length",))
+def grow_slots(state: SlotState, cache_length: int) -> SlotState:
+    """The same slots with longer caches."""
+    return _placed(state._replace(caches=tuple(grow(cache, cache_length) for cache in state.caches)))
+
+
+def accept(rows: Rows, scores: jax.Array, positions: jax.Array, sampling: RowSampling, stop_ids: jax.Array) -> Rows:
     """Draws the token at `positions` from the logits `scores` for every row that is not done, and records it.
 
     A stop token ends its row and is not recorded.
     """
-    drawn = sample(scores, sampling.keys, positions, sampling.temperature, sampling.top_p)
+    keys = jax.random.wrap_key_data(sampling.key_data)
+    drawn = sample(scores, keys, positions, sampling.temperature, sampling.top_p)
     stop = jnp.any(drawn[:, None] == stop_ids[None, :], axis=-1)
-    keep = ~state.done & ~stop
-    rows = jnp.arange(drawn.shape[0])
-    slots = jnp.minimum(state.counts, state.output.shape[1] - 1)
-    output = state.output.at[rows, slots].set(jnp.where(keep, drawn, state.output[rows, slots]))
-    counts = state.counts + keep
-    return state._replace(
-        tokens=drawn,
+    keep = ~rows.done & ~stop
+    index = jnp.arange(drawn.shape[0])
+    places = jnp.minimum(rows.counts, rows.output.shape[1] - 1)
+    output = rows.output.at[index, places].set(jnp.where(keep, drawn, rows.output[index, places]))
+    counts = rows.counts + keep
+    return Rows(
+        tokens=jnp.where(rows.done, rows.tokens, drawn),
         positions=positions,
         output=output,
         counts=counts,
-        stopped=state.stopped | (~state.done & stop),
-        done=state.done | stop | (counts >= sampling.max_new_tokens),
-        finite=state.finite & (state.done | jnp.all(jnp.isfinite(scores), axis=-1)),
+        stopped=rows.stopped | (~rows.done & stop),
+        done=rows.done | stop | (counts >= sampling.max_new_tokens),
+        finite=rows.finite & (rows.done | jnp.all(jnp.isfinite(scores), axis=-1)),
     )
 
 
-def decode(model: Llama, params: dict, state: DecodeState, sampling: RowSampling, stop_ids: jax.Array) -> DecodeState:
-    """Decodes until every row is done."""
-
-    def step(state: DecodeState) -> DecodeState:
-        tokens, positions = state.tokens[:, None], state.positions[:, None]
-        hidden, cache = hidden_states(model, params, tokens, positions, kv_cache=state.kv_cache)
-        scores = logits(model, params, hidden[:, 0])
-        positions = jnp.where(state.done, state.positions, state.positions + 1)
-        return accept(state._replace(kv_cache=cache), scores, positions, sampling, stop_ids)
-
-    return jax.lax.while_loop(lambda state: ~jnp.all(state.done), step, state)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_new_tokens", "probe_room", "cache_dtype"))
-def generate_batch(
+@functools.partial(jax.jit, static_argnames=("model",), donate_argnames=("state",))
+def prefill_into_slots(
     model: Llama,
     params: dict,
+    prefix: Prefix,
+    state: SlotState,
     tokens: jax.Array,
     lengths: jax.Array,
-    empty: jax.Array,
-    sampling: RowSampling,
+    slots: jax.Array,
+    settings: RowSettings,
     stop_ids: jax.Array,
-    max_new_tokens: int,
-    probe_room: int = 0,
-    cache_dtype: DTypeLike = jnp.float32,
-) -> tuple[Generated, KVCache | None]:
-    """Prefill and decode of one batch.
+) -> SlotState:
+    """Prefills prompts, draws their first tokens and puts them into slots.
 
     Args:
-      model: the decoder (static).
+      model: the decoder (static), with `scan_layers=False`.
       params: its parameters.
-      tokens: int32 [batch, bucket], prompts padded on the right.
-      lengths: int32 [batch].
-      empty: bool [batch], rows that stand for no request.
-      sampling: per-row settings; `sampling.max_new_tokens` is at most the static `max_new_tokens`.
+      prefix: what all prompts begin with.
+      state: donated.
+      tokens: int32 [rows, bucket], the rest of the prompts, padded on the right.
+      lengths: int32 [rows], at least 1.
+      slots: int32 [rows]; a row whose slot is out of range is computed and dropped.
+      settings: of the rows.
       stop_ids: int32 [n].
-      max_new_tokens: room in the output and in the cache (static).
-      probe_room: further room in the cache for `probe_batch` (static); 0 when the cache is not wanted.
-      cache_dtype: of the key/value cache (static).
-
-    Returns:
-      What was generated, and the cache if there is room for a probe.
     """
-    batch, bucket = tokens.shape
-    tokens = constrain(tokens, "activation_batch", None)
-    cache, scores = prefill(model, params, tokens, lengths, bucket + max_new_tokens + probe_room, cache_dtype)
-    zeros, false = jnp.zeros((batch,), jnp.int32), jnp.zeros((batch,), bool)
-    state = DecodeState(
-        cache, zeros, lengths - 1, jnp.zeros((batch, max_new_tokens), jnp.int32), zeros, false, empty, ~false
+    count, max_new_tokens = tokens.shape[0], state.rows.output.shape[1]
+    hidden, written = prefill(model, params, prefix, tokens)
+    scores = logits(model, params, at_index(hidden, lengths - 1))
+    key_data = jax.random.key_data(request_keys(settings.seed, settings.request_numbers))
+    sampling = RowSampling(key_data, settings.temperature, settings.top_p, settings.max_new_tokens)
+    zeros, false = jnp.zeros((count,), jnp.int32), jnp.zeros((count,), bool)
+    empty = Rows(zeros, zeros, jnp.zeros((count, max_new_tokens), jnp.int32), zeros, false, false, ~false)
+    rows = accept(empty, scores, _prefix_length(prefix) + lengths, sampling, stop_ids)
+    put = lambda old, new: old.at[slots].set(new, mode="drop")  # noqa: E731
+    caches = tuple(insert_rows(cache, new, slots) for cache, new in zip(state.caches, written, strict=True))
+    return _placed(SlotState(caches, jax.tree.map(put, state.sampling, sampling), jax.tree.map(put, state.rows, rows)))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "max_steps"), donate_argnames=("state",))
+def decode_chunk(
+    model: Llama,
+    params: dict,
+    prefix: Prefix,
+    state: SlotState,
+    stop_ids: jax.Array,
+    exit_at: jax.Array,
+    max_steps: int,
+) -> tuple[SlotState, ChunkReport]:
+    """Up to `max_steps` decode steps of all slots.
+
+    Ends early when all rows are done, or `exit_at` (int32 scalar) of them. The caches are read during the steps and
+    written once at the end; the chunk's own tokens wait in a buffer of `max_steps` slots.
+    """
+    config, slots = model.config, state.rows.tokens.shape[0]
+    starts = state.rows.positions - _prefix_length(prefix)
+    valid = jnp.arange(state.caches[0].length)[None, None, :] < starts[:, None, None]
+    contexts = _contexts(model, prefix, state.caches)
+    shape = (slots, config.num_kv_heads)
+    buffer_dtype = model.dtype if state.caches[0].key_scales is not None else state.caches[0].keys.dtype
+    recent = KeyValues(
+        jnp.zeros((*shape, config.head_dim, max_steps), buffer_dtype),
+        jnp.zeros((*shape, max_steps, config.head_dim), buffer_dtype),
     )
-    state = accept(state, scores, lengths, sampling, stop_ids)
-    state = decode(model, params, state, sampling, stop_ids)
-    return Generated(state.output, state.counts, state.stopped, state.finite), state.kv_cache if probe_room else None
+    Carry = tuple[Rows, list[KeyValues], jax.Array]
+
+    def step(carry: Carry) -> Carry:
+        rows, recents, number = carry
+        masks = Masks(own=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid)
+        with_recent = [context._replace(recent=one) for context, one in zip(contexts, recents, strict=True)]
+        hidden, recents = hidden_states_in_context(
+            model, params, rows.tokens[:, None], rows.positions[:, None], masks, with_recent, number
+        )
+        scores = logits(model, params, hidden[:, 0])
+        positions = jnp.where(rows.done, rows.positions, rows.positions + 1)
+        return accept(rows, scores, positions, state.sampling, stop_ids), recents, number + 1
+
+    def goes_on(carry: Carry) -> jax.Array:
+        rows, _, number = carry
+        return (number < max_steps) & ~jnp.all(rows.done) & (jnp.sum(rows.done) < exit_at)
+
+    first = (state.rows, [recent] * config.num_layers, jnp.zeros((), jnp.int32))
+    rows, recents, steps = jax.lax.while_loop(goes_on, step, first)
+    caches = tuple(merge_recent(cache, new, starts) for cache, new in zip(state.caches, recents, strict=True))
+    kept = jnp.sum(rows.counts - state.rows.counts)
+    report = ChunkReport(rows.output, rows.counts, rows.stopped, rows.done, rows.finite, steps, kept)
+    report = ChunkReport(*(constrain(x, *(None,) * x.ndim) for x in report))
+    return _placed(SlotState(caches, state.sampling, rows)), report
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def probe_batch(
+def probe_slots(
     model: Llama,
     params: dict,
-    kv_cache: KVCache,
+    prefix: Prefix,
+    caches: tuple[KeyValues, ...],
+    slots: jax.Array,
     tokens: jax.Array,
     starts: jax.Array,
     lengths: jax.Array,
     candidates: jax.Array,
 ) -> jax.Array:
-    """Log-probability of each candidate after forced tokens that follow what a cache holds.
+    """Log-probability of each candidate after forced tokens that follow what some slots hold.
 
     Args:
       model: the decoder (static).
       params: its parameters.
-      kv_cache: from `generate_batch`; slots before `starts` are read, later ones are overwritten.
-      tokens: int32 [batch, n]: the last written token again, then the forced ones, padded on the right.
-      starts: int32 [batch], position of the first of `tokens`.
-      lengths: int32 [batch], real tokens in each row.
-      candidates: int32 [batch, c].
+      prefix: what all prompts begin with.
+      caches: of all slots; not changed.
+      slots: int32 [rows], which slots are asked.
+      tokens: int32 [rows, n]: the last written token again, then the forced ones, padded on the right.
+      starts: int32 [rows], cache slot of the first of `tokens`; those before it are read.
+      lengths: int32 [rows], real tokens in each row.
+      candidates: int32 [rows, c].
 
     Returns:
-      float32 [batch, c], from the raw distribution.
+      float32 [rows, c], from the raw distribution.
     """
-    positions = starts[:, None] + jnp.arange(tokens.shape[1])
-    hidden, _ = hidden_states(model, params, tokens, positions, kv_cache=kv_cache)
-    return _log_probs_after(model, params, hidden, lengths, candidates)
+    taken = tuple(take_rows(cache, slots) for cache in caches)
+    valid = jnp.arange(caches[0].length)[None, None, :] < starts[:, None, None]
+    positions = _positions(tokens, _prefix_length(prefix)) + starts[:, None]
+    masks = Masks(own=causal_mask(tokens.shape[1]), cache=valid)
+    hidden, _ = hidden_states_in_context(model, params, tokens, positions, masks, _contexts(model, prefix, taken))
+    return log_probs_after(model, params, hidden, lengths, candidates)
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def candidate_log_probs(
-    model: Llama, params: dict, tokens: jax.Array, lengths: jax.Array, candidates: jax.Array
-) -> jax.Array:
-    """Log-probability of each candidate as the token after each prompt: one forward pass, no loop.
-
-    Args:
-      model: the decoder (static).
-      params: its parameters.
-      tokens: int32 [batch, bucket], padded on the right.
-      lengths: int32 [batch].
-      candidates: int32 [batch, n].
-
-    Returns:
-      float32 [batch, n], from the raw distribution (no temperature, no nucleus).
-    """
-    hidden, _ = hidden_states(model, params, tokens)
-    return _log_probs_after(model, params, hidden, lengths, candidates)
-
-
-def _log_probs_after(
+def log_probs_after(
     model: Llama, params: dict, hidden: jax.Array, lengths: jax.Array, candidates: jax.Array
 ) -> jax.Array:
-    """Log-probabilities of candidates [batch, c] after the token at `lengths - 1` of hidden states."""
-    log_probs = jax.nn.log_softmax(logits(model, params, _at(hidden, lengths - 1)), axis=-1)
-    return jnp.take_along_axis(log_probs, candidates, axis=-1)
+    """Log-probabilities of candidates [rows, c] after the token at `lengths - 1` of hidden states."""
+    log_probs = jax.nn.log_softmax(logits(model, params, at_index(hidden, lengths - 1)), axis=-1)
+    values = jnp.take_along_axis(log_probs, candidates, axis=-1)
+    return constrain(values, None, None)
 
 
-def _at(hidden: jax.Array, index: jax.Array) -> jax.Array:
-    """hidden[r, index[r]] of every row: [batch, length, emb_dim] to [batch, emb_dim]."""
+def at_index(hidden: jax.Array, index: jax.Array) -> jax.Array:
+    """hidden[r, index[r]] of every row: [rows, length, emb_dim] to [rows, emb_dim]."""
     return jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
-
-
-@functools.partial(jax.jit, static_argnames=("model", "chunk"))
-def token_log_probs(model: Llama, params: dict, tokens: jax.Array, chunk: int = 128) -> jax.Array:
-    """Log-probability of tokens[:, i + 1] given tokens[:, : i + 1], float32 [batch, length - 1].
-
-    Logits exist for `chunk` positions at a time.
-    """
-    hidden, _ = hidden_states(model, params, tokens[:, :-1])
-    targets = tokens[:, 1:]
-    pad = -targets.shape[1] % chunk
-    hidden, targets = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0))), jnp.pad(targets, ((0, 0), (0, pad)))
-
-    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        log_probs = jax.nn.log_softmax(logits(model, params, pair[0]), axis=-1)
-        return jnp.take_along_axis(log_probs, pair[1][..., None], axis=-1)[..., 0]
-
-    split = lambda x: jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)  # noqa: E731
-    log_probs = jnp.moveaxis(jax.lax.map(one, (split(hidden), split(targets))), 0, 1)
-    return log_probs.reshape(tokens.shape[0], -1)[:, : tokens.shape[1] - 1]

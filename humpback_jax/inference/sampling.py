@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 _ABOVE_ONE = 0x3F800001  # bit pattern of the smallest float32 above 1.0
+CANDIDATES = 128  # most probable tokens among which the nucleus is looked for first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ def request_number(request_id: str) -> int:
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:4], "big")
 
 
-def request_keys(seed: int, request_numbers: jax.typing.ArrayLike) -> jax.Array:
+def request_keys(seed: jax.typing.ArrayLike, request_numbers: jax.typing.ArrayLike) -> jax.Array:
     """One typed PRNG key per request: fold_in(key(seed), request number)."""
     return jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(request_numbers)
 
@@ -58,6 +59,22 @@ def nucleus(probabilities: jax.Array, top_p: jax.Array) -> jax.Array:
     return bits >= low[:, None]
 
 
+def token_noise(keys: jax.Array, positions: jax.Array, token_ids: jax.Array) -> jax.Array:
+    """Gumbel noise of single tokens, float32 [batch, n]: a function of request key, position and token id alone.
+
+    Args:
+      keys: typed PRNG keys [batch], one per request.
+      positions: int32 [batch], position in the sequence of the token to draw.
+      token_ids: int32 [batch, n].
+    """
+    fold = jax.random.fold_in
+    at_position = jax.vmap(fold)(keys, positions)
+    token_keys = jax.vmap(lambda key, ids: jax.vmap(lambda token: fold(key, token))(ids))(at_position, token_ids)
+    bits = jax.random.key_data(token_keys)[..., 0]
+    uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
+    return -jnp.log(-jnp.log(uniform))
+
+
 def perturbed_log_probs(
     logits: jax.Array, keys: jax.Array, positions: jax.Array, temperature: jax.Array, top_p: jax.Array
 ) -> jax.Array:
@@ -71,20 +88,42 @@ def perturbed_log_probs(
       top_p: float32 [batch].
     """
     log_probs = jax.nn.log_softmax(logits / temperature[:, None], axis=-1)
-    keys = jax.vmap(jax.random.fold_in)(keys, positions)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[-1:], jnp.float32))(keys)
+    noise = token_noise(keys, positions, jnp.broadcast_to(jnp.arange(logits.shape[1]), logits.shape))
     return jnp.where(nucleus(jnp.exp(log_probs), top_p), log_probs + noise, -jnp.inf)
 
 
 def sample(
     logits: jax.Array, keys: jax.Array, positions: jax.Array, temperature: jax.Array, top_p: jax.Array
 ) -> jax.Array:
-    """One token id per row, int32 [batch]; rows with temperature 0 take the most likely token."""
-    greedy = jnp.argmax(logits, axis=-1)
+    """One token id per row, int32 [batch]; rows with temperature 0 take the most likely token.
+
+    The nucleus is looked for among the most probable `CANDIDATES` tokens. Only rows whose nucleus is larger are drawn
+    from the whole vocabulary, one by one; which way a row goes depends on that row alone.
+    """
+    count = min(CANDIDATES, logits.shape[1])
+    values, ids = jax.lax.top_k(logits, count)
+    greedy = ids[:, 0].astype(jnp.int32)
 
     def draw() -> jax.Array:
         safe_temperature = jnp.where(temperature > 0, temperature, 1.0)
-        drawn = jnp.argmax(perturbed_log_probs(logits, keys, positions, safe_temperature, top_p), axis=-1)
+        normalizer = jax.nn.logsumexp(logits / safe_temperature[:, None], axis=-1)
+        log_probs = values / safe_temperature[:, None] - normalizer[:, None]
+        probabilities = jnp.exp(log_probs)
+        enough = jnp.cumsum(probabilities, axis=-1) >= top_p[:, None]
+        least = jnp.take_along_axis(probabilities, jnp.argmax(enough, axis=-1)[:, None], axis=-1)
+        # A tie at the end of the list may go on behind it.
+        found = jnp.any(enough, axis=-1) & (probabilities[:, -1] < least[:, 0])
+        scores = jnp.where(probabilities >= least, log_probs + token_noise(keys, positions, ids), -jnp.inf)
+        drawn = jnp.take_along_axis(ids, jnp.argmax(scores, axis=-1)[:, None], axis=-1)[:, 0]
+        open_rows = (temperature > 0) & ~found
+
+        def draw_row(i: jax.Array, drawn: jax.Array) -> jax.Array:
+            row = lambda x: jax.lax.dynamic_slice_in_dim(x, order[i], 1)  # noqa: E731
+            scores = perturbed_log_probs(row(logits), row(keys), row(positions), row(safe_temperature), row(top_p))
+            return drawn.at[order[i]].set(jnp.argmax(scores[0]).astype(drawn.dtype))
+
+        order = jnp.argsort(~open_rows)
+        drawn = jax.lax.fori_loop(0, jnp.sum(open_rows), draw_row, drawn.astype(jnp.int32))
         return jnp.where(temperature > 0, drawn, greedy)
 
-    return jax.lax.cond(jnp.any(temperature > 0), draw, lambda: greedy).astype(jnp.int32)
+    return jax.lax.cond(jnp.any(temperature > 0), draw, lambda: greedy)

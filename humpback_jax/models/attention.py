@@ -1,9 +1,20 @@
-"""Grouped-query attention over keys laid out as the cache is, and the masks that decide who sees whom."""
+"""Grouped-query attention over one or several sources of keys, and the masks that decide who sees whom."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.products import einsum
+
+
+class Source(NamedTuple):
+    """Keys and values, and which query sees which of them: bool [batch or 1, query or 1, key]; None for all."""
+
+    kv: KeyValues
+    mask: jax.Array | None
 
 
 def segment_mask(positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -20,31 +31,58 @@ def segment_mask(positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
     return same_segment & (positions[:, :, None] >= positions[:, None, :])
 
 
-def cache_mask(positions: jax.Array, cache_length: int) -> jax.Array:
-    """Who sees which cache slot: bool [batch, query, cache_length], true where slot <= query position."""
-    return jnp.arange(cache_length)[None, None, :] <= positions[:, :, None]
+def causal_mask(length: int) -> jax.Array:
+    """bool [1, length, length], true where key <= query."""
+    return jnp.tril(jnp.ones((1, length, length), bool))
 
 
-def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax attention, softmax in float32.
+def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
+    """Softmax attention over all sources at once, softmax in float32.
+
+    A source's products run in the dtype it is stored in; int8 sources run in the dtype of `query`, their scales applied
+    to scores and weights.
 
     Args:
       query: [batch, query, heads, head_dim].
-      key: [batch, kv_heads, key, head_dim]; heads is a multiple of kv_heads.
-      value: as key.
-      mask: bool [batch, query, key].
+      sources: with or without a batch axis (shared keys); heads is a multiple of their kv_heads.
 
     Returns:
       [batch, query, heads, head_dim] in the dtype of `query`.
     """
     batch, length, heads, head_dim = query.shape
-    kv_heads, group = key.shape[1], heads // key.shape[1]
+    kv_heads = sources[0].kv.values.shape[-3]
+    group = heads // kv_heads
     # The query heads that share a key head become rows of one matrix product per (batch, key head).
     rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
     rows = rows.reshape(batch, kv_heads, group * length, head_dim)
-    scores = einsum("bkrd,bksd->bkrs", rows, key, jnp.float32)
-    scores = scores.reshape(batch, kv_heads, group, length, -1)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype).reshape(batch, kv_heads, group * length, -1)
-    attended = einsum("bkrs,bksd->bkrd", weights, value, query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+    scores = [_scores(rows, source, length) for source in sources]
+    weights = jax.nn.softmax(scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1), axis=-1)
+    attended, start = jnp.zeros((), jnp.float32), 0
+    for source in sources:
+        attended += _attended(weights[..., start : start + source.kv.length], source.kv, query.dtype)
+        start += source.kv.length
+    attended = attended.astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
     return attended.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
+
+
+def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
+    """float32 [batch, kv_heads, group * length, key]; the lowest float where the mask is false."""
+    kv, mask = source
+    rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
+    scores = einsum("bkrd,kds->bkrs" if kv.keys.ndim == 3 else "bkrd,bkds->bkrs", rows, kv.keys, jnp.float32)
+    if kv.key_scales is not None:
+        scores = scores * kv.key_scales[:, :, None, :]
+    if mask is None:
+        return scores
+    batch, kv_heads, count, keys = scores.shape
+    scores = scores.reshape(batch, kv_heads, count // length, length, keys)
+    return jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
+
+
+def _attended(weights: jax.Array, kv: KeyValues, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """float32 [batch, kv_heads, rows, head_dim]."""
+    if kv.value_scales is not None:
+        weights = weights * kv.value_scales[:, :, None, :]
+    weights = weights.astype(dtype if kv.value_scales is not None else kv.values.dtype)
+    equation = "bkrs,ksd->bkrd" if kv.values.ndim == 3 else "bkrs,bksd->bkrd"
+    return einsum(equation, weights, kv.values, jnp.float32)

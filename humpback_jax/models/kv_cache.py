@@ -1,6 +1,11 @@
-"""Key/value cache: where it lies in memory and how new tokens enter it."""
+"""Key/value cache of one layer: where it lies in memory, how rows enter it, how tokens are added, how it is quantized.
 
-from typing import NamedTuple
+Layers are separate arrays, so that reading one never copies it out of a stack. The decode loop only reads the cache:
+the tokens of a chunk of steps are collected in a small `recent` buffer and merged once per chunk.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,49 +15,118 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import constrain
 
 
-class KVCache(NamedTuple):
-    """Keys and values of every layer, `[layers, batch, kv_heads, length, head_dim]`.
+class KeyValues(NamedTuple):
+    """Keys and values of one layer; without the batch axis they are shared by every row.
 
-    Slot `s` of a row holds the token at position `s`, so `slot <= query position` is the whole validity rule: slots
-    beyond a row's length hold garbage that is overwritten before any query can see it.
+    `keys` [batch, kv_heads, head_dim, length] lie as the product with the queries wants them, `values`
+    [batch, kv_heads, length, head_dim] as the product with the weights does. int8 entries stand for
+    `keys * key_scales[:, :, None, :]` and `values * value_scales[..., None]`, scales float32 [batch, kv_heads, length].
     """
 
     keys: jax.Array
     values: jax.Array
+    key_scales: jax.Array | None = None
+    value_scales: jax.Array | None = None
 
     @property
     def length(self) -> int:
         """Slots per row."""
-        return self.keys.shape[3]
+        return self.keys.shape[-1]
 
 
-def init_kv_cache(config: LlamaConfig, batch_size: int, length: int, dtype: DTypeLike) -> KVCache:
-    """A cache of zeros for `batch_size` rows of at most `length` tokens."""
-    shape = (config.num_layers, batch_size, config.num_kv_heads, length, config.head_dim)
-    return KVCache(keys=jnp.zeros(shape, dtype), values=jnp.zeros(shape, dtype))
+class Context(NamedTuple):
+    """What a layer's queries see besides the tokens of the call.
 
-
-def write_kv_cache(
-    cache: KVCache, layer: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array
-) -> KVCache:
-    """Writes new tokens of one layer in place.
-
-    Args:
-      cache: the whole cache.
-      layer: int32 scalar.
-      keys: [batch, tokens, kv_heads, head_dim].
-      values: as keys.
-      positions: int32 [batch, tokens]; consecutive along a row.
+    Attributes:
+      prefix: keys and values of the head of the prompt that all rows share, without a batch axis.
+      cache: the rows' own keys and values; which slots are valid is the caller's mask.
+      recent: tokens of this chunk of decode steps; the call writes its own token at `step` and sees those up to it.
     """
 
-    def write(slots: jax.Array, new: jax.Array) -> jax.Array:
-        new = new.astype(slots.dtype)
-        if positions.shape[1] == 1:
-            rows = jnp.arange(new.shape[0])
-            updated = slots.at[layer, rows, :, positions[:, 0]].set(new[:, 0])
-        else:
-            write_row = lambda row, block, start: jax.lax.dynamic_update_slice(row, block, (0, start, 0))  # noqa: E731
-            updated = slots.at[layer].set(jax.vmap(write_row)(slots[layer], new.swapaxes(1, 2), positions[:, 0]))
-        return constrain(updated, None, "cache_batch", "activation_kv_heads", "cache_length", None)
+    prefix: KeyValues | None = None
+    cache: KeyValues | None = None
+    recent: KeyValues | None = None
 
-    return KVCache(keys=write(cache.keys, keys), values=write(cache.values, values))
+
+_LENGTH_AXES = (3, 2, 2, 2)  # of the fields of KeyValues with a batch axis
+
+
+def _by_field(function: Callable[..., jax.Array], *entries: KeyValues) -> KeyValues:
+    """function(length axis, one array of each entry) for every field that is there."""
+    fields = zip(_LENGTH_AXES, *entries, strict=True)
+    results: Any = [None if arrays[0] is None else function(axis, *arrays) for axis, *arrays in fields]
+    return KeyValues(*results)
+
+
+def init_layer_cache(config: LlamaConfig, batch_size: int, length: int, dtype: DTypeLike) -> KeyValues:
+    """Zeros for `batch_size` rows of at most `length` tokens; dtype int8 adds scales."""
+    shape = (batch_size, config.num_kv_heads)
+    scales = jnp.zeros((*shape, length), jnp.float32) if jnp.dtype(dtype) == jnp.int8 else None
+    return KeyValues(
+        keys=jnp.zeros((*shape, config.head_dim, length), dtype),
+        values=jnp.zeros((*shape, length, config.head_dim), dtype),
+        key_scales=scales,
+        value_scales=scales,
+    )
+
+
+def constrain_cache(cache: KeyValues) -> KeyValues:
+    """The cache sharded by rows and heads."""
+
+    def shard(axis: int, x: jax.Array) -> jax.Array:
+        rest: list[str | None] = [None] * (x.ndim - 2)
+        rest[axis - 2] = "cache_length"
+        return constrain(x, "cache_batch", "activation_kv_heads", *rest)
+
+    return _by_field(shard, cache)
+
+
+def quantize(new: KeyValues) -> KeyValues:
+    """int8 with one scale per row, head and token."""
+
+    def one(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        x = x.astype(jnp.float32)
+        scales = jnp.maximum(jnp.max(jnp.abs(x), axis=axis), 1e-8) / 127.0
+        return jnp.round(x / jnp.expand_dims(scales, axis)).astype(jnp.int8), scales
+
+    keys, key_scales = one(new.keys, -2)
+    values, value_scales = one(new.values, -1)
+    return KeyValues(keys, values, key_scales, value_scales)
+
+
+def cast(new: KeyValues, like: KeyValues) -> KeyValues:
+    """`new` in the storage format of `like`."""
+    if like.key_scales is not None:
+        return quantize(new)
+    return KeyValues(new.keys.astype(like.keys.dtype), new.values.astype(like.values.dtype))
+
+
+def insert_rows(cache: KeyValues, new: KeyValues, slots: jax.Array) -> KeyValues:
+    """Writes rows `new` [rows, ...] at the start of cache rows `slots` int32 [rows]; one out of range is dropped."""
+
+    def write(axis: int, old: jax.Array, rows: jax.Array) -> jax.Array:
+        start = (slice(None),) * (axis - 1) + (slice(rows.shape[axis]),)
+        return old.at[(slots, *start)].set(rows, mode="drop")
+
+    return _by_field(write, cache, cast(new, cache))
+
+
+def merge_recent(cache: KeyValues, recent: KeyValues, starts: jax.Array) -> KeyValues:
+    """Writes the tokens of `recent` [batch, ...] at slots `starts` [batch] and after; there must be room for all."""
+
+    def write(axis: int, old: jax.Array, new: jax.Array) -> jax.Array:
+        place = lambda row, part, start: jax.lax.dynamic_update_slice_in_dim(row, part, start, axis - 1)  # noqa: E731
+        return jax.vmap(place)(old, new, starts)
+
+    return _by_field(write, cache, cast(recent, cache))
+
+
+def grow(cache: KeyValues, length: int) -> KeyValues:
+    """The same rows with room for `length` tokens."""
+    extra = length - cache.length
+    return _by_field(lambda axis, x: jnp.pad(x, [(0, extra * (i == axis)) for i in range(x.ndim)]), cache)
+
+
+def take_rows(cache: KeyValues, rows: jax.Array) -> KeyValues:
+    """Copies of the rows `rows` int32 [n]."""
+    return jax.tree.map(lambda x: x[rows], cache)

@@ -1,21 +1,22 @@
 """The LLaMA decoder in flax linen, readable top to bottom: norm, rotary embedding, attention, MLP, layer, model.
 
-Parameters are a plain nested dict of arrays (`init_params` unboxes them); layers are stacked on axis 0 by `nn.scan`.
+Parameters are a plain nested dict of arrays (`init_params` unboxes them). Training scans over layers stacked on axis 0;
+inference (`scan_layers=False`) has one subtree per layer, so that no step copies a layer out of a stack.
 Rotary embeddings follow Hugging Face's convention (the head is split in halves, not interleaved).
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from humpback_jax.models.attention import attention, cache_mask, segment_mask
+from humpback_jax.models.attention import Source, attention, segment_mask
 from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.models.kv_cache import KVCache, write_kv_cache
+from humpback_jax.models.kv_cache import Context, KeyValues
 from humpback_jax.models.products import einsum
 from humpback_jax.partitioning import constrain
 
@@ -101,28 +102,38 @@ class Attention(nn.Module):
         self.out = Kernel("bthd,hde->bte", out_shape, out_names, **types)
 
     def __call__(
-        self,
-        x: jax.Array,
-        kv_cache: KVCache | None,
-        layer: jax.Array,
-        positions: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-    ) -> tuple[jax.Array, KVCache | None]:
+        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: jax.Array | None
+    ) -> tuple[jax.Array, KeyValues]:
         names = ("activation_batch", "activation_length")
         query = constrain(self.query(x), *names, "activation_heads", "activation_head_dim")
         key = constrain(self.key(x), *names, "activation_kv_heads", "activation_head_dim")
         value = constrain(self.value(x), *names, "activation_kv_heads", "activation_head_dim")
         query, key = checkpoint_name(rotate(query, *rope), "query"), checkpoint_name(rotate(key, *rope), "key")
         value = checkpoint_name(value, "value")
-        if kv_cache is None:
-            keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        else:
-            kv_cache = write_kv_cache(kv_cache, layer, key, value, positions)
-            keys, values = kv_cache.keys[layer].astype(self.dtype), kv_cache.values[layer].astype(self.dtype)
-        attended = attention(query, keys, values, mask)
-        attended = constrain(attended, *names, "activation_heads", "activation_head_dim")
-        return self.out(checkpoint_name(attended, "attention_out")), kv_cache
+        own = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
+        if context.recent is not None:
+            own = _write_at(context.recent, own, step)
+        sources = [Source(own, masks.own)]
+        if context.cache is not None:
+            sources.insert(0, Source(context.cache, masks.cache))
+        if context.prefix is not None:
+            sources.insert(0, Source(context.prefix, None))
+        attended = constrain(attention(query, sources), *names, "activation_heads", "activation_head_dim")
+        return self.out(checkpoint_name(attended, "attention_out")), own
+
+
+class Masks(NamedTuple):
+    """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache."""
+
+    own: jax.Array
+    cache: jax.Array | None = None
+
+
+def _write_at(recent: KeyValues, token: KeyValues, step: Any) -> KeyValues:
+    """`recent` with one token per row at slot `step`, the same for all rows."""
+    write = jax.lax.dynamic_update_slice_in_dim
+    keys = write(recent.keys, token.keys.astype(recent.keys.dtype), step, 3)
+    return KeyValues(keys, write(recent.values, token.values.astype(recent.values.dtype), step, 2))
 
 
 class SwiGLU(nn.Module):
@@ -159,18 +170,16 @@ class DecoderLayer(nn.Module):
 
     def __call__(
         self,
-        carry: tuple[jax.Array, KVCache | None],
-        layer: jax.Array,
+        x: jax.Array,
         dropout_rate: jax.Array,
-        positions: jax.Array,
         rope: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-    ) -> tuple[tuple[jax.Array, KVCache | None], None]:
-        x, kv_cache = carry
-        attended, kv_cache = self.attention(self.attention_norm(x), kv_cache, layer, positions, rope, mask)
+        masks: Masks,
+        context: Context = Context(),  # noqa: B008 (immutable)
+        step: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeyValues]:
+        attended, own = self.attention(self.attention_norm(x), rope, masks, context, step)
         x = self._residual(x, attended, dropout_rate)
-        x = self._residual(x, self.mlp(self.mlp_norm(x)), dropout_rate)
-        return (x, kv_cache), None
+        return self._residual(x, self.mlp(self.mlp_norm(x)), dropout_rate), own
 
     def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
         """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
@@ -180,6 +189,13 @@ class DecoderLayer(nn.Module):
             keep = jax.random.bits(self.make_rng("dropout"), branch.shape, jnp.uint16) >= drop_below
             branch = jnp.where(keep, branch / (1.0 - dropout_rate).astype(branch.dtype), 0)
         return constrain(x + branch, "activation_batch", "activation_length", "activation_embed")
+
+
+class _ScannedLayer(DecoderLayer):
+    """The layer as the body of a scan: nothing is collected along the layers."""
+
+    def __call__(self, x: jax.Array, *arguments: Any) -> tuple[jax.Array, None]:  # type: ignore[override]
+        return super().__call__(x, *arguments)[0], None
 
 
 class TokenEmbedder(nn.Module):
@@ -211,6 +227,8 @@ class Llama(nn.Module):
       param_dtype: dtype of the parameters at init.
       remat_policy: a name in `REMAT_POLICIES`: what the backward pass keeps instead of recomputing.
       dropout_rates: residual dropout rate per layer; applied only when `apply` gets `rngs={"dropout": key}`.
+      scan_layers: stack the layers' parameters and scan over them (training); else `layers_0`, `layers_1`, … as
+        `unstack_layers` gives them, which is what `hidden_states` with a context needs.
     """
 
     config: LlamaConfig
@@ -218,28 +236,34 @@ class Llama(nn.Module):
     param_dtype: Any = jnp.float32
     remat_policy: str = "none"
     dropout_rates: tuple[float, ...] | None = None
+    scan_layers: bool = True
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.remat_policy not in REMAT_POLICIES:
             raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
-        layer: Any = DecoderLayer
-        if self.remat_policy != "none":
-            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
-        layer = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
-            length=c.num_layers,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
         self.token_embedder = TokenEmbedder(c, **types)
-        self.layers = layer(c, **types)
+        if self.scan_layers:
+            self.layers = self._scanned_layer()(c, **types)
+        else:
+            self.layers = [DecoderLayer(c, **types) for _ in range(c.num_layers)]
         self.final_norm = RMSNorm(c.rms_norm_eps, **types)
         if not c.tie_word_embeddings:
             types["dtype"] = jnp.float32
             self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), **types)
+
+    def _scanned_layer(self) -> Any:
+        layer: Any = _ScannedLayer
+        if self.remat_policy != "none":
+            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
+        return nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=self.config.num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
@@ -251,31 +275,58 @@ class Llama(nn.Module):
           positions: int32 [batch, length]; default 0, 1, 2, ….
           segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
         """
-        hidden, _ = self.hidden_states(tokens, positions, segment_ids)
-        return self.logits(hidden)
+        return self.logits(self.hidden_states(tokens, positions, segment_ids))
 
     def hidden_states(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array | None = None,
-        segment_ids: jax.Array | None = None,
-        kv_cache: KVCache | None = None,
-    ) -> tuple[jax.Array, KVCache | None]:
-        """Final hidden states [batch, length, emb_dim], and the cache with the new tokens written at `positions`."""
+        self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+    ) -> jax.Array:
+        """Final hidden states [batch, length, emb_dim] of whole sequences; arguments as for the logits."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-        if kv_cache is not None:
-            mask = cache_mask(positions, kv_cache.length)
+        masks = Masks(segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids))
+        x, rope = self._embed(tokens), self._rope(positions)
+        rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
+        if self.scan_layers:
+            x, _ = self.layers(x, rates, rope, masks)
         else:
-            mask = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
+            for layer, rate in zip(self.layers, rates, strict=True):
+                x, _ = layer(x, rate, rope, masks)
+        return self.final_norm(x)
+
+    def hidden_states_in_context(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        masks: Masks,
+        contexts: Sequence[Context],
+        step: jax.Array | None = None,
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """Final hidden states of tokens that follow what each layer's context holds; needs `scan_layers=False`.
+
+        Args:
+          tokens: int32 [batch, length].
+          positions: int32 [batch, length], in the whole sequence, the shared prefix included.
+          masks: for the call's own tokens (or the recent ones, where the context has them) and for the cache.
+          contexts: one per layer.
+          step: int32 scalar, where in `recent` the token is written.
+
+        Returns:
+          Hidden states [batch, length, emb_dim], and per layer the keys and values of the tokens (or `recent` with
+          the new token in it).
+        """
+        x, rope, written = self._embed(tokens), self._rope(positions), []
+        for layer, context in zip(self.layers, contexts, strict=True):
+            x, own = layer(x, jnp.float32(0), rope, masks, context, step)
+            written.append(own)
+        return self.final_norm(x), written
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        return constrain(self.token_embedder(tokens), "activation_batch", "activation_length", "activation_embed")
+
+    def _rope(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         c = self.config
         angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
-        rope = jnp.sin(angles), jnp.cos(angles)
-        rates = jnp.asarray(self.dropout_rates or (0.0,) * c.num_layers, jnp.float32)
-        x = constrain(self.token_embedder(tokens), "activation_batch", "activation_length", "activation_embed")
-        layer_numbers = jnp.arange(c.num_layers)
-        (x, kv_cache), _ = self.layers((x, kv_cache), layer_numbers, rates, positions, rope, mask)
-        return self.final_norm(x), kv_cache
+        return jnp.sin(angles), jnp.cos(angles)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Logits, float32 [batch, length, vocab], of hidden states [batch, length, emb_dim]."""
@@ -288,14 +339,38 @@ def hidden_states(
     tokens: jax.Array,
     positions: jax.Array | None = None,
     segment_ids: jax.Array | None = None,
-    kv_cache: KVCache | None = None,
     dropout_key: jax.Array | None = None,
-) -> tuple[jax.Array, Any]:
+) -> jax.Array:
     """`Llama.hidden_states` with these parameters; dropout is on when a key is given."""
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    arguments = (tokens, positions, segment_ids, kv_cache)
-    result: Any = model.apply({"params": params}, *arguments, rngs=rngs, method="hidden_states")
+    result: Any = model.apply({"params": params}, tokens, positions, segment_ids, rngs=rngs, method="hidden_states")
     return result
+
+
+def hidden_states_in_context(
+    model: Llama,
+    params: dict,
+    tokens: jax.Array,
+    positions: jax.Array,
+    masks: Masks,
+    contexts: Sequence[Context],
+    step: jax.Array | None = None,
+) -> tuple[jax.Array, list[KeyValues]]:
+    """`Llama.hidden_states_in_context` with these parameters."""
+    arguments = (tokens, positions, masks, contexts, step)
+    result: Any = model.apply({"params": params}, *arguments, method="hidden_states_in_context")
+    return result
+
+
+def unstack_layers(params: dict, num_layers: int) -> dict:
+    """Parameters for `scan_layers=False`; each stacked array is released as soon as it is split."""
+    leaves, treedef = jax.tree.flatten(params["layers"])
+    split = jax.jit(lambda x: [x[i] for i in range(num_layers)])
+    columns = []
+    while leaves:
+        columns.append(split(leaves.pop(0)))
+    layers = {f"layers_{i}": jax.tree.unflatten(treedef, [column[i] for column in columns]) for i in range(num_layers)}
+    return {name: tree for name, tree in params.items() if name != "layers"} | layers
 
 
 def logits(model: Llama, params: dict, hidden: jax.Array) -> jax.Array:

@@ -13,7 +13,8 @@ import numpy as np
 from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
-from humpback_jax.inference.engine import PROBE_ROOM, Completion, Engine, Probe
+from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import force_rating, rating_distribution
 from humpback_jax.prompts import SCORE_PREFIX, Prompts, parse_score
 from humpback_jax.stages.augment import PAIRS

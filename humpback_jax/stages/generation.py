@@ -6,7 +6,8 @@ from typing import Any
 
 from etils import epath
 
-from humpback_jax.inference.engine import Completion, Engine, EngineConfig, Probe, Request
+from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import run_sharded
 from humpback_jax.progress import progress_bar

@@ -40,7 +40,7 @@ def summed_loss(
     Sums, not means: the caller adds them over microbatches and divides once, so that every supervised token counts
     the same wherever it was packed.
     """
-    hidden, _ = hidden_states(
+    hidden = hidden_states(
         model,
         params,
         batch["decoder_input_tokens"],

@@ -53,7 +53,7 @@ def tiny_recipe(sources, tiny_model_dir):
         logits_chunk=64,
         optimizer=OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-3),
     )
-    engine = EngineConfig(batch_size=4, prompt_buckets=(256,), max_new_tokens=96)
+    engine = EngineConfig(slots=4, prompt_buckets=(256,), max_new_tokens=96)
     generation = GenerationConfig(engine=engine, shard_size=4, dtype="float32")
     return Recipe(
         base=str(tiny_model_dir),

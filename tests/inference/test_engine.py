@@ -1,5 +1,6 @@
 """The engine against brute force: every figure is computed again from full forward passes, without a cache."""
 
+import contextlib
 import functools
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from humpback_jax.inference.decode import generate_batch
 from humpback_jax.inference.engine import Engine, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import (
     SamplingConfig,
@@ -38,7 +38,7 @@ def engine(params):
 
 
 def make_engine(params, batch_size, buckets=BUCKETS):
-    config = EngineConfig(batch_size=batch_size, prompt_buckets=buckets, max_new_tokens=MAX_NEW)
+    config = EngineConfig(slots=batch_size, prompt_buckets=buckets, max_new_tokens=MAX_NEW)
     return Engine(MODEL, lambda shardings: jax.device_put(params, shardings), config)
 
 
@@ -233,16 +233,33 @@ def test_weights_that_are_not_numbers_name_the_request(params):
         make_engine(broken, 4).generate(make_requests(1), SEED, STOP_IDS)
 
 
-def test_a_mixed_workload_compiles_one_program_per_bucket_in_use(params):
+@contextlib.contextmanager
+def compilations():
+    """The list of programs compiled meanwhile."""
+    compiled = []
+
+    def listen(event, duration, **fields):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fields.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     engine = make_engine(params, 2, buckets=(4, 9, 20))
-    before = generate_batch._cache_size()
     prompts = [(1,) * length for length in (1, 4, 2, 15, 20, 3, 13)]  # none for the bucket of 9
     settings = (SamplingConfig(0.0), SamplingConfig(0.7, 0.9), SamplingConfig(1.3, 1.0))
     requests = [Request(f"q{i}", ids, 1 + i % MAX_NEW, settings[i % 3]) for i, ids in enumerate(prompts)]
-    engine.generate(requests, SEED, STOP_IDS)
-    assert generate_batch._cache_size() - before == 2
-    engine.generate(requests[::-1], SEED + 1, STOP_IDS)
-    assert generate_batch._cache_size() - before == 2
+    with compilations() as compiled:
+        engine.generate(requests, SEED, STOP_IDS)
+    print(compiled)
+    with compilations() as compiled:
+        engine.generate(requests[::-1], SEED + 1, STOP_IDS)
+    assert compiled == []
 
 
 def test_progress_counts_every_request_once(engine):
@@ -251,7 +268,7 @@ def test_progress_counts_every_request_once(engine):
     assert sum(advanced) == 30
 
 
-@pytest.mark.parametrize("values", [{"batch_size": 0}, {"prompt_buckets": ()}, {"prompt_buckets": (8, 4)}])
+@pytest.mark.parametrize("values", [{"slots": 0}, {"prompt_buckets": ()}, {"prompt_buckets": (8, 4)}])
 def test_impossible_shapes_are_refused(values):
-    with pytest.raises(ValueError, match="batch_size must be positive and prompt_buckets ascending"):
+    with pytest.raises(ValueError, match="must be positive, prompt_buckets ascending"):
         EngineConfig(**values)

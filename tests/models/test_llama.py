@@ -8,15 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from humpback_jax.models.attention import causal_mask
 from humpback_jax.models.config import RopeScaling, get_config
-from humpback_jax.models.kv_cache import init_kv_cache
+from humpback_jax.models.kv_cache import (
+    Context,
+    KeyValues,
+    init_layer_cache,
+    insert_rows,
+    merge_recent,
+    take_rows,
+)
 from humpback_jax.models.llama import (
     REMAT_POLICIES,
     Llama,
+    Masks,
     abstract_params,
+    hidden_states_in_context,
     init_params,
     logical_specs,
     rope_frequencies,
+    unstack_layers,
 )
 from humpback_jax.partitioning import LogicalAxisRules, constrain, make_mesh, use_mesh
 
@@ -47,23 +58,43 @@ def test_tied_model_has_no_head():
     assert sum(x.size for x in jax.tree.leaves(tree)) == tied.num_params
 
 
-def test_cached_steps_equal_the_whole_sequence_at_ragged_lengths(params, tokens):
-    model = Llama(TINY)
-    full = model.apply({"params": params}, tokens)
-    lengths = np.array([4, 7, 1])
-    cache = init_kv_cache(TINY, 3, 16, jnp.float32)
+@pytest.mark.parametrize("prefix_length", [0, 3])
+def test_cached_steps_equal_the_whole_sequence_at_ragged_lengths(params, tokens, prefix_length):
+    """A shared prefix, prompts of three lengths in a cache, and a chunk of steps: logits as from whole sequences."""
+    model, layers = Llama(TINY, scan_layers=False), range(TINY.num_layers)
+    split = unstack_layers(params, TINY.num_layers)
+    tokens = np.concatenate([np.repeat(tokens[:1, :prefix_length], 3, axis=0), tokens], axis=1)
+    full = Llama(TINY).apply({"params": params}, tokens)
+    at = lambda length: np.broadcast_to(prefix_length + np.arange(length), (3, length))  # noqa: E731
+    run = lambda *arguments: hidden_states_in_context(model, split, *arguments)  # noqa: E731
+
+    contexts = [Context() for _ in layers]
+    if prefix_length:
+        head = tokens[:1, :prefix_length]
+        _, written = run(head, np.arange(prefix_length)[None], Masks(causal_mask(prefix_length)), contexts)
+        contexts = [Context(prefix=KeyValues(kv.keys[0], kv.values[0])) for kv in written]
+    lengths, rest = np.array([4, 6, 1]), tokens[:, prefix_length:]
     # Garbage after each row's length must never be seen.
-    padded = np.where(np.arange(8) < lengths[:, None], tokens[:, :8], 299)
-    _, cache = model.apply({"params": params}, padded, None, None, cache, method="hidden_states")
-    positions = lengths.copy()
-    for _ in range(5):
-        step = tokens[np.arange(3), positions][:, None]
-        hidden, cache = model.apply(
-            {"params": params}, step, jnp.asarray(positions)[:, None], None, cache, method="hidden_states"
-        )
-        logits = model.apply({"params": params}, hidden, method="logits")[:, 0]
-        np.testing.assert_allclose(logits, full[np.arange(3), positions], atol=1e-5)
-        positions += 1
+    padded = np.where(np.arange(8) < lengths[:, None], rest[:, :8], 299)
+    _, written = run(padded, at(8), Masks(causal_mask(8)), contexts)
+    slots = jnp.asarray([2, 0, 9])  # the last is out of range and enters by a call of its own
+    caches = [insert_rows(init_layer_cache(TINY, 4, 16, jnp.float32), kv, slots) for kv in written]
+    last = [take_rows(kv, jnp.asarray([2])) for kv in written]
+    caches = [insert_rows(cache, kv, jnp.asarray([1])) for cache, kv in zip(caches, last, strict=True)]
+    rows = jnp.asarray([2, 0, 1])  # the slots of the three rows
+    caches = [take_rows(cache, rows) for cache in caches]
+    for chunk in range(2):
+        starts = jnp.asarray(lengths + 3 * chunk)
+        recents = [init_layer_cache(TINY, 3, 3, jnp.float32) for _ in layers]
+        for step in range(3):
+            masks = Masks((np.arange(3) <= step)[None, None], (np.arange(16) < starts[:, None])[:, None])
+            places = lengths + 3 * chunk + step
+            inner = [c._replace(cache=k, recent=r) for c, k, r in zip(contexts, caches, recents, strict=True)]
+            token = rest[np.arange(3), places][:, None]
+            hidden, recents = run(token, prefix_length + places[:, None], masks, inner, jnp.asarray(step))
+            logits = model.apply({"params": split}, hidden, method="logits")[:, 0]
+            np.testing.assert_allclose(logits, full[np.arange(3), prefix_length + places], atol=1e-5)
+        caches = [merge_recent(cache, new, starts) for cache, new in zip(caches, recents, strict=True)]
 
 
 def test_packed_segments_do_not_see_each_other(params, tokens):

@@ -24,7 +24,7 @@ def short_prompts():
 def small_generation():
     """Room for prompts of 64 bytes and 8 new tokens, in shards of 4."""
     return GenerationConfig(
-        engine=EngineConfig(batch_size=4, prompt_buckets=(64,), max_new_tokens=8), shard_size=4, dtype="float32"
+        engine=EngineConfig(slots=4, prompt_buckets=(64,), max_new_tokens=8), shard_size=4, dtype="float32"
     )
 
 

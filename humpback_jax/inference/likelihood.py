@@ -1,0 +1,69 @@
+"""The compiled programs of scoring: one prefill, and log-probabilities only where they are wanted."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from humpback_jax.inference.decode import Prefix, log_probs_after, prefill
+from humpback_jax.models.llama import Llama, logits
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def candidate_log_probs(
+    model: Llama, params: dict, prefix: Prefix, tokens: jax.Array, lengths: jax.Array, candidates: jax.Array
+) -> jax.Array:
+    """Log-probability of each candidate as the token after each prompt: one forward pass, no loop.
+
+    Args:
+      model: the decoder (static).
+      params: its parameters.
+      prefix: what all prompts begin with.
+      tokens: int32 [rows, bucket], the rest of the prompts, padded on the right.
+      lengths: int32 [rows].
+      candidates: int32 [rows, n].
+
+    Returns:
+      float32 [rows, n], from the raw distribution (no temperature, no nucleus).
+    """
+    hidden, _ = prefill(model, params, prefix, tokens)
+    return log_probs_after(model, params, hidden, lengths, candidates)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "chunk"))
+def answer_log_likelihoods(
+    model: Llama, params: dict, prefix: Prefix, tokens: jax.Array, starts: jax.Array, lengths: jax.Array, chunk: int
+) -> jax.Array:
+    """Sum of the log-probabilities of answer tokens.
+
+    Logits exist for `chunk` tokens at a time, and only for answers: the number of chunks is not part of the shape.
+
+    Args:
+      model: the decoder (static).
+      params: its parameters.
+      prefix: what all prompts begin with.
+      tokens: int32 [rows, bucket], the rest of prompt and answer, padded on the right.
+      starts: int32 [rows], place of the first answer token, at least 1.
+      lengths: int32 [rows], answer tokens; 0 for an empty row.
+      chunk: tokens whose logits exist at once (static).
+
+    Returns:
+      float32 [rows].
+    """
+    hidden, _ = prefill(model, params, prefix, tokens)
+    rows, bucket = tokens.shape
+    places = jnp.arange(bucket)[None, :]
+    wanted = (places >= starts[:, None]) & (places < (starts + lengths)[:, None])
+    # Wanted places first, in order; they are answered chunk by chunk until none is left.
+    order = jnp.argsort(~wanted.reshape(-1), stable=True)
+    order = jnp.pad(order, (0, -order.shape[0] % chunk))
+    total, flat_hidden, flat_tokens = jnp.sum(wanted), hidden.reshape(rows * bucket, -1), tokens.reshape(-1)
+
+    def answer(i: jax.Array, sums: jax.Array) -> jax.Array:
+        index = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk)
+        scores = logits(model, params, flat_hidden[index - 1])
+        log_probs = jax.nn.log_softmax(scores, axis=-1)[jnp.arange(chunk), flat_tokens[index]]
+        real = i * chunk + jnp.arange(chunk) < total
+        return sums.at[index // bucket].add(jnp.where(real, log_probs, 0.0))
+
+    return jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros((rows,), jnp.float32))

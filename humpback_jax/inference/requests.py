@@ -1,0 +1,83 @@
+"""What goes into the engine and what comes out: shapes, requests, completions, probes."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from humpback_jax.inference.sampling import SamplingConfig
+
+PROBE_ROOM = 16  # forced tokens of a probe, the last written one included
+PROBE_ROWS = 4  # slots asked per call
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """Shapes of the compiled programs.
+
+    Attributes:
+      slots: rows that are decoded together.
+      prompt_buckets: prompt lengths to pad to, ascending, the shared prefix not counted; one prefill and one decode
+        program each. The last is also the longest prompt accepted, the shared prefix counted.
+      max_new_tokens: room for new tokens in every row; a request may ask for fewer.
+      prefill_tokens: tokens of one prefill call; its rows are this over the bucket, and at most a quarter of the slots.
+      decode_steps: steps between two looks of the host at the slots.
+      overlap: dispatch a chunk of steps before the last one is read; None: yes, but on CPU.
+      share_prefix: prefill what all prompts of a job begin with once.
+      kv_dtype: of the cache: `float32`, `bfloat16` or `int8`; None: the model's, but float32 on CPU.
+      tensor_parallelism: local devices that share one copy of the weights.
+    """
+
+    slots: int = 32
+    prompt_buckets: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    max_new_tokens: int = 256
+    prefill_tokens: int = 2048
+    decode_steps: int = 8
+    overlap: bool | None = None
+    share_prefix: bool = True
+    kv_dtype: str | None = None
+    tensor_parallelism: int = 1
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in zip((0, *self.prompt_buckets), self.prompt_buckets, strict=False))
+        if self.slots < 1 or self.decode_steps < 1 or not self.prompt_buckets or not ascending:
+            raise ValueError(f"{self}: slots and decode_steps must be positive, prompt_buckets ascending and not empty")
+        if self.kv_dtype is not None and self.kv_dtype not in DTYPES:
+            raise ValueError(f"EngineConfig: unknown kv_dtype {self.kv_dtype!r}; choose from {', '.join(DTYPES)}")
+
+    @property
+    def max_prompt_length(self) -> int:
+        """Longest prompt in tokens."""
+        return self.prompt_buckets[-1]
+
+    def group_size(self, bucket: int) -> int:
+        """Prompts of one prefill call."""
+        return max(1, min(self.prefill_tokens // bucket, self.slots // 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One prompt to complete; `id` is unique in its job and, with the seed, decides the random draws."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    sampling: SamplingConfig = SamplingConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Tokens written for a request, without the stop token; `truncated` means the limit ended it, not the model."""
+
+    id: str
+    token_ids: tuple[int, ...]
+    truncated: bool
+    probe_log_probs: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A question about a completion: if `forced_ids` came next, how likely would each candidate be after them?"""
+
+    forced_ids: tuple[int, ...]
+    candidate_ids: tuple[int, ...]
