@@ -46,13 +46,24 @@ def _experiment_options(function: Any) -> Any:
     return function
 
 
+def _process_options(function: Any) -> Any:
+    for option in (
+        click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
+        click.option("--process_index", type=int, help="Which of them this is, from 0; all run the same command."),
+    ):
+        function = option(function)
+    return function
+
+
 def _alignment(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], run_dir: str | None) -> Any:
     from humpback_jax.align import Alignment
     from humpback_jax.gin_utils import config_texts, parse_recipe
+    from humpback_jax.processes import is_leader
 
     recipe = parse_recipe(gin_files, gin_bindings)
     alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem))
-    alignment.save_config(*config_texts())
+    if is_leader():
+        alignment.save_config(*config_texts())
     return alignment
 
 
@@ -61,7 +72,9 @@ def _print(value: Any) -> None:
 
 
 def _print_manifest(stage: Any, as_json: bool) -> None:
-    if as_json:
+    from humpback_jax.processes import is_leader
+
+    if as_json and is_leader():
         _print(stage.manifest)
 
 
@@ -103,9 +116,20 @@ def _round_of(model: str) -> int:
 
 @cli.command()
 @_experiment_options
+@_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
-def augment(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
+def augment(
+    gin_files: tuple,
+    gin_bindings: tuple,
+    run_dir: str | None,
+    process_index: int | None,
+    process_count: int | None,
+    as_json: bool,
+) -> None:
     """Let M_yx write an instruction for every segment."""
+    from humpback_jax.processes import set_process
+
+    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     alignment.cut_segments()
     _print_manifest(alignment.augment(), as_json)
@@ -114,9 +138,21 @@ def augment(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json:
 @cli.command()
 @_experiment_options
 @click.option("--round", "round_number", type=click.IntRange(min=1), required=True, help="Round: M_{ROUND-1} rates.")
+@_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the selection's manifest as JSON.")
-def curate(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, round_number: int, as_json: bool) -> None:
+def curate(
+    gin_files: tuple,
+    gin_bindings: tuple,
+    run_dir: str | None,
+    round_number: int,
+    process_index: int | None,
+    process_count: int | None,
+    as_json: bool,
+) -> None:
     """Rate every candidate pair and keep the best."""
+    from humpback_jax.processes import set_process
+
+    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     _print_manifest(alignment.curate(round_number), as_json)
 
@@ -128,6 +164,7 @@ def curate(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, round_num
 @click.option("--model", default=None, metavar="m0|m1|…", help="Which model answers (default: the last round's).")
 @click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), default="both", show_default=True)
 @click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
+@_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def generate(
     gin_files: tuple,
@@ -138,16 +175,22 @@ def generate(
     model: str | None,
     tags: str,
     out: str | None,
+    process_index: int | None,
+    process_count: int | None,
     as_json: bool,
 ) -> None:
     """Answer prompts with the aligned model; both tags are appended unless --tags says otherwise."""
     from humpback_jax.files import read_jsonl
+    from humpback_jax.processes import is_leader, set_process
     from humpback_jax.stages.respond import ANSWERS, TAG_CHOICES, read_instructions
 
+    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     instructions = read_instructions(prompts, prompts_file)
     t = _round_of(model) if model else None
     stage = alignment.respond(instructions, TAG_CHOICES[tags], t, out)
+    if not is_leader():
+        return
     rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]
     if as_json:
         _print(rows)

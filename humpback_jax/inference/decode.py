@@ -226,12 +226,7 @@ def decode_chunk(
     starts = state.rows.positions - _prefix_length(prefix)
     valid = jnp.arange(state.caches[0].length)[None, None, :] < starts[:, None, None]
     contexts = _contexts(model, prefix, state.caches)
-    shape = (slots, config.num_kv_heads)
-    buffer_dtype = model.dtype if state.caches[0].key_scales is not None else state.caches[0].keys.dtype
-    recent = KeyValues(
-        jnp.zeros((*shape, config.head_dim, max_steps), buffer_dtype),
-        jnp.zeros((*shape, max_steps, config.head_dim), buffer_dtype),
-    )
+    recent = init_layer_cache(config, slots, max_steps, state.caches[0].keys.dtype)
     Carry = tuple[Rows, list[KeyValues], jax.Array]
 
     def step(carry: Carry) -> Carry:

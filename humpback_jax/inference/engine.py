@@ -75,11 +75,13 @@ class Engine:
         default_dtype = jnp.float32 if on_cpu else model.dtype
         self.cache_dtype = DTYPES[config.kv_dtype] if config.kv_dtype else default_dtype
         self.overlap = not on_cpu if config.overlap is None else config.overlap
+        self.decode_steps = config.steps_per_chunk(self.overlap)
         self.stats = SlotStats(config.slots)
         stacked = dataclasses.replace(model, scan_layers=True)
-        params = load_params(shardings(self.mesh, self.rules, logical_specs(stacked), abstract_params(stacked)))
-        params = unstack_layers(params, model.config.num_layers)
-        self.params = transform_params(params) if transform_params else params
+        placed = shardings(self.mesh, self.rules, logical_specs(stacked), abstract_params(stacked))
+        transform = transform_params or (lambda params: params)
+        # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
+        self.params = transform(unstack_layers(load_params(placed), model.config.num_layers))
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
 
     def generate(

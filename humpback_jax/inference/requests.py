@@ -21,7 +21,7 @@ class EngineConfig:
         program each. The last is also the longest prompt accepted, the shared prefix counted.
       max_new_tokens: room for new tokens in every row; a request may ask for fewer.
       prefill_tokens: tokens of one prefill call; its rows are this over the bucket, and at most a quarter of the slots.
-      decode_steps: steps between two looks of the host at the slots.
+      decode_steps: steps between two looks of the host at the slots; None: 8, or 4 where chunks overlap.
       overlap: dispatch a chunk of steps before the last one is read; None: yes, but on CPU.
       share_prefix: prefill what all prompts of a job begin with once.
       kv_dtype: of the cache: `float32`, `bfloat16` or `int8`; None: the model's, but float32 on CPU.
@@ -32,7 +32,7 @@ class EngineConfig:
     prompt_buckets: tuple[int, ...] = (128, 256, 512, 1024, 2048)
     max_new_tokens: int = 256
     prefill_tokens: int = 2048
-    decode_steps: int = 8
+    decode_steps: int | None = None
     overlap: bool | None = None
     share_prefix: bool = True
     kv_dtype: str | None = None
@@ -40,7 +40,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in zip((0, *self.prompt_buckets), self.prompt_buckets, strict=False))
-        if self.slots < 1 or self.decode_steps < 1 or not self.prompt_buckets or not ascending:
+        if self.slots < 1 or (self.decode_steps or 1) < 1 or not self.prompt_buckets or not ascending:
             raise ValueError(f"{self}: slots and decode_steps must be positive, prompt_buckets ascending and not empty")
         if self.kv_dtype is not None and self.kv_dtype not in DTYPES:
             raise ValueError(f"EngineConfig: unknown kv_dtype {self.kv_dtype!r}; choose from {', '.join(DTYPES)}")
@@ -49,6 +49,10 @@ class EngineConfig:
     def max_prompt_length(self) -> int:
         """Longest prompt in tokens."""
         return self.prompt_buckets[-1]
+
+    def steps_per_chunk(self, overlap: bool) -> int:
+        """Decode steps of one dispatch; a row that ends waits for the rest of its chunk, and one more if they overlap."""
+        return self.decode_steps or (4 if overlap else 8)
 
     def group_size(self, bucket: int) -> int:
         """Prompts of one prefill call."""

@@ -100,30 +100,25 @@ def sample(
     The nucleus is looked for among the most probable `CANDIDATES` tokens. Only rows whose nucleus is larger are drawn
     from the whole vocabulary, one by one; which way a row goes depends on that row alone.
     """
-    count = min(CANDIDATES, logits.shape[1])
-    values, ids = jax.lax.top_k(logits, count)
-    greedy = ids[:, 0].astype(jnp.int32)
+    # Without the barrier, slices of the result reach into the top-k, and compilers make it a sort of the vocabulary.
+    values, ids = jax.lax.optimization_barrier(jax.lax.top_k(logits, min(CANDIDATES, logits.shape[1])))
+    safe_temperature = jnp.where(temperature > 0, temperature, 1.0)
+    normalizer = jax.nn.logsumexp(logits / safe_temperature[:, None], axis=-1)
+    log_probs = values / safe_temperature[:, None] - normalizer[:, None]
+    probabilities = jnp.exp(log_probs)
+    enough = jnp.cumsum(probabilities, axis=-1) >= top_p[:, None]
+    least = jnp.take_along_axis(probabilities, jnp.argmax(enough, axis=-1)[:, None], axis=-1)
+    # A tie at the end of the list may go on behind it.
+    found = jnp.any(enough, axis=-1) & (probabilities[:, -1] < least[:, 0])
+    scores = jnp.where(probabilities >= least, log_probs + token_noise(keys, positions, ids), -jnp.inf)
+    drawn = jnp.take_along_axis(ids, jnp.argmax(scores, axis=-1)[:, None], axis=-1)[:, 0]
+    open_rows = (temperature > 0) & ~found
+    order = jnp.argsort(~open_rows)
 
-    def draw() -> jax.Array:
-        safe_temperature = jnp.where(temperature > 0, temperature, 1.0)
-        normalizer = jax.nn.logsumexp(logits / safe_temperature[:, None], axis=-1)
-        log_probs = values / safe_temperature[:, None] - normalizer[:, None]
-        probabilities = jnp.exp(log_probs)
-        enough = jnp.cumsum(probabilities, axis=-1) >= top_p[:, None]
-        least = jnp.take_along_axis(probabilities, jnp.argmax(enough, axis=-1)[:, None], axis=-1)
-        # A tie at the end of the list may go on behind it.
-        found = jnp.any(enough, axis=-1) & (probabilities[:, -1] < least[:, 0])
-        scores = jnp.where(probabilities >= least, log_probs + token_noise(keys, positions, ids), -jnp.inf)
-        drawn = jnp.take_along_axis(ids, jnp.argmax(scores, axis=-1)[:, None], axis=-1)[:, 0]
-        open_rows = (temperature > 0) & ~found
+    def draw_row(i: jax.Array, drawn: jax.Array) -> jax.Array:
+        row = lambda x: jax.lax.dynamic_slice_in_dim(x, order[i], 1)  # noqa: E731
+        scores = perturbed_log_probs(row(logits), row(keys), row(positions), row(safe_temperature), row(top_p))
+        return drawn.at[order[i]].set(jnp.argmax(scores[0]).astype(jnp.int32))
 
-        def draw_row(i: jax.Array, drawn: jax.Array) -> jax.Array:
-            row = lambda x: jax.lax.dynamic_slice_in_dim(x, order[i], 1)  # noqa: E731
-            scores = perturbed_log_probs(row(logits), row(keys), row(positions), row(safe_temperature), row(top_p))
-            return drawn.at[order[i]].set(jnp.argmax(scores[0]).astype(drawn.dtype))
-
-        order = jnp.argsort(~open_rows)
-        drawn = jax.lax.fori_loop(0, jnp.sum(open_rows), draw_row, drawn.astype(jnp.int32))
-        return jnp.where(temperature > 0, drawn, greedy)
-
-    return jax.lax.cond(jnp.any(temperature > 0), draw, lambda: greedy)
+    drawn = jax.lax.fori_loop(0, jnp.sum(open_rows), draw_row, drawn)
+    return jnp.where(temperature > 0, drawn, ids[:, 0])

@@ -71,7 +71,7 @@ class SlotPrograms:
                 self.state,
                 self.stop_ids,
                 engine.put(np.asarray(exit_at, np.int32)),
-                engine.config.decode_steps,
+                engine.decode_steps,
             )
         for array in report:
             array.copy_to_host_async()
@@ -130,7 +130,7 @@ class SlotPrograms:
         """The slots, made or grown so that prompts of this bucket fit."""
         engine, config = self.engine, self.engine.config
         # A chunk is written as a block: room for it also where a row ends at once.
-        length = bucket + config.max_new_tokens + config.decode_steps
+        length = bucket + config.max_new_tokens + engine.decode_steps
         if self.state is None:
             return init_slots(engine.model, config.slots, length, config.max_new_tokens, engine.cache_dtype)
         if self.state.caches[0].length < length:

@@ -61,7 +61,7 @@ class SlotStats:
     @property
     def padding_waste(self) -> float:
         """Share of the prefilled tokens that were padding."""
-        return 1.0 - self.prompt_tokens / max(1, self.prefill_tokens)
+        return 1.0 - self.prompt_tokens / self.prefill_tokens if self.prefill_tokens else 0.0
 
 
 class Programs(Protocol):

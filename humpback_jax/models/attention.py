@@ -1,10 +1,12 @@
 """Grouped-query attention over one or several sources of keys, and the masks that decide who sees whom."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.products import einsum
@@ -50,19 +52,45 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
       [batch, query, heads, head_dim] in the dtype of `query`.
     """
     batch, length, heads, head_dim = query.shape
+    if length > 1 and len(sources) > 1:
+        sources = [_joined(sources, batch, length)]
     kv_heads = sources[0].kv.values.shape[-3]
     group = heads // kv_heads
     # The query heads that share a key head become rows of one matrix product per (batch, key head).
     rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
     rows = rows.reshape(batch, kv_heads, group * length, head_dim)
     scores = [_scores(rows, source, length) for source in sources]
-    weights = jax.nn.softmax(scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1), axis=-1)
-    attended, start = jnp.zeros((), jnp.float32), 0
-    for source in sources:
-        attended += _attended(weights[..., start : start + source.kv.length], source.kv, query.dtype)
-        start += source.kv.length
-    attended = attended.astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+    highest = functools.reduce(jnp.maximum, [jnp.max(one, axis=-1, keepdims=True) for one in scores])
+    # The weights stay unnormalized until their product with the values, which is smaller than they are.
+    weights = [jnp.exp(one - jax.lax.stop_gradient(highest)) for one in scores]
+    total = sum(jnp.sum(one, axis=-1, keepdims=True) for one in weights)
+    attended = sum(_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True))
+    attended = (attended / total).astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
     return attended.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
+
+
+def _joined(sources: Sequence[Source], batch: int, length: int) -> Source:
+    """One source in place of several: for many queries a copy of the keys costs less than one of the scores."""
+    dtype = jnp.result_type(*(source.kv.keys.dtype for source in sources if source.kv.key_scales is None))
+    plain = [_plain(source.kv, batch, dtype) for source in sources]
+    masks = [
+        jnp.broadcast_to(True if source.mask is None else source.mask, (batch, length, source.kv.length))
+        for source in sources
+    ]
+    keys = jnp.concatenate([kv.keys for kv in plain], axis=-1)
+    values = jnp.concatenate([kv.values for kv in plain], axis=-2)
+    return Source(KeyValues(keys, values), jnp.concatenate(masks, axis=-1))
+
+
+def _plain(kv: KeyValues, batch: int, dtype: DTypeLike) -> KeyValues:
+    """Keys and values in `dtype`, with a batch axis and without scales."""
+    keys, values = kv.keys.astype(dtype), kv.values.astype(dtype)
+    if kv.key_scales is not None and kv.value_scales is not None:
+        keys = keys * kv.key_scales[:, :, None, :].astype(dtype)
+        values = values * kv.value_scales[..., None].astype(dtype)
+    if keys.ndim == 3:
+        keys, values = (jnp.broadcast_to(x, (batch, *x.shape)) for x in (keys, values))
+    return KeyValues(keys, values)
 
 
 def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
@@ -79,7 +107,7 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     return jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
 
 
-def _attended(weights: jax.Array, kv: KeyValues, dtype: jax.typing.DTypeLike) -> jax.Array:
+def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
     """float32 [batch, kv_heads, rows, head_dim]."""
     if kv.value_scales is not None:
         weights = weights * kv.value_scales[:, :, None, :]

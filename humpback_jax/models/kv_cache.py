@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.quantized import to_int8
 from humpback_jax.partitioning import constrain
 
 
@@ -40,7 +41,8 @@ class Context(NamedTuple):
     Attributes:
       prefix: keys and values of the head of the prompt that all rows share, without a batch axis.
       cache: the rows' own keys and values; which slots are valid is the caller's mask.
-      recent: tokens of this chunk of decode steps; the call writes its own token at `step` and sees those up to it.
+      recent: tokens of this chunk of decode steps, stored as the cache stores them, so that no result depends on when
+        a chunk ends; the call writes its own token at `step` and sees those up to it.
     """
 
     prefix: KeyValues | None = None
@@ -70,6 +72,12 @@ def init_layer_cache(config: LlamaConfig, batch_size: int, length: int, dtype: D
     )
 
 
+def kv_bytes_per_row(config: LlamaConfig, length: int, dtype: DTypeLike) -> int:
+    """Bytes that a row of `length` tokens takes in the caches of all layers, scales included."""
+    cache = jax.eval_shape(lambda: init_layer_cache(config, 1, length, dtype))
+    return config.num_layers * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+
+
 def constrain_cache(cache: KeyValues) -> KeyValues:
     """The cache sharded by rows and heads."""
 
@@ -83,21 +91,15 @@ def constrain_cache(cache: KeyValues) -> KeyValues:
 
 def quantize(new: KeyValues) -> KeyValues:
     """int8 with one scale per row, head and token."""
-
-    def one(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-        x = x.astype(jnp.float32)
-        scales = jnp.maximum(jnp.max(jnp.abs(x), axis=axis), 1e-8) / 127.0
-        return jnp.round(x / jnp.expand_dims(scales, axis)).astype(jnp.int8), scales
-
-    keys, key_scales = one(new.keys, -2)
-    values, value_scales = one(new.values, -1)
+    keys, key_scales = to_int8(new.keys, -2)
+    values, value_scales = to_int8(new.values, -1)
     return KeyValues(keys, values, key_scales, value_scales)
 
 
 def cast(new: KeyValues, like: KeyValues) -> KeyValues:
     """`new` in the storage format of `like`."""
     if like.key_scales is not None:
-        return quantize(new)
+        return new if new.key_scales is not None else quantize(new)
     return KeyValues(new.keys.astype(like.keys.dtype), new.values.astype(like.values.dtype))
 
 
@@ -109,6 +111,12 @@ def insert_rows(cache: KeyValues, new: KeyValues, slots: jax.Array) -> KeyValues
         return old.at[(slots, *start)].set(rows, mode="drop")
 
     return _by_field(write, cache, cast(new, cache))
+
+
+def write_token(recent: KeyValues, token: KeyValues, step: jax.Array) -> KeyValues:
+    """`recent` with one token per row at slot `step` (int32 scalar), the same for all rows."""
+    write = lambda axis, old, new: jax.lax.dynamic_update_slice_in_dim(old, new, step, axis)  # noqa: E731
+    return _by_field(write, recent, cast(token, recent))
 
 
 def merge_recent(cache: KeyValues, recent: KeyValues, starts: jax.Array) -> KeyValues:

@@ -16,8 +16,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from humpback_jax.models.attention import Source, attention, segment_mask
 from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.models.kv_cache import Context, KeyValues
+from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
+from humpback_jax.models.quantized import embedding_rows
 from humpback_jax.partitioning import constrain
 
 _policies = jax.checkpoint_policies
@@ -102,7 +103,7 @@ class Attention(nn.Module):
         self.out = Kernel("bthd,hde->bte", out_shape, out_names, **types)
 
     def __call__(
-        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: jax.Array | None
+        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: Any
     ) -> tuple[jax.Array, KeyValues]:
         names = ("activation_batch", "activation_length")
         query = constrain(self.query(x), *names, "activation_heads", "activation_head_dim")
@@ -112,7 +113,7 @@ class Attention(nn.Module):
         value = checkpoint_name(value, "value")
         own = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
         if context.recent is not None:
-            own = _write_at(context.recent, own, step)
+            own = write_token(context.recent, own, step)
         sources = [Source(own, masks.own)]
         if context.cache is not None:
             sources.insert(0, Source(context.cache, masks.cache))
@@ -127,13 +128,6 @@ class Masks(NamedTuple):
 
     own: jax.Array
     cache: jax.Array | None = None
-
-
-def _write_at(recent: KeyValues, token: KeyValues, step: Any) -> KeyValues:
-    """`recent` with one token per row at slot `step`, the same for all rows."""
-    write = jax.lax.dynamic_update_slice_in_dim
-    keys = write(recent.keys, token.keys.astype(recent.keys.dtype), step, 3)
-    return KeyValues(keys, write(recent.values, token.values.astype(recent.values.dtype), step, 2))
 
 
 class SwiGLU(nn.Module):
@@ -211,7 +205,7 @@ class TokenEmbedder(nn.Module):
         self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        return self.embedding.astype(self.dtype)[tokens]
+        return embedding_rows(self.embedding, tokens, self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Logits, float32, of a tied model: x [batch, length, emb_dim]."""
@@ -363,14 +357,19 @@ def hidden_states_in_context(
 
 
 def unstack_layers(params: dict, num_layers: int) -> dict:
-    """Parameters for `scan_layers=False`; each stacked array is released as soon as it is split."""
+    """Parameters for `scan_layers=False`.
+
+    Each stacked array is released as soon as it is split, if nothing but the argument itself holds `params`.
+    """
     leaves, treedef = jax.tree.flatten(params["layers"])
+    rest = {name: tree for name, tree in params.items() if name != "layers"}
+    del params
     split = jax.jit(lambda x: [x[i] for i in range(num_layers)])
     columns = []
     while leaves:
         columns.append(split(leaves.pop(0)))
     layers = {f"layers_{i}": jax.tree.unflatten(treedef, [column[i] for column in columns]) for i in range(num_layers)}
-    return {name: tree for name, tree in params.items() if name != "layers"} | layers
+    return rest | layers
 
 
 def logits(model: Llama, params: dict, hidden: jax.Array) -> jax.Array:

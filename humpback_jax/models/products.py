@@ -3,6 +3,9 @@
 Left to itself, differentiating a bfloat16 product with a float32 result multiplies float32 cotangents by bfloat16
 operands, which loses the fast bfloat16 units of TPUs, GPUs and CPUs alike. Here all three products of a weight
 (output, input gradient, weight gradient) take operands in the compute dtype, and a weight's gradient has its dtype.
+
+A quantized weight is multiplied as it lies, its int8 values cast to the compute dtype (which holds them exactly); its
+scales are applied to the result. It has no gradient.
 """
 
 import functools
@@ -11,17 +14,26 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from humpback_jax.models.quantized import QuantizedKernel
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def einsum(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike) -> jax.Array:
+
+def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel, dtype: DTypeLike) -> jax.Array:
     """einsum of two operands; `y` is cast to the dtype of `x`, and the float32 result to `dtype`.
 
     Args:
-      equation: `"bte,ehd->bthd"`; no ellipsis, and every index stands in at least two of the three terms.
+      equation: `"bte,ehd->bthd"`; no ellipsis, and every index stands in at least two of the three terms. The result
+        ends in the axes that a quantized weight keeps, in their order.
       x: activations, in the compute dtype.
       y: a weight in its stored dtype, or activations.
       dtype: of the result.
     """
+    if isinstance(y, QuantizedKernel):
+        return (_product(equation, x, y.values) * y.scales).astype(dtype)
+    return _float_einsum(equation, x, y, dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _float_einsum(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike) -> jax.Array:
     return _product(equation, x, y).astype(dtype)
 
 
@@ -47,4 +59,4 @@ def _backward(
     return x_gradient, y_gradient
 
 
-einsum.defvjp(_forward, _backward)
+_float_einsum.defvjp(_forward, _backward)

@@ -1,11 +1,13 @@
 """Self-augmentation (paper, section 2.2): M_yx writes the instruction that each web segment answers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
+from humpback_jax.processes import is_leader
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.generation import (
     GenerationConfig,
@@ -36,7 +38,8 @@ def augment(
     }
     inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
 
-    def body(folder: epath.Path) -> StageResult:
+    def body(folder: epath.Path) -> StageResult | None:
+        use: dict[str, Any] = {}
         rows = [row for _, row in read_jsonl(segments.directory / "segments.jsonl")]
         items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
         fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
@@ -50,7 +53,7 @@ def augment(
                 {"id": c.id, "instruction": decode(c.token_ids).strip(), "truncated": c.truncated} for c in completions
             ]
 
-        written = run_job(folder, backward_model, fitting, config, write_instructions, "augment", "segments")
+        written = run_job(folder, backward_model, fitting, config, write_instructions, "augment", "segments", use)
         pairs, rejected = [], []
         for row in rows:
             instruction = "" if row["id"] in too_long else written[row["id"]]["instruction"]
@@ -71,12 +74,14 @@ def augment(
                 f"{folder}: none of {len(rows)} segments got a usable instruction ({count_rejected(rejected)}); train "
                 "M_yx longer, or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
             )
+        if not is_leader():
+            return None
         write_jsonl(folder / PAIRS, pairs)
         write_jsonl(folder / REJECTED, rejected)
         counts = {"in": len(rows), "out": len(pairs), "rejected": count_rejected(rejected)}
-        return StageResult(counts, {"pairs": sha256_of_file(folder / PAIRS)})
+        return StageResult(counts, {"pairs": sha256_of_file(folder / PAIRS)}, use)
 
-    return run_stage(directory, settings, inputs, body)
+    return run_stage(directory, settings, inputs, body, shared=True)
 
 
 def _flaw(row: dict) -> str | None:

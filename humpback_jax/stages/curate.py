@@ -16,6 +16,7 @@ from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import force_rating, rating_distribution
+from humpback_jax.processes import is_leader
 from humpback_jax.prompts import SCORE_PREFIX, Prompts, parse_score
 from humpback_jax.stages.augment import PAIRS
 from humpback_jax.stages.generation import (
@@ -69,7 +70,8 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     }
     inputs = {"model": scorer.sha256, "pairs": pairs.outputs["pairs"]}
 
-    def body(folder: epath.Path) -> StageResult:
+    def body(folder: epath.Path) -> StageResult | None:
+        use: dict[str, Any] = {}
         rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
         items = [Prompted(r["id"], scorer.prompt_ids(prompts.rating(r["instruction"], r["output"]))) for r in rows]
         fitting, too_long = split_too_long(items, config.max_prompt_length)
@@ -77,14 +79,16 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         def rate(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
             return rate_pairs(engine, scorer, members, config, advance)
 
-        rated = run_job(folder, scorer, fitting, config.generation, rate, folder.name, "pairs")
+        rated = run_job(folder, scorer, fitting, config.generation, rate, folder.name, "pairs", use)
+        if not is_leader():
+            return None
         scores = [rated[row["id"]] for row in rows if row["id"] not in too_long]
         write_jsonl(folder / SCORES, scores)
         rejected = {"prompt_too_long": len(too_long)} if too_long else {}
         counts = {"in": len(rows), "out": len(scores), "rejected": rejected}
-        return StageResult(counts, {"scores": sha256_of_file(folder / SCORES)}, _figures(scores))
+        return StageResult(counts, {"scores": sha256_of_file(folder / SCORES)}, _figures(scores) | use)
 
-    return run_stage(directory, settings, inputs, body)
+    return run_stage(directory, settings, inputs, body, shared=True)
 
 
 def rate_pairs(

@@ -73,7 +73,7 @@ def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: Ev
             f"none of {len(pairs)} held-out pairs fits the engine's {engine_config.max_prompt_length} tokens; raise "
             "EngineConfig.prompt_buckets of evaluation, or give other held-out pairs"
         )
-    engine = model.engine(engine_config, config.generation.dtype)
+    engine = model.engine(engine_config, config.generation.dtype, config.generation.weight_dtype)
     sums = engine.log_likelihoods([(e.id, e.prompt_ids.tolist(), e.answer_ids.tolist()) for e in examples])
     tokens = sum(len(e.answer_ids) for e in examples)
     nll = -float(sums.sum()) / tokens
@@ -87,7 +87,7 @@ def _instructions(
     items = [Prompted(pair.id, model.prompt_ids(prompts.backward(pair.output))) for pair in pairs]
     fitting, _ = split_too_long(items, config.generation.engine.max_prompt_length)
     greedy = dataclasses.replace(config.generation, sampling=SamplingConfig(temperature=0.0))
-    engine = model.engine(greedy.engine, greedy.dtype)
+    engine = model.engine(greedy.engine, greedy.dtype, greedy.weight_dtype)
     completions = complete(engine, model, fitting, greedy, lambda _: None)
     written = {c.id: model.tokenizer.decode(c.token_ids).strip() for c in completions}
     return {pair.id: written.get(pair.id, "") for pair in pairs}

@@ -1,7 +1,11 @@
 """Bulk generation over many items, resumable shard by shard: what augmentation, curation and answering share."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 from etils import epath
@@ -9,7 +13,8 @@ from etils import epath
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.inference.shards import run_sharded
+from humpback_jax.inference.shards import items_of_process, run_sharded
+from humpback_jax.processes import process_count, process_index, stall_seconds
 from humpback_jax.progress import progress_bar
 from humpback_jax.stages.model import ModelHandle
 
@@ -23,7 +28,8 @@ class GenerationConfig:
       sampling: the paper's T = 0.7, p = 0.9 by default.
       seed: of the draws.
       shard_size: items per shard file: what a `kill -9` can cost.
-      dtype: of weights, activations and cache.
+      dtype: of activations, and of weights and cache where nothing else is said.
+      weight_dtype: `float32`, `bfloat16` or `int8` (one scale per output channel); None: `dtype`.
     """
 
     engine: EngineConfig = EngineConfig()
@@ -31,6 +37,7 @@ class GenerationConfig:
     seed: int = 0
     shard_size: int = 4096
     dtype: str = "bfloat16"
+    weight_dtype: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +48,43 @@ class Prompted:
     prompt_ids: tuple[int, ...]
 
 
+class EnginePool:
+    """The engines of a job, loaded when the first shard asks for them; a shard has one of them to itself."""
+
+    def __init__(self, model: ModelHandle, config: GenerationConfig) -> None:
+        self._model, self._config = model, config
+        self._engines: list[Engine] = []
+        self._idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
+
+    def load(self, shards: int) -> int:
+        """Loads the weights onto groups of local devices, but no more than there are shards; returns their number."""
+        config = self._config
+        self._engines = self._model.engines(config.engine, config.dtype, config.weight_dtype, limit=shards)
+        for engine in self._engines:
+            self._idle.put(engine)
+        return len(self._engines)
+
+    @contextlib.contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """An engine that no other thread uses."""
+        engine = self._idle.get()
+        try:
+            yield engine
+        finally:
+            self._idle.put(engine)
+
+    def use(self) -> dict[str, float]:
+        """Row-step efficiency and padding waste over all engines; what was not measured is left out."""
+        stats = [engine.stats for engine in self._engines]
+        row_steps, prefilled = sum(s.steps * s.slots for s in stats), sum(s.prefill_tokens for s in stats)
+        use = {}
+        if row_steps:
+            use["row_step_efficiency"] = round(sum(s.kept for s in stats) / row_steps, 4)
+        if prefilled:
+            use["padding_waste"] = round(1.0 - sum(s.prompt_tokens for s in stats) / prefilled, 4)
+        return use
+
+
 def run_job(
     folder: epath.Path,
     model: ModelHandle,
@@ -49,23 +93,48 @@ def run_job(
     process: Callable[[Engine, Sequence[Prompted], Callable[[int], None]], list[dict]],
     description: str,
     unit: str,
+    figures: dict[str, Any] | None = None,
 ) -> dict[str, dict]:
     """Rows of `process` by item id, made in shards under FOLDER/shards.
 
     Items are taken in order of prompt length, so that a batch wastes little padding; the order is a function of the
-    items alone. The weights are loaded only when a shard is missing.
+    items alone. The weights are loaded only when a shard is missing, onto as many groups of local devices as there are
+    shards to make; a shard is the work of one engine, so its bytes do not depend on their number. Several processes
+    share the shards; each returns all rows. `figures` receives how well the engines of this process were used.
     """
     ordered = sorted(items, key=lambda item: (len(item.prompt_ids), item.id))
-    engines: list[Engine] = []
-    with progress_bar(description, len(ordered), unit) as bar:
+    index, count = process_index(), process_count()
+    pool, lock, stop = EnginePool(model, config), threading.Lock(), threading.Event()
+    own = items_of_process(len(ordered), config.shard_size, index, count)
+    of_many = f" (process {index} of {count})" if count > 1 else ""
+    with progress_bar(description + of_many, own, unit, show=index == 0) as bar:
+
+        def advance(number: int) -> None:
+            if stop.is_set():
+                raise CancelledError("another shard failed")
+            with lock:
+                bar.advance(number, **pool.use())
 
         def shard(members: Sequence[Prompted]) -> list[dict]:
-            if not engines:
-                engines.append(model.engine(config.engine, config.dtype))
-            return process(engines[0], members, bar.advance)
+            with pool.engine() as engine:
+                return process(engine, members, advance)
 
-        rows = run_sharded(folder / "shards", ordered, config.shard_size, shard, on_skip=bar.advance)
-        return {row["id"]: row for row in rows}
+        rows = run_sharded(
+            folder / "shards",
+            ordered,
+            config.shard_size,
+            shard,
+            on_skip=bar.advance,
+            start=pool.load,
+            stop=stop,
+            process_index=index,
+            process_count=count,
+            stall_seconds=stall_seconds(),
+        )
+        by_id = {row["id"]: row for row in rows}
+    if figures is not None:
+        figures.update(pool.use())
+    return by_id
 
 
 def complete(

@@ -1,14 +1,17 @@
 """A model as the stages see it: a folder, its tokenizer, its chat format, and an engine made from it on demand."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from etils import epath
 
 from humpback_jax.chat import ChatFormat
 from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine, EngineConfig
+from humpback_jax.inference.precision import quantize_params
 from humpback_jax.models.llama import Llama
 from humpback_jax.tokenizers import Tokenizer, load_tokenizer
 from humpback_jax.weights.model_folder import ModelCard, load_model_folder, read_model_card
@@ -43,10 +46,48 @@ class ModelHandle:
         """The parameters, placed on the mesh, in `dtype`."""
         return load_model_folder(self.path, shardings, dtype_of(dtype)).params
 
-    def engine(self, config: EngineConfig, dtype: str) -> Engine:
-        """Loads the weights onto this host's devices."""
+    def engine(self, config: EngineConfig, dtype: str, weight_dtype: str | None = None) -> Engine:
+        """Loads the weights onto the first of this host's devices."""
+        return self.engines(config, dtype, weight_dtype, limit=1)[0]
+
+    def engines(
+        self, config: EngineConfig, dtype: str, weight_dtype: str | None = None, limit: int | None = None
+    ) -> list[Engine]:
+        """Replicas: an engine with its own copy of the weights on every group of this host's devices.
+
+        Args:
+          config: `tensor_parallelism` is the size of a group.
+          dtype: of activations, and of weights and cache where nothing else is said.
+          weight_dtype: of weights; `int8` ones are made from weights loaded in `dtype`.
+          limit: at most so many engines.
+
+        Raises:
+          ValueError: an unknown dtype, or the devices do not fall into whole groups.
+        """
+        quantized = weight_dtype == "int8"
+        loaded = dtype if quantized or weight_dtype is None else weight_dtype
+        groups = device_groups(jax.local_devices(), config.tensor_parallelism)[:limit]
         model = Llama(self.card.config, dtype=dtype_of(dtype), param_dtype=dtype_of(dtype))
-        return Engine(model, lambda shardings: self.load_params(shardings, dtype), config)
+        return [
+            Engine(
+                model,
+                lambda shardings: self.load_params(shardings, loaded),
+                config,
+                devices=group,
+                transform_params=quantize_params if quantized else None,
+            )
+            for group in groups
+        ]
+
+
+def device_groups(devices: Sequence[jax.Device], size: int) -> list[list[jax.Device]]:
+    """Neighbouring devices in groups of `size`; ValueError where some would be left over."""
+    if size < 1 or len(devices) % size:
+        raise ValueError(
+            f"EngineConfig.tensor_parallelism is {size}, which does not divide the {len(devices)} local devices; "
+            "choose a divisor, or show the process fewer devices"
+        )
+    return [list(devices[i : i + size]) for i in range(0, len(devices), size)]
 
 
 def dtype_of(name: str) -> Any:

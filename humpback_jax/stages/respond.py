@@ -1,11 +1,13 @@
 """Inference with the aligned model: prompts carry both tags, as the paper found best (section 4.3)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
+from humpback_jax.processes import is_leader
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
@@ -47,7 +49,8 @@ def respond(
     settings = {"generation": config, "tags": list(tags), "chat_format": model.chat_format.name, "prompts": prompts}
     inputs = {"model": model.sha256, "instructions": sha256_of_bytes(repr(list(instructions)).encode())}
 
-    def body(folder: epath.Path) -> StageResult:
+    def body(folder: epath.Path) -> StageResult | None:
+        use: dict[str, Any] = {}
         texts = dict(instructions)
         items = [Prompted(name, model.prompt_ids(prompts.tagged(text, tags))) for name, text in instructions]
         fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
@@ -64,10 +67,12 @@ def respond(
                 for c in completions
             ]
 
-        answered = run_job(folder, model, fitting, config, answer, "generate", "prompts")
+        answered = run_job(folder, model, fitting, config, answer, "generate", "prompts", use)
+        if not is_leader():
+            return None
         write_jsonl(folder / ANSWERS, [answered[item.id] for item in fitting])
         rejected = {"prompt_too_long": len(too_long)} if too_long else {}
         counts = {"in": len(items), "out": len(fitting), "rejected": rejected}
-        return StageResult(counts, {"answers": sha256_of_file(folder / ANSWERS)})
+        return StageResult(counts, {"answers": sha256_of_file(folder / ANSWERS)}, use)
 
-    return run_stage(directory, settings, inputs, body)
+    return run_stage(directory, settings, inputs, body, shared=True)

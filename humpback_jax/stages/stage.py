@@ -15,6 +15,7 @@ from etils import epath
 import humpback_jax
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.inference.shards import claim_directory
+from humpback_jax.processes import POLL_SECONDS, is_leader, process_index, stall_seconds, wait_until_complete
 from humpback_jax.progress import say
 
 MANIFEST = "manifest.json"
@@ -67,48 +68,85 @@ def run_stage(
     directory: PathLike,
     settings: dict[str, Any],
     inputs: dict[str, str],
-    body: Callable[[epath.Path], StageResult],
+    body: Callable[[epath.Path], StageResult | None],
+    *,
+    shared: bool = False,
+    poll_seconds: float = POLL_SECONDS,
 ) -> Stage:
     """Runs `body` unless the stage is complete.
+
+    Of several processes only the leader writes products and the manifest; the others wait for it.
 
     Args:
       directory: the stage's folder; its name is the stage's name.
       settings: everything that decides the result besides the inputs.
       inputs: name to content hash of everything the stage reads.
-      body: does the work in the folder, resuming what it finds there.
+      body: does the work in the folder, resuming what it finds there. What it returns counts in the leader only.
+      shared: every process runs `body` for its part of the work, and only the leader's writes products; otherwise only
+        the leader runs it.
+      poll_seconds: between two looks for the manifest in the other processes.
 
     Raises:
       ValueError: the folder was begun with other settings or inputs; the differing ones are named.
+      TimeoutError: the leader does not come on.
     """
     folder = epath.Path(directory)
     identity = _flatten({"settings": plain(settings), "inputs": inputs})
-    claim_directory(folder, identity)
+    claim_directory(folder, identity, process_index())
     manifest_path = folder / MANIFEST
     if manifest_path.exists():
-        say(f"[green]✓[/green] {folder.name}: complete")
+        if is_leader():
+            say(f"[green]✓[/green] {folder.name}: complete")
         return Stage(folder, read_json(manifest_path))
     started = time.monotonic()
-    result = body(folder)
-    counts = result.counts
-    if counts["in"] != counts["out"] + sum(counts["rejected"].values()):
-        raise AssertionError(f"{folder.name}: {counts} does not add up; a record was lost or counted twice")
+    result = body(folder) if shared or is_leader() else None
+    if not is_leader():
+        _wait_for_manifest(folder, poll_seconds)
+        return Stage(folder, read_json(manifest_path))
+    if result is None:
+        raise AssertionError(f"{folder.name}: the body gave no result in the leading process")
+    _check_counts(folder.name, result.counts)
     manifest = {
         "stage": folder.name,
         "settings": plain(settings),
         "inputs": inputs,
-        "counts": counts,
+        "counts": result.counts,
         "outputs": result.outputs,
         "figures": plain(result.figures),
         "seconds": round(time.monotonic() - started, 2),
         "version": humpback_jax.__version__,
     }
     write_json(manifest_path, manifest)
-    rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items()) or "none"
-    say(
-        f"[green]✓[/green] {folder.name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} "
-        f"({manifest['seconds']:.0f} s)"
-    )
+    _say_complete(folder.name, result.counts, manifest["seconds"])
     return Stage(folder, manifest)
+
+
+def _check_counts(name: str, counts: dict[str, Any]) -> None:
+    if counts["in"] != counts["out"] + sum(counts["rejected"].values()):
+        raise AssertionError(f"{name}: {counts} does not add up; a record was lost or counted twice")
+
+
+def _say_complete(name: str, counts: dict[str, Any], seconds: float) -> None:
+    rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items()) or "none"
+    say(f"[green]✓[/green] {name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} ({seconds:.0f} s)")
+
+
+def _wait_for_manifest(folder: epath.Path, poll_seconds: float) -> None:
+    """Waits for the leader; while files of the stage come and grow, it is at work."""
+    manifest = folder / MANIFEST
+    wait_until_complete(
+        lambda: [] if manifest.exists() else [str(manifest)],
+        lambda: [(str(path), _length(path)) for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))],
+        poll_seconds=poll_seconds,
+        stall_seconds=stall_seconds(),
+    )
+
+
+def _length(path: epath.Path) -> int:
+    try:
+        return path.stat().length
+    except OSError:  # renamed or deleted since it was listed
+        return -1
 
 
 def finished_stage(directory: PathLike, how_to_make: str) -> Stage:

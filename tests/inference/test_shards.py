@@ -1,14 +1,18 @@
 """Shard files: what is complete is kept, what is missing, cut or altered is made again, another job is refused."""
 
+import contextlib
 import json
+import pathlib
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humpback_jax.inference import shards
-from humpback_jax.inference.shards import claim_directory, run_sharded
+from humpback_jax.inference.shards import claim_directory, items_of_process, run_sharded
 
 
 class Killed(Exception):
@@ -121,3 +125,167 @@ def test_a_directory_belongs_to_one_job(tmp_path):
         claim_directory(tmp_path / "job", identity | {"settings.seed": 1})
     with pytest.raises(ValueError, match=r"another model, settings\.extra"):
         claim_directory(tmp_path / "job", identity | {"model": "def", "settings.extra": True})
+
+
+def bytes_of(directory):
+    return {path.name: path.read_bytes() for path in pathlib.Path(directory).glob("shard-*")}
+
+
+def run_processes(directory, count, shard_size, recorders, stall_seconds):
+    """One `run_sharded` per recorder, at the same time; the rows of each, or what it raised."""
+
+    def run(index):
+        try:
+            return list(
+                run_sharded(
+                    directory,
+                    range(count),
+                    shard_size,
+                    recorders[index],
+                    process_index=index,
+                    process_count=len(recorders),
+                    poll_seconds=0.001,
+                    stall_seconds=stall_seconds,
+                )
+            )
+        except (Killed, TimeoutError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(recorders)) as executor:
+        return list(executor.map(run, range(len(recorders))))
+
+
+@contextlib.contextmanager
+def killed_before_markers(indices):
+    """Within, a process dies between writing one of these shards and its marker."""
+    write = shards.write_atomically
+
+    def dies(path, data):
+        if path.suffix == ".completed" and int(path.name.split("-")[1]) in indices:
+            raise Killed
+        write(path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "write_atomically", dies)
+        yield
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(1, 30), st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
+def test_any_number_of_processes_any_kill_and_a_resume_by_any_other(data, count, shard_size, first, second):
+    items = st.none() | st.integers(0, count - 1)
+    killed = [Recorder(data.draw(items, label=f"process {p} dies on item")) for p in range(first)]
+    unmarked = data.draw(st.sets(st.integers(0, (count - 1) // shard_size), max_size=2), label="dies before marker")
+    with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as directory:
+        assert list(run_sharded(alone, range(count), shard_size, doubled)) == expected_rows(count)
+
+        with killed_before_markers(unmarked):
+            results = run_processes(directory, count, shard_size, killed, stall_seconds=0.05)
+        dead = sum(isinstance(result, Killed) for result in results)
+        for result in results:
+            assert isinstance(result, Killed | TimeoutError) if dead else result == expected_rows(count)
+        complete = len(list(pathlib.Path(directory).glob("*.completed")))
+
+        resumed = [Recorder() for _ in range(second)]
+        for result in run_processes(directory, count, shard_size, resumed, stall_seconds=30):
+            assert result == expected_rows(count)
+        assert bytes_of(directory) == bytes_of(alone)
+        before, after = (sorted(m for r in recorders for m in r.seen) for recorders in (killed, resumed))
+        assert len(after) == -(-count // shard_size) - complete
+        assert 0 <= len(before) - complete <= dead  # what is made again: at most one shard per process that died
+        assert {item for members in before + after for item in members} == set(range(count))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 5))
+def test_the_processes_share_all_items(count, shard_size, processes):
+    recorders = [Recorder() for _ in range(processes)]
+    with tempfile.TemporaryDirectory() as directory:
+        run_processes(directory, count, shard_size, recorders, stall_seconds=30)
+    made = [sum(map(len, recorder.seen)) for recorder in recorders]
+    assert made == [items_of_process(count, shard_size, p, processes) for p in range(processes)]
+    assert sum(made) == count
+
+
+def test_a_process_whose_peer_is_gone_names_the_missing_shards_and_what_to_do(tmp_path):
+    other = dict(process_index=0, process_count=2, poll_seconds=0.001, stall_seconds=0.02)
+    with pytest.raises(TimeoutError) as raised:
+        list(run_sharded(tmp_path, range(10), 3, doubled, **other))
+    message = str(raised.value)
+    assert "shard-00001-of-00004.jsonl" in message and "shard-00003-of-00004.jsonl" in message
+    assert "shard-00000" not in message and "shard-00002" not in message
+    assert "run the same command again" in message
+    recorder = Recorder()
+    assert list(run_sharded(tmp_path, range(10), 3, recorder)) == expected_rows(10)
+    assert recorder.seen == [[3, 4, 5], [9]]
+
+
+def test_a_slow_peer_that_comes_on_is_waited_for(tmp_path):
+    """The peer needs twice as long as the limit, but each of its shards comes in time."""
+    peer = ThreadPoolExecutor(1)
+    pause = threading.Event()
+
+    def slowly(members):
+        pause.wait(0.2)
+        return doubled(members)
+
+    both = dict(process_count=2, poll_seconds=0.001, stall_seconds=1.5)
+    later = peer.submit(lambda: list(run_sharded(tmp_path, range(32), 1, slowly, process_index=1, **both)))
+    assert list(run_sharded(tmp_path, range(32), 1, doubled, process_index=0, **both)) == expected_rows(32)
+    assert later.result() == expected_rows(32)
+    peer.shutdown()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 30), st.integers(1, 6), st.integers(1, 5))
+def test_shards_in_threads_give_the_same_bytes(count, shard_size, concurrency):
+    asked = []
+    with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as directory:
+        list(run_sharded(alone, range(count), shard_size, doubled))
+        start = lambda missing: asked.append(missing) or concurrency  # noqa: E731
+        assert list(run_sharded(directory, range(count), shard_size, doubled, start=start)) == expected_rows(count)
+        assert bytes_of(directory) == bytes_of(alone)
+        list(run_sharded(directory, range(count), shard_size, doubled, start=start))
+    assert asked == ([-(-count // shard_size)] if count else [])
+
+
+def test_so_many_shards_are_in_work_at_a_time(tmp_path):
+    together = threading.Barrier(3)
+
+    def meets_two_others(members):
+        together.wait(timeout=20)
+        return doubled(members)
+
+    rows = run_sharded(tmp_path, range(12), 2, meets_two_others, start=lambda _: 3)
+    assert list(rows) == expected_rows(12)
+
+
+def test_a_shard_that_fails_stops_the_others_and_its_error_is_raised(tmp_path):
+    stop, begun = threading.Event(), []
+
+    def fails_on_two(members):
+        begun.append(members[0])
+        if members[0] == 2:
+            raise Killed
+        assert stop.wait(timeout=20)
+        raise RuntimeError("stopped")
+
+    with pytest.raises(Killed):
+        list(run_sharded(tmp_path, range(40), 2, fails_on_two, start=lambda _: 2, stop=stop))
+    assert sorted(begun)[:2] == [0, 2]
+    assert len(begun) <= 3
+    assert list(run_sharded(tmp_path, range(40), 2, doubled)) == expected_rows(40)
+
+
+def test_processes_that_start_at_once_claim_one_directory(tmp_path):
+    identity = {"settings.seed": 0, "text": "x" * 100_000}
+    for attempt in range(20):
+        together = threading.Barrier(4)
+
+        def claim(index, folder=tmp_path / str(attempt), together=together):
+            together.wait(timeout=20)
+            claim_directory(folder, identity, index)
+
+        with ThreadPoolExecutor(4) as executor:
+            list(executor.map(claim, range(4)))
+        assert json.loads((tmp_path / str(attempt) / "identity.json").read_text()) == identity

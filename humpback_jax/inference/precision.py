@@ -1,0 +1,88 @@
+"""Weights in int8, and what fewer bits cost and save.
+
+Every kernel of a layer, the output head and the embedding table become int8 with one float32 scale per output channel;
+norms stay as they are. The table has one scale per token: tied, it serves lookups and logits alike. Activations and
+accumulation keep their dtypes.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from humpback_jax.models.quantized import QuantizedKernel, to_int8
+
+# Axes that a weight's product sums over, by the name of the module that holds it.
+CONTRACTED_AXES = {
+    "query": (0,),
+    "key": (0,),
+    "value": (0,),
+    "out": (0, 1),
+    "gate": (0,),
+    "up": (0,),
+    "down": (0,),
+    "lm_head": (0,),
+    "token_embedder": (1,),
+}
+
+
+@functools.partial(jax.jit, static_argnames=("axes",))
+def quantize_kernel(kernel: jax.Array, axes: tuple[int, ...]) -> QuantizedKernel:
+    """A float weight in int8, one scale for all entries along the contracted `axes`."""
+    return QuantizedKernel(*to_int8(kernel, axes))
+
+
+def quantize_params(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, split by layer, with int8 weights; `transform_params` of the engine.
+
+    Weight by weight: each float array is released as soon as it is quantized, if nothing but the argument itself holds
+    `params`.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
+    del params
+    leaves.reverse()
+    quantized = []
+    while leaves:
+        path, leaf = leaves.pop()
+        if leaf.ndim > 1:
+            leaf = jax.block_until_ready(quantize_kernel(leaf, CONTRACTED_AXES[path[-2].key]))
+        quantized.append(leaf)
+    return jax.tree.unflatten(treedef, quantized)
+
+
+def weight_bytes(params: dict) -> int:
+    """Bytes of all parameters, of all devices together where they are sharded, scales included."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+
+
+def precision_effect(reference: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
+    """What a precision does to scores of the same pairs: `mean_absolute` and `max_absolute` shift, `rank_correlation`.
+
+    The rank correlation is Spearman's, ties sharing their mean rank; nan where all scores of one side are equal.
+
+    Raises:
+      ValueError: the two differ in length, or hold fewer than two scores.
+    """
+    if len(reference) != len(scores) or len(scores) < 2:
+        raise ValueError(
+            f"{len(reference)} reference scores and {len(scores)} scores; give two or more of the same pairs"
+        )
+    before, after = np.asarray(reference, np.float64), np.asarray(scores, np.float64)
+    shift = np.abs(after - before)
+    ranks = [_ranks(before), _ranks(after)]
+    centred = [x - x.mean() for x in ranks]
+    spread = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    correlation = float(centred[0] @ centred[1]) / spread if spread else float("nan")
+    return {
+        "mean_absolute": float(shift.mean()),
+        "max_absolute": float(shift.max()),
+        "rank_correlation": correlation,
+    }
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[group]

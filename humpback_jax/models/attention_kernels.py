@@ -1,0 +1,249 @@
+"""Attention of whole sequences by the kernels of TPUs and GPUs, and the function that chooses among them.
+
+Both kernels compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a whole
+row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
+
+from humpback_jax.models.kv_cache import KeyValues
+
+AttentionName = Literal["xla", "splash", "cudnn"]
+
+LANES = 128  # width of a TPU vector register: what splash's blocks are multiples of
+MAX_BLOCK = 512  # queries or keys of one splash block; 2048 do not fit the vector memory
+MIN_LENGTH = 128  # queries from which on a kernel is worth its padding
+MAX_CUDNN_HEAD_DIM = 128  # of the forward and backward kernels on every GPU they run on
+
+
+def choose_attention(
+    platform: str,
+    *,
+    head_dim: int,
+    query_length: int,
+    dtype: DTypeLike,
+    segmented: bool = False,
+    shared_prefix: bool = False,
+) -> AttentionName:
+    """Which implementation attends over whole sequences on a platform.
+
+    Nothing is asked of the local devices: programs are also compiled ahead of time for other machines.
+
+    Args:
+      platform: of the devices that run the program: `"cpu"`, `"tpu"` or `"gpu"` (NVIDIA).
+      head_dim: width of one head.
+      query_length: tokens per row of the call.
+      dtype: of the queries.
+      segmented: rows hold several packed segments.
+      shared_prefix: keys without a batch axis stand before those of the call.
+
+    Returns:
+      `"xla"` for `attention`, or the name of an `implementation` of `prefill_attention`.
+
+    Raises:
+      ValueError: an unknown platform.
+    """
+    if platform not in ("cpu", "tpu", "gpu"):
+        raise ValueError(f"unknown platform {platform!r}; choose from cpu, tpu, gpu")
+    if query_length < MIN_LENGTH or (segmented and shared_prefix):
+        return "xla"
+    if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
+        return "splash"
+    # cuDNN's backward pass wants even lengths where it is given a mask.
+    unmasked_or_even = not segmented or query_length % 2 == 0
+    heads_fit = head_dim % 8 == 0 and head_dim <= MAX_CUDNN_HEAD_DIM
+    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16) and heads_fit and unmasked_or_even:
+        return "cudnn"
+    return "xla"
+
+
+def prefill_attention(
+    query: jax.Array,
+    own: KeyValues,
+    segment_ids: jax.Array | None = None,
+    prefix: KeyValues | None = None,
+    *,
+    implementation: str,
+    interpret: bool = False,
+) -> jax.Array:
+    """Causal attention of whole sequences, differentiable.
+
+    The same as `attention(query, [Source(prefix, None), Source(own, mask)])` with the mask `causal_mask`, or, given
+    segments, `segment_mask` of positions that count up within each; what padding attends to may differ.
+
+    Under `use_mesh` rows and heads are computed where the axis rules put them; lengths are never split. The name
+    `attention_out` for rematerialization stands on the result of cuDNN, and on the output and log-sum-exp of splash.
+
+    Args:
+      query: [batch, length, heads, head_dim].
+      own: of the same tokens: keys [batch, kv_heads, head_dim, length], values [batch, kv_heads, length, head_dim].
+      segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
+      prefix: keys and values that every query sees, without a batch axis; not together with segments.
+      implementation: `"splash"` or `"cudnn"`.
+      interpret: run splash without a TPU, slowly, for tests.
+
+    Returns:
+      [batch, length, heads, head_dim] in the dtype of `query`.
+
+    Raises:
+      ValueError: an unknown implementation, segments together with a prefix, or int8 keys.
+    """
+    kernels: dict[str, Callable[..., jax.Array]] = {
+        "splash": functools.partial(_splash, interpret=interpret),
+        "cudnn": _cudnn,
+    }
+    if implementation not in kernels:
+        raise ValueError(f"unknown implementation {implementation!r}; choose from {', '.join(kernels)}")
+    if segment_ids is not None and prefix is not None:
+        raise ValueError("packed segments cannot share a prefix in a kernel; ask choose_attention what serves the call")
+    if any(kv is not None and kv.key_scales is not None for kv in (own, prefix)):
+        raise ValueError("int8 keys do not fit a kernel; give it keys and values in the compute dtype")
+    attend = functools.partial(_attend, kernels[implementation])
+    arguments = (query, own, segment_ids, prefix)
+    if jax.sharding.get_abstract_mesh().empty:
+        return attend(*arguments)
+    # A kernel is opaque to the partitioner: each device runs it on its own rows and heads.
+    specs = _specs(*arguments)
+    return jax.shard_map(attend, in_specs=specs, out_specs=specs[0], check_vma=False)(*arguments)
+
+
+def _specs(*arguments: Any) -> tuple[Any, ...]:
+    """PartitionSpecs of (query, own, segment_ids, prefix); query heads lie where the key heads that serve them do."""
+    query, own, segment_ids, prefix = arguments
+    batch = _mesh_axes("activation_batch", query.shape[0])
+    heads = _mesh_axes("activation_kv_heads", own.values.shape[1])
+    spec: Any = PartitionSpec  # KeyValues holds arrays, or here what says how they are split
+    return (
+        spec(batch, None, heads, None),
+        KeyValues(spec(batch, heads, None, None), spec(batch, heads, None, None)),
+        None if segment_ids is None else spec(batch, None),
+        None if prefix is None else KeyValues(spec(heads, None, None), spec(heads, None, None)),
+    )
+
+
+def _mesh_axes(name: str, size: int) -> tuple[str, ...] | None:
+    """Mesh axes of a logical axis; none where they do not divide its size."""
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return axes if axes and size % math.prod(sizes[axis] for axis in axes) == 0 else None
+
+
+def _attend(
+    kernel: Callable[..., jax.Array],
+    query: jax.Array,
+    own: KeyValues,
+    segment_ids: jax.Array | None,
+    prefix: KeyValues | None,
+) -> jax.Array:
+    """The kernel over the keys of prefix and call, joined."""
+    keys, values, prefix_length = own.keys.astype(query.dtype), own.values.astype(query.dtype), 0
+    if prefix is not None:
+        prefix_length = prefix.length
+        join = lambda shared, rows, axis: jnp.concatenate(  # noqa: E731
+            [jnp.broadcast_to(shared.astype(rows.dtype), (rows.shape[0], *shared.shape)), rows], axis
+        )
+        keys, values = join(prefix.keys, keys, 3), join(prefix.values, values, 2)
+    return kernel(query, keys, values, segment_ids, prefix_length)
+
+
+def block_and_length(length: int) -> tuple[int, int]:
+    """(block, padded length) for splash: as few blocks of at most `MAX_BLOCK` as cover `length`, as small as can be."""
+    count = -(-length // MAX_BLOCK)
+    block = -(-length // (count * LANES)) * LANES
+    return block, block * count
+
+
+def _pad(x: jax.Array, axis: int, length: int) -> jax.Array:
+    return jnp.pad(x, [(0, (length - x.shape[axis]) * (i == axis)) for i in range(x.ndim)])
+
+
+def _splash(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    interpret: bool,
+) -> jax.Array:
+    """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+
+    length, head_dim = query.shape[1], query.shape[3]
+    query_block, query_length = block_and_length(length)
+    key_block, key_length = block_and_length(keys.shape[3])
+    kernel = _splash_kernel(query.shape[2], query_length, key_length, prefix_length, query_block, key_block, interpret)
+    # Padded keys stand after all others, where the causal mask hides them from every query that is not padding.
+    rows = _pad((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
+    keys, values = _pad(keys, 3, key_length).swapaxes(2, 3), _pad(values, 2, key_length)
+    if segment_ids is None:
+        attended = jax.vmap(kernel)(rows, keys, values)
+    else:
+        ids = splash.SegmentIds(_pad(segment_ids, 1, query_length), _pad(segment_ids, 1, key_length))
+        attended = jax.vmap(kernel)(rows, keys, values, ids)
+    return attended[:, :, :length].swapaxes(1, 2)
+
+
+def _splash_kernel(
+    heads: int,
+    query_length: int,
+    key_length: int,
+    prefix_length: int,
+    query_block: int,
+    key_block: int,
+    interpret: bool,
+) -> Callable[..., jax.Array]:
+    """[h, t, d], [k, s, d], [k, s, d] (and segment ids [t], [s]) to [h, t, d], causal after the prefix."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    causal = masks.CausalMask((query_length, key_length), offset=prefix_length)
+    sizes = splash.BlockSizes(
+        block_q=query_block,
+        block_kv=key_block,
+        block_q_dkv=query_block,
+        block_kv_dkv=key_block,
+        block_q_dq=query_block,
+        block_kv_dq=key_block,
+        k_layout=splash.QKVLayout.SEQ_MINOR,  # as KeyValues holds them: no copy
+    )
+    kernel: Callable[..., jax.Array] = splash.make_splash_mha_single_device(
+        mask=masks.MultiHeadMask([causal] * heads),
+        block_sizes=sizes,
+        residual_checkpoint_name="attention_out",
+        interpret=interpret,
+    )
+    return kernel
+
+
+def _cudnn(
+    query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+) -> jax.Array:
+    """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
+    mask = None
+    if segment_ids is not None or prefix_length:
+        # cuDNN's own causal mask starts at the first key; one that starts after a prefix must be given.
+        seen = np.tri(query.shape[1], keys.shape[3], prefix_length, bool)
+        mask = jnp.asarray(seen)[None, None]
+        if segment_ids is not None:
+            mask = mask & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+    attended: jax.Array = jax.nn.dot_product_attention(
+        query,
+        keys.transpose(0, 3, 1, 2),
+        values.swapaxes(1, 2),
+        mask=mask,
+        is_causal=mask is None,
+        implementation="cudnn",
+    )
+    return checkpoint_name(attended, "attention_out")
