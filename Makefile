@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup quickstart test test-all lint clean
+.PHONY: setup quickstart test test-all bench lint clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -28,6 +28,11 @@ test: lint
 
 test-all: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# BENCH_DATA holds web/pages.warc.gz and seed/seed_pairs.jsonl; the peer needs torch (the extra `parity`).
+BENCH_DATA ?= ../shared/data
+bench: setup
+	$(BIN)/python benchmarks/inference.py --warc $(BENCH_DATA)/web/pages.warc.gz --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl --json
 
 clean:
 	rm -rf .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

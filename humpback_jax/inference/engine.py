@@ -82,6 +82,7 @@ class Engine:
         transform = transform_params or (lambda params: params)
         # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
         self.params = transform(unstack_layers(load_params(placed), model.config.num_layers))
+        self.job_prefix_ids: tuple[int, ...] | None = None
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
 
     def generate(
@@ -102,8 +103,8 @@ class Engine:
           progress: called with the number of requests that were just finished.
           probe: looks at each completion; the answer to its question comes from the cache that wrote the completion,
             at the cost of one short step, and stands in `probe_log_probs`.
-          prefix_ids: what all prompts begin with; a job that is cut into parts gives it so that all parts compute the
-            same. Default: found here.
+          prefix_ids: what all prompts begin with; a job that is cut into parts gives it, here or once for all calls as
+            `job_prefix_ids`, so that all parts compute the same. Default: found here.
 
         Raises:
           ValueError: duplicate ids, an empty prompt, a prompt longer than the largest bucket, or a limit above the
@@ -232,6 +233,7 @@ class Engine:
     def _prefix_ids(self, prompts: Sequence[Sequence[int]], given: Sequence[int] | None) -> tuple[int, ...]:
         if not self.config.share_prefix:
             return ()
+        given = self.job_prefix_ids if given is None else given
         if given is None:
             return shared_prefix([tuple(ids) for ids in prompts])
         prefix = tuple(given)

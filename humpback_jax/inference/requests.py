@@ -51,7 +51,7 @@ class EngineConfig:
         return self.prompt_buckets[-1]
 
     def steps_per_chunk(self, overlap: bool) -> int:
-        """Decode steps of one dispatch; a row that ends waits for the rest of its chunk, and one more if they overlap."""
+        """Decode steps of one dispatch; a row that ends waits for its chunk, and for one more where chunks overlap."""
         return self.decode_steps or (4 if overlap else 8)
 
     def group_size(self, bucket: int) -> int:

@@ -63,9 +63,11 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
     highest = functools.reduce(jnp.maximum, [jnp.max(one, axis=-1, keepdims=True) for one in scores])
     # The weights stay unnormalized until their product with the values, which is smaller than they are.
     weights = [jnp.exp(one - jax.lax.stop_gradient(highest)) for one in scores]
-    total = sum(jnp.sum(one, axis=-1, keepdims=True) for one in weights)
-    attended = sum(_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True))
-    attended = (attended / total).astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+    total = functools.reduce(jnp.add, [jnp.sum(one, axis=-1, keepdims=True) for one in weights])
+    parts = [_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True)]
+    attended = (
+        (functools.reduce(jnp.add, parts) / total).astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+    )
     return attended.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
 
 

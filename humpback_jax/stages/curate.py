@@ -31,7 +31,7 @@ from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
 
 SCORES, CURATED, DROPPED = "scores.jsonl", "curated.jsonl", "dropped.jsonl"
-MODES = ("rationale", "expected")
+MODES = ("rationale", "sampled", "expected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +40,21 @@ class CurationConfig:
 
     Attributes:
       mode: `rationale`: sample the reasoning, read its last `Score: n`, force a number where there is none;
+        `sampled`: the mean of `samples` such ratings, each with its own draws;
         `expected`: force the number at once, one forward pass per pair.
       generation: engine and sampling of the rationale.
+      samples: ratings per pair in mode `sampled`.
     """
 
     mode: str = "rationale"
     generation: GenerationConfig = GenerationConfig()
+    samples: int = 4
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"CurationConfig: unknown mode {self.mode!r}; choose from {', '.join(MODES)}")
+        if self.samples < 1:
+            raise ValueError(f"CurationConfig: samples={self.samples}; at least one rating per pair is needed")
 
     @property
     def max_prompt_length(self) -> int:
@@ -101,6 +106,46 @@ def rate_pairs(
     """Rows with a rating for every item."""
     if config.mode == "expected":
         return _expected_ratings(engine, scorer, items, advance)
+    if config.mode == "sampled":
+        return _sampled_ratings(engine, scorer, items, config, advance)
+    return _rationale_ratings(engine, scorer, items, config, advance)
+
+
+def _sampled_ratings(
+    engine: Engine,
+    scorer: ModelHandle,
+    items: Sequence[Prompted],
+    config: CurationConfig,
+    advance: Callable[[int], None],
+) -> list[dict]:
+    """The mean of several ratings per item; `parsed` if all of them were read from their rationales."""
+    numbers = range(config.samples)
+    samples = [dataclasses.replace(item, id=f"{item.id}#{number}") for item in items for number in numbers]
+    done = 0
+
+    def advance_items(count: int) -> None:
+        nonlocal done
+        done, before = done + count, done
+        advance(done // config.samples - before // config.samples)
+
+    rated = _rationale_ratings(engine, scorer, samples, config, advance_items)
+    rows = []
+    for place, item in enumerate(items):
+        own = rated[place * config.samples : (place + 1) * config.samples]
+        ratings = [row["score"] for row in own]
+        row = {"id": item.id, "score": round(statistics.fmean(ratings), 6), "parsed": all(r["parsed"] for r in own)}
+        rows.append(row | {"ratings": ratings, "rationales": [r["rationale"] for r in own]})
+    return rows
+
+
+def _rationale_ratings(
+    engine: Engine,
+    scorer: ModelHandle,
+    items: Sequence[Prompted],
+    config: CurationConfig,
+    advance: Callable[[int], None],
+) -> list[dict]:
+    """One sampled rationale per item; where it ends without a number, the number is forced after it."""
     read = lambda completion: scorer.tokenizer.decode(completion.token_ids).strip()  # noqa: E731
 
     def probe(completion: Completion) -> Probe | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import items_of_process, run_sharded
@@ -51,8 +51,9 @@ class Prompted:
 class EnginePool:
     """The engines of a job, loaded when the first shard asks for them; a shard has one of them to itself."""
 
-    def __init__(self, model: ModelHandle, config: GenerationConfig) -> None:
-        self._model, self._config = model, config
+    def __init__(self, model: ModelHandle, config: GenerationConfig, prefix_ids: tuple[int, ...]) -> None:
+        """`prefix_ids` is what all prompts of the job begin with."""
+        self._model, self._config, self._prefix_ids = model, config, prefix_ids
         self._engines: list[Engine] = []
         self._idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
 
@@ -61,6 +62,7 @@ class EnginePool:
         config = self._config
         self._engines = self._model.engines(config.engine, config.dtype, config.weight_dtype, limit=shards)
         for engine in self._engines:
+            engine.job_prefix_ids = self._prefix_ids
             self._idle.put(engine)
         return len(self._engines)
 
@@ -104,7 +106,9 @@ def run_job(
     """
     ordered = sorted(items, key=lambda item: (len(item.prompt_ids), item.id))
     index, count = process_index(), process_count()
-    pool, lock, stop = EnginePool(model, config), threading.Lock(), threading.Event()
+    # Of all prompts, not of a shard's: every shard computes the same wherever it is made.
+    prefix_ids = shared_prefix([item.prompt_ids for item in ordered])
+    pool, lock, stop = EnginePool(model, config, prefix_ids), threading.Lock(), threading.Event()
     own = items_of_process(len(ordered), config.shard_size, index, count)
     of_many = f" (process {index} of {count})" if count > 1 else ""
     with progress_bar(description + of_many, own, unit, show=index == 0) as bar:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from humpback_jax.inference.engine import PROBE_ROOM, Completion
+from humpback_jax.inference.requests import PROBE_ROOM, Completion
 from humpback_jax.models.llama import Llama
 from humpback_jax.stages.curate import CurationConfig, curate, rate_pairs
 from humpback_jax.stages.generation import Prompted

@@ -1,0 +1,291 @@
+"""Bulk generation and grading beside Hugging Face `generate`: same weights, prompts, sampling and limits, in one run.
+
+    python benchmarks/inference.py --warc pages.warc.gz --pairs seed_pairs.jsonl [--json]
+
+Every figure is a ratio or a rate measured here, beside what this machine can do at best: a large matrix product and a
+large copy. The peer answers a random part of the prompts (--peer_documents), since it is the slow one.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.files import read_jsonl
+from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.precision import precision_effect, weight_bytes
+from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
+from humpback_jax.inference.sampling import SamplingConfig
+from humpback_jax.inference.scoring import force_rating, rating_distribution
+from humpback_jax.models.kv_cache import kv_bytes_per_row
+from humpback_jax.prompts import SCORE_PREFIX, load_prompts
+from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.weights.convert import export_weights
+from humpback_jax.weights.fetch import fetch_weights
+
+SAMPLING = SamplingConfig(0.7, 0.9)
+Prompts = list[tuple[str, tuple[int, ...]]]
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def best_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Shortest of several runs, after one that does not count."""
+    jax.block_until_ready(function())
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def machine_limits(dtype: Any) -> dict[str, float]:
+    """FLOP/s of a large product in `dtype` and bytes/s of a large copy (read and written)."""
+    size, count = 2048, 2**26
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda x: x @ x)
+    x = jnp.ones((count,), jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    return {
+        "product_gflops": 2 * size**3 / best_seconds(lambda: product(a)) / 1e9,
+        "copy_gbytes": 8 * count / best_seconds(lambda: copy(x)) / 1e9,
+    }
+
+
+def document_prompts(model: ModelHandle, warc: str, count: int, longest: int) -> Prompts:
+    """Backward prompts of segments cut from real pages, chosen at random among those that fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_corpus([warc], folder, CorpusConfig())
+        rows = [row for _, row in read_jsonl(pathlib.Path(folder) / "segments.jsonl")]
+    random.Random(0).shuffle(rows)
+    backward = load_prompts().backward
+    prompts = ((row["id"], model.prompt_ids(backward(row["text"]))) for row in rows)
+    fitting = ((name, ids) for name, ids in prompts if len(ids) <= longest)
+    return [prompt for prompt, _ in zip(fitting, range(count), strict=False)]
+
+
+def rating_prompts(model: ModelHandle, pairs: str, count: int, longest: int) -> Prompts:
+    """Rating prompts with the whole rubric, of real pairs chosen at random."""
+    rows = [row for _, row in read_jsonl(pairs)]
+    random.Random(0).shuffle(rows)
+    rating = load_prompts().rating
+    prompts = [(f"pair-{i}", model.prompt_ids(rating(row["instruction"], row["output"]))) for i, row in enumerate(rows)]
+    return [prompt for prompt in prompts if len(prompt[1]) <= longest][:count]
+
+
+def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_tokens: int) -> dict[str, Any]:
+    """Rates of our engine; a first run of a few prompts of every bucket compiles."""
+    requests = [Request(name, ids, new_tokens, SAMPLING) for name, ids in prompts]
+    engine.generate(requests, 1, model.stop_ids)
+    engine.stats = type(engine.stats)(engine.config.slots)
+    started = time.perf_counter()
+    completions = engine.generate(requests, 0, model.stop_ids)
+    seconds = time.perf_counter() - started
+    tokens = sum(len(completion.token_ids) for completion in completions)
+    stats = engine.stats
+    return {
+        "documents": len(prompts),
+        "seconds": seconds,
+        "documents_per_second": len(prompts) / seconds,
+        "new_tokens_per_second": tokens / seconds,
+        "new_tokens": tokens,
+        "prefilled_tokens": stats.prefill_tokens,
+        "decode_steps": stats.steps,
+        "row_step_efficiency": stats.row_step_efficiency,
+        "padding_waste": stats.padding_waste,
+    }
+
+
+class Peer:
+    """Hugging Face `generate` on the same weights: static batches, padded on the left."""
+
+    def __init__(self, model: ModelHandle) -> None:
+        import torch
+        import transformers
+
+        self.torch = torch
+        torch.manual_seed(0)
+        self.stop_ids = list(model.stop_ids)
+        with tempfile.TemporaryDirectory() as folder:
+            export_weights(model.path, folder + "/hf")
+            self.model = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=torch.float32).eval()
+
+    def generate(self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool) -> dict[str, float]:
+        """Rates at one batch size, over prompts sorted by length or as they come."""
+        chosen = sorted((ids for _, ids in prompts), key=len) if ordered else [ids for _, ids in prompts]
+        self._batch(chosen[:1], 2)
+        started, tokens = time.perf_counter(), 0
+        for i in range(0, len(chosen), batch_size):
+            tokens += self._batch(chosen[i : i + batch_size], new_tokens)
+        seconds = time.perf_counter() - started
+        return {
+            "batch_size": batch_size,
+            "documents": len(chosen),
+            "seconds": seconds,
+            "documents_per_second": len(chosen) / seconds,
+            "new_tokens_per_second": tokens / seconds,
+            "new_tokens": tokens,
+        }
+
+    def _batch(self, batch: Sequence[Sequence[int]], new_tokens: int) -> int:
+        torch, pad, width = self.torch, self.stop_ids[0], max(map(len, batch))
+        ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in batch])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+        with torch.no_grad():
+            out = self.model.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=SAMPLING.temperature,
+                top_p=SAMPLING.top_p,
+                top_k=0,
+                max_new_tokens=new_tokens,
+                eos_token_id=self.stop_ids,
+                pad_token_id=pad,
+            )
+        written = out[:, width:]
+        return int(torch.stack([written != stop for stop in self.stop_ids]).all(0).sum())
+
+
+def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> tuple[dict[str, float], list[float]]:
+    """Rate of `expected` grading, and the scores."""
+    forced = force_rating(model.tokenizer.encode, "", SCORE_PREFIX)
+    asked = [(name, ids + forced.prefix_ids) for name, ids in prompts]
+    candidates = [forced.rating_ids] * len(asked)
+    engine.candidate_log_probs(asked, candidates)
+    started = time.perf_counter()
+    log_probs = engine.candidate_log_probs(asked, candidates)
+    seconds = time.perf_counter() - started
+    scores = [rating_distribution(row).expected for row in log_probs]
+    unscored = sum(not 1 <= score <= 5 for score in scores)
+    figures = {"pairs": len(asked), "seconds": seconds, "pairs_per_second": len(asked) / seconds, "unscored": unscored}
+    return figures, scores
+
+
+def grade_from_cache(engine: Engine, model: ModelHandle, prompts: Prompts) -> list[float]:
+    """Expected scores read from the slots' caches, so that the cache's precision shows."""
+    forced = force_rating(model.tokenizer.encode, "", SCORE_PREFIX)
+    requests = [Request(name, ids, 1, SamplingConfig(0.0)) for name, ids in prompts]
+
+    def probe(completion: Completion) -> Probe:
+        return Probe(forced.prefix_ids, forced.rating_ids)
+
+    # Every token stops a row: the probe follows the prompt itself.
+    completions = engine.generate(requests, 0, range(model.card.config.vocab_size), probe=probe)
+    return [rating_distribution(np.asarray(completion.probe_log_probs)).expected for completion in completions]
+
+
+def precision_figures(model: ModelHandle, config: EngineConfig, prompts: Prompts) -> dict[str, Any]:
+    """What int8 and bfloat16 weights and caches do to expected scores, and what they save."""
+    length = config.max_prompt_length + config.max_new_tokens
+    figures, reference = {}, None
+    settings = {
+        "float32": ("float32", None, "float32"),
+        "int8 cache": ("float32", None, "int8"),
+        "int8 weights": ("float32", "int8", "float32"),
+        "bfloat16": ("bfloat16", None, "bfloat16"),
+    }
+    for name, (dtype, weight_dtype, kv_dtype) in settings.items():
+        engine = model.engine(dataclasses.replace(config, kv_dtype=kv_dtype), dtype, weight_dtype)
+        scores = grade_from_cache(engine, model, prompts)
+        reference = scores if reference is None else reference
+        figures[name] = {
+            "cache_bytes_per_row": kv_bytes_per_row(model.card.config, length, kv_dtype),
+            "weight_bytes": weight_bytes(engine.params),
+            **precision_effect(reference, scores),
+        }
+        say(f"{name}: {figures[name]}")
+    return figures
+
+
+def utilisation(here: dict[str, Any], model: ModelHandle, limits: dict[str, float]) -> dict[str, float]:
+    """Share of the machine's best product that the whole job used, from 2 FLOPs per weight and token."""
+    config = model.card.config
+    table = config.vocab_size * config.emb_dim
+    body = config.num_params - table * (1 if config.tie_word_embeddings else 2)
+    flops = 2 * body * (here["prefilled_tokens"] + here["new_tokens"]) + 2 * table * here["new_tokens"]
+    return {"flop_utilisation": flops / here["seconds"] / 1e9 / limits["product_gflops"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2_135m", help="native model folder, or a name to fetch")
+    parser.add_argument("--warc", required=True)
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--peer_documents", type=int, default=48)
+    parser.add_argument("--peer_pairs", type=int, default=16)
+    parser.add_argument("--peer_batch_sizes", default="8,16,32")
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--prefill_tokens", type=int, default=1024)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+
+    path = pathlib.Path(arguments.model)
+    model = open_model(path if path.exists() else fetch_weights(arguments.model))
+    buckets = (64, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048)
+    config = EngineConfig(arguments.slots, buckets, 64, arguments.prefill_tokens)
+    limits = machine_limits(jnp.dtype(arguments.dtype))
+    say(f"limits: {limits}")
+    documents = document_prompts(model, arguments.warc, arguments.documents, config.max_prompt_length)
+    pairs = rating_prompts(model, arguments.pairs, arguments.documents, config.max_prompt_length - 16)
+    draw = random.Random(1)
+    results: dict[str, Any] = {"limits": limits, "prompt_tokens": sum(len(ids) for _, ids in documents)}
+
+    engine = model.engine(config, arguments.dtype)
+    results["generate"] = here = generate_here(engine, model, documents, 64)
+    here |= utilisation(here, model, limits)
+    say(f"generate: {here}")
+    results["expected"], _ = grade_here(engine, model, pairs)
+    say(f"expected: {results['expected']}")
+    alone = model.engine(dataclasses.replace(config, share_prefix=False), arguments.dtype)
+    results["expected_without_prefix"], _ = grade_here(alone, model, pairs)
+    say(f"expected without shared prefix: {results['expected_without_prefix']}")
+    del engine, alone
+
+    peer = Peer(model)
+    part = draw.sample(documents, min(arguments.peer_documents, len(documents)))
+    sizes = [int(size) for size in arguments.peer_batch_sizes.split(",")]
+    sorted_runs = []
+    for size in sizes:
+        sorted_runs.append(peer.generate(part, size, 64, ordered=True))
+        say(f"peer, sorted: {sorted_runs[-1]}")
+    best = max(sorted_runs, key=lambda run: run["documents_per_second"])
+    results["peer_sorted"], results["peer_sorted_all"] = best, sorted_runs
+    results["peer_unsorted"] = peer.generate(part, int(best["batch_size"]), 64, ordered=False)
+    say(f"peer, unsorted: {results['peer_unsorted']}")
+    few = draw.sample(pairs, min(arguments.peer_pairs, len(pairs)))
+    results["peer_rationale"] = peer.generate(few, int(best["batch_size"]), 256, ordered=True)
+    say(f"peer, rationale: {results['peer_rationale']}")
+    del peer
+
+    rate = lambda name: results[name]["documents_per_second"]  # noqa: E731
+    results["ratios"] = {
+        "generate / peer sorted": rate("generate") / rate("peer_sorted"),
+        "generate / peer unsorted": rate("generate") / rate("peer_unsorted"),
+        "expected / peer rationale": results["expected"]["pairs_per_second"] / rate("peer_rationale"),
+        "shared prefix / none": results["expected"]["pairs_per_second"]
+        / results["expected_without_prefix"]["pairs_per_second"],
+    }
+    say(f"ratios: {results['ratios']}")
+    results["precision"] = precision_figures(model, config, pairs)
+    print(json.dumps(results, indent=2 if arguments.json else None))
+
+
+if __name__ == "__main__":
+    main()
