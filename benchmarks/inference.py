@@ -23,7 +23,7 @@ import numpy as np
 
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.files import read_jsonl
-from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.precision import precision_effect, weight_bytes
 from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
@@ -58,11 +58,11 @@ def machine_limits(dtype: Any) -> dict[str, float]:
     size, count = 2048, 2**26
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)
-    x = jnp.ones((count,), jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
+    x, passes = jnp.ones((count,), jnp.float32), 8
+    copy = jax.jit(lambda x: jax.lax.fori_loop(0, passes, lambda _, x: x + 1, x))
     return {
         "product_gflops": 2 * size**3 / best_seconds(lambda: product(a)) / 1e9,
-        "copy_gbytes": 8 * count / best_seconds(lambda: copy(x)) / 1e9,
+        "copy_gbytes": 8 * count * passes / best_seconds(lambda: copy(x)) / 1e9,
     }
 
 
@@ -87,10 +87,20 @@ def rating_prompts(model: ModelHandle, pairs: str, count: int, longest: int) -> 
     return [prompt for prompt in prompts if len(prompt[1]) <= longest][:count]
 
 
+def one_per_bucket(engine: Engine, requests: Sequence[Request]) -> list[Request]:
+    """The first request of every bucket in use."""
+    shared = len(shared_prefix([request.prompt_ids for request in requests])) if engine.config.share_prefix else 0
+    buckets = engine.config.prompt_buckets
+    bucket = lambda request: next(b for b in buckets if len(request.prompt_ids) - shared <= b)  # noqa: E731
+    return list({bucket(request): request for request in requests}.values())
+
+
 def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_tokens: int) -> dict[str, Any]:
-    """Rates of our engine; a first run of a few prompts of every bucket compiles."""
+    """Rates of our engine; a first run of one prompt of every bucket compiles."""
     requests = [Request(name, ids, new_tokens, SAMPLING) for name, ids in prompts]
-    engine.generate(requests, 1, model.stop_ids)
+    engine.generate(
+        one_per_bucket(engine, requests), 1, model.stop_ids, prefix_ids=shared_prefix([r.prompt_ids for r in requests])
+    )
     engine.stats = type(engine.stats)(engine.config.slots)
     started = time.perf_counter()
     completions = engine.generate(requests, 0, model.stop_ids)

@@ -66,11 +66,11 @@ class Engine:
           devices: that hold this copy (default: the first `tensor_parallelism` of this host).
           transform_params: applied to the parameters after they are split by layer, for example to quantize them.
         """
-        self.model = dataclasses.replace(model, scan_layers=False)
         self.config, self.rules = config, rules or LogicalAxisRules()
         devices = jax.local_devices()[: config.tensor_parallelism] if devices is None else devices
         self.mesh = make_mesh(MeshShape(data=1, fsdp=1, tensor=-1), devices)
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        platform = self.mesh.devices.flat[0].platform
+        self.model, on_cpu = dataclasses.replace(model, scan_layers=False, platform=platform), platform == "cpu"
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
         default_dtype = jnp.float32 if on_cpu else model.dtype
         self.cache_dtype = DTYPES[config.kv_dtype] if config.kv_dtype else default_dtype

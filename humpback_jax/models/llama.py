@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from humpback_jax.models.attention import Source, attention, segment_mask
+from humpback_jax.models.attention_kernels import choose_attention, prefill_attention
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
@@ -91,6 +92,7 @@ class Attention(nn.Module):
     config: LlamaConfig
     dtype: Any
     param_dtype: Any
+    platform: str
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -114,20 +116,40 @@ class Attention(nn.Module):
         own = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
         if context.recent is not None:
             own = write_token(context.recent, own, step)
+        attended = self._attend(query, own, masks, context)
+        return self.out(constrain(attended, *names, "activation_heads", "activation_head_dim")), own
+
+    def _attend(self, query: jax.Array, own: KeyValues, masks: "Masks", context: Context) -> jax.Array:
+        """Whole sequences by the kernel of the platform where there is one, all else by XLA."""
+        implementation = "xla"
+        if context.cache is None and context.recent is None:
+            implementation = choose_attention(
+                self.platform,
+                head_dim=query.shape[-1],
+                query_length=query.shape[1],
+                dtype=query.dtype,
+                segmented=masks.segment_ids is not None,
+                shared_prefix=context.prefix is not None,
+            )
+        if implementation != "xla":
+            return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
         sources = [Source(own, masks.own)]
         if context.cache is not None:
             sources.insert(0, Source(context.cache, masks.cache))
         if context.prefix is not None:
             sources.insert(0, Source(context.prefix, None))
-        attended = constrain(attention(query, sources), *names, "activation_heads", "activation_head_dim")
-        return self.out(checkpoint_name(attended, "attention_out")), own
+        return checkpoint_name(attention(query, sources), "attention_out")
 
 
 class Masks(NamedTuple):
-    """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache."""
+    """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache.
+
+    Without `segment_ids` (int32 [batch, query]) the call's own tokens are one causal sequence per row.
+    """
 
     own: jax.Array
     cache: jax.Array | None = None
+    segment_ids: jax.Array | None = None
 
 
 class SwiGLU(nn.Module):
@@ -154,11 +176,12 @@ class DecoderLayer(nn.Module):
     config: LlamaConfig
     dtype: Any
     param_dtype: Any
+    platform: str
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.attention_norm = RMSNorm(c.rms_norm_eps, **types)
-        self.attention = Attention(c, **types)
+        self.attention = Attention(c, platform=self.platform, **types)
         self.mlp_norm = RMSNorm(c.rms_norm_eps, **types)
         self.mlp = SwiGLU(c, **types)
 
@@ -222,7 +245,8 @@ class Llama(nn.Module):
       remat_policy: a name in `REMAT_POLICIES`: what the backward pass keeps instead of recomputing.
       dropout_rates: residual dropout rate per layer; applied only when `apply` gets `rngs={"dropout": key}`.
       scan_layers: stack the layers' parameters and scan over them (training); else `layers_0`, `layers_1`, … as
-        `unstack_layers` gives them, which is what `hidden_states` with a context needs.
+        `unstack_layers` gives them, which is what `hidden_states_in_context` needs.
+      platform: of the devices that will run it, `cpu`, `gpu` or `tpu`: which attention kernels it may use.
     """
 
     config: LlamaConfig
@@ -231,6 +255,7 @@ class Llama(nn.Module):
     remat_policy: str = "none"
     dropout_rates: tuple[float, ...] | None = None
     scan_layers: bool = True
+    platform: str = "cpu"
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -238,9 +263,9 @@ class Llama(nn.Module):
             raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
         self.token_embedder = TokenEmbedder(c, **types)
         if self.scan_layers:
-            self.layers = self._scanned_layer()(c, **types)
+            self.layers = self._scanned_layer()(c, platform=self.platform, **types)
         else:
-            self.layers = [DecoderLayer(c, **types) for _ in range(c.num_layers)]
+            self.layers = [DecoderLayer(c, platform=self.platform, **types) for _ in range(c.num_layers)]
         self.final_norm = RMSNorm(c.rms_norm_eps, **types)
         if not c.tie_word_embeddings:
             types["dtype"] = jnp.float32
@@ -277,7 +302,8 @@ class Llama(nn.Module):
         """Final hidden states [batch, length, emb_dim] of whole sequences; arguments as for the logits."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-        masks = Masks(segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids))
+        own = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
+        masks = Masks(own, segment_ids=segment_ids)
         x, rope = self._embed(tokens), self._rope(positions)
         rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
         if self.scan_layers:

@@ -163,12 +163,13 @@ def _train_and_save(
     """Trains unless DIRECTORY/model is there; returns the hash of its weights."""
     if is_model_folder(folder / "model"):
         return read_model_card(folder / "model").params_sha256 or str(folder / "model")
-    llama = base.card.config
+    llama, mesh = base.card.config, make_mesh(mesh_shape)
     model = Llama(
         llama,
         dtype=dtype_of(config.dtype),
         remat_policy=config.remat_policy,
         dropout_rates=dropout_rates(config.dropout, llama.num_layers, config.dropout_schedule),
+        platform=mesh.devices.flat[0].platform,
     )
     params = train(
         model,
@@ -176,7 +177,7 @@ def _train_and_save(
         plan.batch,
         LoopConfig(plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk),
         config.optimizer,
-        make_mesh(mesh_shape),
+        mesh,
         rules,
         folder,
         run_identity=inputs,

@@ -1,6 +1,7 @@
 """The engine against brute force: every figure is computed again from full forward passes, without a cache."""
 
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from humpback_jax.inference.engine import Engine, EngineConfig, Probe, Request
+from humpback_jax.inference.engine import Engine, EngineConfig, Probe, Request, shared_prefix
 from humpback_jax.inference.sampling import (
     SamplingConfig,
     perturbed_log_probs,
@@ -256,10 +257,58 @@ def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     requests = [Request(f"q{i}", ids, 1 + i % MAX_NEW, settings[i % 3]) for i, ids in enumerate(prompts)]
     with compilations() as compiled:
         engine.generate(requests, SEED, STOP_IDS)
-    print(compiled)
+    per_bucket = ["jit(prefill_into_slots)", "jit(decode_chunk)"]
+    assert compiled == ["jit(init_slots)", *per_bucket, "jit(grow_slots)", *per_bucket]
     with compilations() as compiled:
         engine.generate(requests[::-1], SEED + 1, STOP_IDS)
     assert compiled == []
+
+
+def test_a_shared_prefix_changes_neither_text_nor_logits(params):
+    """Shared prefix, no shared prefix, other buckets and slots, single unpadded rows: one and the same."""
+    head = (7, 200, 31, 5, 64)
+    requests = [
+        dataclasses.replace(request, prompt_ids=(*head, *request.prompt_ids[:12])) for request in make_requests(24)
+    ]
+    candidates = (1, 2, 3, 4, 5)
+    probe = lambda completion: Probe((9, 17), candidates)  # noqa: E731
+
+    def run(slots, buckets, share_prefix):
+        config = EngineConfig(slots, buckets, MAX_NEW, share_prefix=share_prefix)
+        engine = Engine(MODEL, lambda shardings: jax.device_put(params, shardings), config)
+        prompts = [(request.id, request.prompt_ids) for request in requests]
+        scores = engine.candidate_log_probs(prompts, [candidates] * len(prompts))
+        return scores, engine.generate(requests, SEED, STOP_IDS, probe=probe)
+
+    runs = [run(8, (6, 12, 24), True), run(8, (12, 24), False), run(3, (20,), True)]
+    alone = [next_log_probs(params, request.prompt_ids)[list(candidates)] for request in requests]
+    for scores, completions in runs:
+        np.testing.assert_allclose(scores, alone, atol=ROUNDING)
+        for request, completion, first in zip(requests, completions, runs[0][1], strict=True):
+            if completion.token_ids != first.token_ids:
+                assert_tie(params, request, first, completion)
+            ids = [*request.prompt_ids, *completion.token_ids, 9, 17]
+            expected = next_log_probs(params, ids)[list(candidates)]
+            np.testing.assert_allclose(completion.probe_log_probs, expected, atol=ROUNDING, err_msg=request.id)
+
+
+def test_a_prefix_that_a_prompt_lacks_is_refused(engine):
+    with pytest.raises(ValueError, match="does not begin with the 2 shared tokens"):
+        engine.generate(make_requests(3), SEED, STOP_IDS, prefix_ids=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ([(1, 2, 3), (1, 2, 4, 5)], (1, 2)),
+        ([(1, 2), (1, 2, 3)], (1,)),
+        ([(1, 2)], (1,)),
+        ([(1,), (2,)], ()),
+        ([], ()),
+    ],
+)
+def test_shared_prefix_leaves_every_prompt_a_token(prompts, expected):
+    assert shared_prefix(prompts) == expected
 
 
 def test_progress_counts_every_request_once(engine):

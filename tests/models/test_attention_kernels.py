@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from humpback_jax.models import attention_kernels
 from humpback_jax.models.attention import Source, attention, causal_mask, segment_mask
 from humpback_jax.models.attention_kernels import block_and_length, choose_attention, prefill_attention
+from humpback_jax.models.config import get_config
 from humpback_jax.models.kv_cache import KeyValues, quantize
+from humpback_jax.models.llama import Llama, abstract_params, hidden_states
 from humpback_jax.partitioning import LogicalAxisRules, make_mesh, use_mesh
 
 SEGMENT_LENGTHS = ((60, 50), (100, 3))  # of two packed rows; the rest is padding
@@ -253,3 +255,13 @@ def test_rows_and_heads_are_split_over_a_mesh():
     command = [sys.executable, "-c", MESH_SCRIPT]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip().endswith("agrees"), done.stderr
+
+
+@pytest.mark.parametrize(("platform", "kernels"), [("tpu", True), ("cpu", False)])
+def test_the_decoder_uses_the_kernel_of_its_platform(platform, kernels):
+    model = Llama(get_config("tiny"), dtype=jnp.bfloat16, platform=platform)
+    params = abstract_params(model)
+    tokens = jax.ShapeDtypeStruct((2, 256), jnp.int32)
+    forward = jax.jit(lambda params, tokens: hidden_states(model, params, tokens, None, jnp.ones_like(tokens)))
+    lowered = forward.trace(params, tokens).lower(lowering_platforms=("tpu",))
+    assert ("tpu_custom_call" in lowered.as_text()) == kernels

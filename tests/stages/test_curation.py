@@ -85,6 +85,20 @@ def test_every_pair_gets_a_number_from_rationales(tiny_model, short_prompts, sma
     assert figures["mean_score"] == pytest.approx(np.mean([row["score"] for row in rows]), abs=1e-3)
 
 
+def test_sampled_ratings_are_means_of_single_ones(tiny_model, short_prompts, small_generation, make_product, tmp_path):
+    pairs = make_product("augmented", "pairs", PAIRS)
+    config = CurationConfig("sampled", small_generation, samples=3)
+    rows = rows_of(curate(tmp_path / "scores1", tiny_model, pairs, short_prompts, config))
+    assert [row["id"] for row in rows] == [row["id"] for row in PAIRS]
+    for row in rows:
+        assert len(row["ratings"]) == len(row["rationales"]) == 3
+        assert row["score"] == pytest.approx(np.mean(row["ratings"]), abs=1e-6)
+        assert all(1 <= rating <= 5 for rating in row["ratings"])
+    assert any(len(set(row["rationales"])) > 1 for row in rows)
+    with pytest.raises(ValueError, match="samples=0; at least one"):
+        CurationConfig("sampled", small_generation, samples=0)
+
+
 def test_expected_ratings_are_the_digits_after_the_prompt(
     tiny_model, short_prompts, small_generation, make_product, tmp_path
 ):

@@ -23,8 +23,8 @@ items = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) f
 
 
 class OneReplica(ModelHandle):
-    def engines(self, config, dtype, limit=None):
-        return super().engines(config, dtype, limit=1)
+    def engines(self, config, dtype, weight_dtype=None, limit=None):
+        return super().engines(config, dtype, weight_dtype, limit=1)
 
 
 def run(name, model, tensor_parallelism):
