@@ -87,20 +87,19 @@ def rating_prompts(model: ModelHandle, pairs: str, count: int, longest: int) -> 
     return [prompt for prompt in prompts if len(prompt[1]) <= longest][:count]
 
 
-def one_per_bucket(engine: Engine, requests: Sequence[Request]) -> list[Request]:
-    """The first request of every bucket in use."""
-    shared = len(shared_prefix([request.prompt_ids for request in requests])) if engine.config.share_prefix else 0
+def one_per_bucket(engine: Engine, prompts: Prompts) -> tuple[Prompts, tuple[int, ...]]:
+    """The last prompt of every bucket in use, to compile with, and the shared prefix of all prompts."""
+    shared = shared_prefix([ids for _, ids in prompts]) if engine.config.share_prefix else ()
     buckets = engine.config.prompt_buckets
-    bucket = lambda request: next(b for b in buckets if len(request.prompt_ids) - shared <= b)  # noqa: E731
-    return list({bucket(request): request for request in requests}.values())
+    chosen = {next(b for b in buckets if len(ids) - len(shared) <= b): (name, ids) for name, ids in prompts}
+    return list(chosen.values()), shared
 
 
 def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_tokens: int) -> dict[str, Any]:
     """Rates of our engine; a first run of one prompt of every bucket compiles."""
     requests = [Request(name, ids, new_tokens, SAMPLING) for name, ids in prompts]
-    engine.generate(
-        one_per_bucket(engine, requests), 1, model.stop_ids, prefix_ids=shared_prefix([r.prompt_ids for r in requests])
-    )
+    few, engine.job_prefix_ids = one_per_bucket(engine, prompts)
+    engine.generate([Request(name, ids, 2, SAMPLING) for name, ids in few], 1, model.stop_ids)
     engine.stats = type(engine.stats)(engine.config.slots)
     started = time.perf_counter()
     completions = engine.generate(requests, 0, model.stop_ids)
@@ -176,7 +175,8 @@ def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> tuple[di
     forced = force_rating(model.tokenizer.encode, "", SCORE_PREFIX)
     asked = [(name, ids + forced.prefix_ids) for name, ids in prompts]
     candidates = [forced.rating_ids] * len(asked)
-    engine.candidate_log_probs(asked, candidates)
+    few, engine.job_prefix_ids = one_per_bucket(engine, asked)
+    engine.candidate_log_probs(few, candidates[: len(few)])
     started = time.perf_counter()
     log_probs = engine.candidate_log_probs(asked, candidates)
     seconds = time.perf_counter() - started
@@ -239,6 +239,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--peer_documents", type=int, default=48)
     parser.add_argument("--peer_pairs", type=int, default=16)
+    parser.add_argument("--precision_pairs", type=int, default=200)
     parser.add_argument("--peer_batch_sizes", default="8,16,32")
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--prefill_tokens", type=int, default=1024)
@@ -293,7 +294,7 @@ def main() -> None:
         / results["expected_without_prefix"]["pairs_per_second"],
     }
     say(f"ratios: {results['ratios']}")
-    results["precision"] = precision_figures(model, config, pairs)
+    results["precision"] = precision_figures(model, config, pairs[: arguments.precision_pairs])
     print(json.dumps(results, indent=2 if arguments.json else None))
 
 

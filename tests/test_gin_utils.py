@@ -49,10 +49,10 @@ def test_bindings_win_over_files_and_scopes_over_bindings():
     recipe = parse("FinetuneConfig.batch_size = 8", "backward/FinetuneConfig.batch_size = 4", "Recipe.rounds = 5")
     assert (recipe.backward.batch_size, recipe.seed_model.batch_size, recipe.forward.batch_size) == (4, 8, 8)
     assert recipe.rounds == 5
-    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 7", "curate/EngineConfig.batch_size = 3"])
+    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 7", "curate/EngineConfig.slots = 3"])
     assert recipe.rounds == 7
-    assert recipe.curation.generation.engine.batch_size == 3
-    assert recipe.augmentation.engine.batch_size != 3
+    assert recipe.curation.generation.engine.slots == 3
+    assert recipe.augmentation.engine.slots != 3
 
 
 def test_nothing_is_left_over_from_the_parse_before():
@@ -108,7 +108,7 @@ def test_a_missing_value_is_named():
 
 
 def test_a_value_that_a_dataclass_refuses_says_why():
-    with pytest.raises(ValueError, match=r"unknown mode 'guess'; choose from rationale, expected"):
+    with pytest.raises(ValueError, match=r"unknown mode 'guess'; choose from rationale, sampled, expected"):
         parse("curate/CurationConfig.mode = 'guess'")
 
 
@@ -122,7 +122,7 @@ def test_a_value_that_a_dataclass_refuses_says_why():
         ("--gin.SegmentsConfig.inputs=('a', 'b')", "SegmentsConfig.inputs = ('a', 'b')"),
         ("--gin.FinetuneConfig.seed=%SEED", "FinetuneConfig.seed = %SEED"),
         ("--gin.Recipe.backward=@FinetuneConfig()", "Recipe.backward = @FinetuneConfig()"),
-        ("--gin.a/EngineConfig.batch_size=2", "a/EngineConfig.batch_size = 2"),
+        ("--gin.a/EngineConfig.slots=2", "a/EngineConfig.slots = 2"),
         ("--gin.OptimizerConfig.max_grad_norm=None", "OptimizerConfig.max_grad_norm = None"),
         ("--gin.Recipe.base=a=b", "Recipe.base = 'a=b'"),
     ],
@@ -145,7 +145,7 @@ def test_unquoted_words_reach_the_recipe():
 
 
 def test_the_saved_configuration_gives_the_same_recipe(tmp_path):
-    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 3", "curate/EngineConfig.batch_size = 2"])
+    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 3", "curate/EngineConfig.slots = 2"])
     for number, text in enumerate(config_texts()):
         path = tmp_path / f"config{number}.gin"
         path.write_text(text)

@@ -245,7 +245,7 @@ def test_bytes_of_a_row(config):
 # Whole runs
 
 
-@pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "smollm2-like"])
+@pytest.mark.parametrize("config", [TINY, pytest.param(SMALL, marks=pytest.mark.slow)], ids=["tiny", "smollm2-like"])
 def test_int8_weights_shift_scores_little_and_repeat_to_the_bit(config):
     engine = make_engine(config, "int8")
     scores, exact = expected_scores(engine), expected_scores(make_engine(config))
@@ -256,7 +256,7 @@ def test_int8_weights_shift_scores_little_and_repeat_to_the_bit(config):
     assert np.ptp(exact) > 1.0  # the scores differ enough for an order to mean something
 
 
-@pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "smollm2-like"])
+@pytest.mark.parametrize("config", [TINY, pytest.param(SMALL, marks=pytest.mark.slow)], ids=["tiny", "smollm2-like"])
 def test_int8_cache_shifts_probed_scores_little(config):
     """The log-probabilities that a probe reads from the cache, against those of a float32 cache; greedy text."""
     question = Probe((1, 2, 3), (3, 5, 7, 11, 13))
@@ -281,7 +281,7 @@ def test_int8_cache_leaves_single_pass_scores_alone():
     assert expected_scores(make_engine(TINY, kv_dtype="int8")) == expected_scores(make_engine(TINY))
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", [pytest.param("float32", marks=pytest.mark.slow), "int8"])
 def test_text_from_an_int8_cache_does_not_depend_on_neighbours(weights):
     """Where chunks end depends on the neighbours; a token must read the same before and after it is merged."""
     engine = make_engine(TINY, weights, kv_dtype="int8", slots=4, decode_steps=8)
@@ -295,6 +295,7 @@ def test_text_from_an_int8_cache_does_not_depend_on_neighbours(weights):
         assert engine.generate(part, 5, STOP_IDS, prefix_ids=()) == texts[start : start + 3]
 
 
+@pytest.mark.slow
 def test_all_options_at_once_in_bfloat16():
     engine = make_engine(SMALL, "int8", dtype=jnp.bfloat16, kv_dtype="int8")
     texts = engine.generate(requests(12), 5, STOP_IDS)
@@ -359,7 +360,7 @@ def test_precision_effect_by_hand():
     assert effect["rank_correlation"] == pytest.approx(4.5 / 22.5**0.5)
     assert precision_effect([1.0, 2.0], [5.0, 4.0])["rank_correlation"] == -1.0
     assert np.isnan(precision_effect([1.0, 2.0], [3.0, 3.0])["rank_correlation"])
-    with pytest.raises(ValueError, match="3 and 2 scores"):
+    with pytest.raises(ValueError, match="3 reference scores and 2 scores"):
         precision_effect([1.0, 2.0, 3.0], [1.0, 2.0])
 
 

@@ -153,5 +153,5 @@ def test_a_rerun_after_a_crash_gives_the_same_scores(
 
 
 def test_an_unknown_mode_names_the_choices():
-    with pytest.raises(ValueError, match="unknown mode 'guess'; choose from rationale, expected"):
+    with pytest.raises(ValueError, match="unknown mode 'guess'; choose from rationale, sampled, expected"):
         CurationConfig(mode="guess")
