@@ -142,6 +142,7 @@ def test_another_seed_draws_other_text(engine):
     assert engine.generate(requests, SEED, STOP_IDS) != engine.generate(requests, SEED + 1, STOP_IDS)
 
 
+@pytest.mark.slow
 def test_batch_sizes_give_the_same_text_but_for_ties(params):
     requests = make_requests(200)
     by_size = [make_engine(params, size, BUCKETS[1:]).generate(requests, SEED, STOP_IDS) for size in (16, 3, 1)]
@@ -264,6 +265,7 @@ def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     assert compiled == []
 
 
+@pytest.mark.slow
 def test_a_shared_prefix_changes_neither_text_nor_logits(params):
     """Shared prefix, no shared prefix, other buckets and slots, single unpadded rows: one and the same."""
     head = (7, 200, 31, 5, 64)

@@ -256,7 +256,8 @@ def test_int8_weights_shift_scores_little_and_repeat_to_the_bit(config):
     assert np.ptp(exact) > 1.0  # the scores differ enough for an order to mean something
 
 
-@pytest.mark.parametrize("config", [TINY, pytest.param(SMALL, marks=pytest.mark.slow)], ids=["tiny", "smollm2-like"])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "smollm2-like"])
 def test_int8_cache_shifts_probed_scores_little(config):
     """The log-probabilities that a probe reads from the cache, against those of a float32 cache; greedy text."""
     question = Probe((1, 2, 3), (3, 5, 7, 11, 13))
@@ -276,12 +277,14 @@ def test_int8_cache_shifts_probed_scores_little(config):
     assert precision_effect(*scores)["rank_correlation"] > 0.99
 
 
+@pytest.mark.slow
 def test_int8_cache_leaves_single_pass_scores_alone():
     """Scoring in one pass has no cache, and a shared prefix is kept in the compute dtype."""
     assert expected_scores(make_engine(TINY, kv_dtype="int8")) == expected_scores(make_engine(TINY))
 
 
-@pytest.mark.parametrize("weights", [pytest.param("float32", marks=pytest.mark.slow), "int8"])
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_text_from_an_int8_cache_does_not_depend_on_neighbours(weights):
     """Where chunks end depends on the neighbours; a token must read the same before and after it is merged."""
     engine = make_engine(TINY, weights, kv_dtype="int8", slots=4, decode_steps=8)

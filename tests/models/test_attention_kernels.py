@@ -129,18 +129,25 @@ def test_blocks_cover_a_length_with_little_padding(length):
 
 
 @pytest.mark.parametrize(
-    ("length", "heads", "kv_heads", "prefix_length"), [(150, 2, 2, 0), (150, 3, 1, 37), (9, 4, 2, 128)]
+    ("length", "heads", "kv_heads", "prefix_length"),
+    [
+        pytest.param(150, 2, 2, 0, marks=pytest.mark.slow),
+        (150, 3, 1, 37),
+        pytest.param(9, 4, 2, 128, marks=pytest.mark.slow),
+    ],
 )
 def test_splash_agrees_with_the_reference(small_blocks, length, heads, kv_heads, prefix_length):
     query, own, prefix = tensors(length, heads, kv_heads, prefix_length)
     assert_agrees(splash, query, own, None, prefix)
 
 
+@pytest.mark.slow
 def test_splash_keeps_packed_segments_apart(small_blocks):
     query, own, _ = tensors(150, 4, 2)
     assert_agrees(splash, query, own, packed(150)[0], None)
 
 
+@pytest.mark.slow
 def test_splash_in_bfloat16():
     query, own, prefix = tensors(100, 2, 1, 20, jnp.bfloat16, batch=1)
     assert_agrees(splash, query, own, None, prefix, tolerance=2e-2)
