@@ -5,6 +5,7 @@ STAGE_DIR/manifest.json   written last: the identity, counts, outputs and second
 """
 
 import dataclasses
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -100,6 +101,7 @@ def run_stage(
         return Stage(folder, read_json(manifest_path))
     started = time.monotonic()
     result = body(folder) if shared or is_leader() else None
+    gc.collect()  # weights that only a reference cycle keeps alive would add to the next stage's peak
     if not is_leader():
         _wait_for_manifest(folder, poll_seconds)
         return Stage(folder, read_json(manifest_path))
