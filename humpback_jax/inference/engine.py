@@ -220,7 +220,6 @@ class Engine:
             self._check_prompt(name, len(ids))
             by_bucket.setdefault(self._bucket(len(ids) - prefix_length), []).append(i)
         for bucket, members in sorted(by_bucket.items()):
-            # Neighbours of like length: what is left of the padding is the same for all rows of a call.
             size = max(1, self.config.prefill_tokens // bucket)
             for start in range(0, len(members), size):
                 indices = members[start : start + size]

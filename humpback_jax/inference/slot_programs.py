@@ -45,9 +45,11 @@ class SlotPrograms:
         self.state: SlotState | None = None
 
     def group_size(self, bucket: int) -> int:
+        """Rows of one prefill call."""
         return self.engine.config.group_size(bucket)
 
     def insert(self, bucket: int, members: Sequence[tuple[int, int]]) -> None:
+        """Prefills (slot, request index) pairs of one bucket; the slots are made or grown first where needed."""
         engine, size = self.engine, self.group_size(bucket)
         tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
         slots = np.full(size, engine.config.slots, np.int32)  # out of range: dropped
@@ -62,6 +64,7 @@ class SlotPrograms:
             )
 
     def decode(self, exit_at: int) -> ChunkReport:
+        """Dispatches one chunk of steps, and the copy of its report to the host."""
         engine = self.engine
         with use_mesh(engine.mesh, engine.rules):
             self.state, report = decode_chunk(
@@ -78,6 +81,7 @@ class SlotPrograms:
         return report
 
     def read(self, report: ChunkReport) -> Any:
+        """The report's arrays on the host; waits for the chunk."""
         return jax.device_get(report)
 
     def completions(
