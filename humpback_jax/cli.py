@@ -57,9 +57,12 @@ def _process_options(function: Any) -> Any:
 
 def _alignment(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], run_dir: str | None) -> Any:
     from humpback_jax.align import Alignment
+    from humpback_jax.compilation_cache import use_compilation_cache
     from humpback_jax.gin_utils import config_texts, parse_recipe
     from humpback_jax.processes import is_leader
+    from humpback_jax.weights.fetch import default_cache
 
+    use_compilation_cache(default_cache() / "compiled")
     recipe = parse_recipe(gin_files, gin_bindings)
     alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem))
     if is_leader():

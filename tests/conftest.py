@@ -1,12 +1,23 @@
 """Shared fixtures: where the optional test data lies, and a tiny model with a byte tokenizer made on the spot."""
 
 import json
+import os
 import pathlib
+import tempfile
 
 import pytest
 
 SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def pytest_configure(config):
+    """Workers and the processes that tests start share compiled programs for the length of the run."""
+    if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="humpback-compiled-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 
 @pytest.fixture(scope="session")

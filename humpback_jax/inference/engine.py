@@ -6,11 +6,13 @@ slot, or on the order of requests.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix, compute_prefix
 from humpback_jax.inference.likelihood import answer_log_likelihoods, candidate_log_probs
 from humpback_jax.inference.requests import DTYPES, Completion, EngineConfig, Probe, Request
@@ -63,12 +65,20 @@ class Engine:
           load_params: called with the shardings of the stacked parameters, returns them placed accordingly.
           config: shapes of the programs.
           rules: logical axis rules.
-          devices: that hold this copy (default: the first `tensor_parallelism` of this host).
+          devices: that the engine has (default: the first `tensor_parallelism` of this host); where they are more than
+            one copy of the weights needs, rows are dealt over the copies. With devices of several hosts, every host
+            makes the same calls.
           transform_params: applied to the parameters after they are split by layer, for example to quantize them.
         """
         self.config, self.rules = config, rules or LogicalAxisRules()
         devices = jax.local_devices()[: config.tensor_parallelism] if devices is None else devices
-        self.mesh = make_mesh(MeshShape(data=1, fsdp=1, tensor=-1), devices)
+        self.mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=config.tensor_parallelism), devices)
+        self.copies = self.mesh.shape["data"]
+        if config.slots % self.copies:
+            raise ValueError(
+                f"EngineConfig.slots is {config.slots}, which {self.copies} copies of the weights cannot share "
+                "equally; choose a multiple"
+            )
         platform = self.mesh.devices.flat[0].platform
         self.model, on_cpu = dataclasses.replace(model, scan_layers=False, platform=platform), platform == "cpu"
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
@@ -83,7 +93,34 @@ class Engine:
         # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
         self.params = transform(unstack_layers(load_params(placed), model.config.num_layers))
         self.job_prefix_ids: tuple[int, ...] | None = None
+        self.programs = Programs(self.mesh, self.rules)
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
+
+    def compile_generation(
+        self,
+        prompt_lengths: Sequence[int],
+        stop_ids: Sequence[int],
+        probe_width: int | None = None,
+        prefix_ids: Sequence[int] | None = None,
+    ) -> None:
+        """Compiles all programs that `generate` will run for prompts of these lengths.
+
+        Args:
+          prompt_lengths: tokens of the job's prompts, the shared prefix counted.
+          stop_ids: as for `generate`.
+          probe_width: candidates of a probe, if completions are probed.
+          prefix_ids: as for `generate`; default: `job_prefix_ids`, or none.
+        """
+        prefix_ids = self.job_prefix_ids or () if prefix_ids is None else prefix_ids
+        SlotPrograms(self, stop_ids, prefix_ids).compile(self._buckets(prompt_lengths, len(prefix_ids)), probe_width)
+
+    def compile_scoring(self, prompt_lengths: Sequence[int], width: int, prefix_ids: Sequence[int] = ()) -> None:
+        """Compiles all programs that `candidate_log_probs` will run; `width` candidates per prompt, else as above."""
+        prefix_ids = prefix_ids or self.job_prefix_ids or ()
+        for bucket in self._buckets(prompt_lengths, len(prefix_ids)):
+            size = self.rows(self.config.scored_rows(bucket))
+            batch = _Batch(np.zeros((size, bucket), np.int32), np.ones(size, np.int32), [])
+            self.programs.compile(*self._scoring(batch, np.zeros((size, width), np.int32), self.prefix(prefix_ids)))
 
     def generate(
         self,
@@ -124,7 +161,8 @@ class Engine:
         # One order for the same requests however they were given: what enters when decides shapes.
         bucket = lambda request: self._bucket(len(request.prompt_ids) - len(prefix_ids))  # noqa: E731
         ordered = sorted(requests, key=lambda request: (bucket(request), request.id))
-        run = SlotPrograms(self, ordered, [bucket(request) for request in ordered], seed, stop_ids, prefix_ids)
+        run = SlotPrograms(self, stop_ids, prefix_ids)
+        run.begin(ordered, seed)
         completions: dict[str, Completion] = {}
 
         def on_finished(finished: Sequence[Finished]) -> None:
@@ -134,7 +172,8 @@ class Engine:
                 progress(len(finished))
 
         lengths = [len(request.prompt_ids) - len(prefix_ids) for request in ordered]
-        run_slots(run, run.buckets, lengths, self.config.slots, self.overlap, on_finished, self.stats)
+        buckets = [bucket(request) for request in ordered]
+        run_slots(run, buckets, lengths, self.config.slots, self.overlap, on_finished, self.stats)
         return [completions[request.id] for request in requests]
 
     def candidate_log_probs(
@@ -153,8 +192,8 @@ class Engine:
         def score(batch: _Batch) -> jax.Array:
             rows = np.zeros((len(batch.lengths), width), np.int32)
             rows[: len(batch.indices)] = np.asarray([candidates[i] for i in batch.indices], np.int32)
-            arrays = (self.put(batch.tokens), self.put(batch.lengths), self.put(rows))
-            return candidate_log_probs(self.model, self.params, prefix, *arrays)
+            name, function, static, arguments = self._scoring(batch, rows, prefix)
+            return self.programs.run(name, function, static, **arguments)
 
         for batch, values in self._scored(prompts, len(prefix_ids), score, progress):
             result[batch.indices] = values[: len(batch.indices)]
@@ -172,8 +211,11 @@ class Engine:
             starts, lengths = np.ones_like(batch.lengths), np.zeros_like(batch.lengths)
             for row, i in enumerate(batch.indices):
                 starts[row], lengths[row] = len(pairs[i][1]) - len(prefix_ids), len(pairs[i][2])
-            arrays = (self.put(batch.tokens), self.put(starts), self.put(lengths))
-            return answer_log_likelihoods(self.model, self.params, prefix, *arrays, LOGITS_CHUNK)
+            arrays = {"tokens": batch.tokens, "starts": starts, "lengths": lengths}
+            arguments = {"params": self.params, "prefix": prefix} | {k: self.put(v) for k, v in arrays.items()}
+            name = ("log likelihood", batch.tokens.shape[1], len(prefix_ids))
+            static = {"model": self.model, "chunk": LOGITS_CHUNK}
+            return self.programs.run(name, answer_log_likelihoods, static, **arguments)
 
         prompts = [(name, (*prompt, *answer)) for name, prompt, answer in pairs]
         for batch, values in self._scored(prompts, len(prefix_ids), score, progress):
@@ -203,8 +245,7 @@ class Engine:
         last: tuple[_Batch, jax.Array] | None = None
         for batch in [*self._batches(prompts, prefix_length), None]:
             if batch is not None:
-                with use_mesh(self.mesh, self.rules):
-                    current = batch, score(batch)
+                current = batch, score(batch)
                 self.stats.prompt_tokens += int(batch.lengths[: len(batch.indices)].sum())
                 self.stats.prefill_tokens += batch.tokens.size
             if last is not None:
@@ -220,7 +261,7 @@ class Engine:
             self._check_prompt(name, len(ids))
             by_bucket.setdefault(self._bucket(len(ids) - prefix_length), []).append(i)
         for bucket, members in sorted(by_bucket.items()):
-            size = max(1, self.config.prefill_tokens // bucket)
+            size = self.rows(self.config.scored_rows(bucket))
             for start in range(0, len(members), size):
                 indices = members[start : start + size]
                 tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
@@ -249,8 +290,24 @@ class Engine:
                 f"{self.config.max_prompt_length}; raise EngineConfig.prompt_buckets or drop the request"
             )
 
+    def _buckets(self, prompt_lengths: Sequence[int], prefix_length: int) -> list[int]:
+        """Buckets that these prompts use, ascending; too long ones are left for `generate` to refuse."""
+        rest = {length - prefix_length for length in prompt_lengths if length <= self.config.max_prompt_length}
+        return sorted({self._bucket(length) for length in rest})
+
+    def _scoring(self, batch: "_Batch", candidates: np.ndarray, prefix: Prefix) -> tuple[tuple, Any, dict, dict]:
+        """The scoring program of a batch: name, function, static and other arguments."""
+        arrays = {"tokens": batch.tokens, "lengths": batch.lengths, "candidates": candidates}
+        arguments = {"params": self.params, "prefix": prefix} | {k: self.put(v) for k, v in arrays.items()}
+        name = ("score", batch.tokens.shape[1], candidates.shape[1], prefix[0].length if prefix else 0)
+        return name, candidate_log_probs, {"model": self.model}, arguments
+
     def _bucket(self, length: int) -> int:
         return next(bucket for bucket in self.config.prompt_buckets if length <= bucket)
+
+    def rows(self, count: int) -> int:
+        """Rows of a call for `count` prompts: every copy of the weights has the same number of them."""
+        return -(-count // self.copies) * self.copies
 
     def put(self, array: np.ndarray) -> jax.Array:
         """A host array on the devices of this engine, replicated."""

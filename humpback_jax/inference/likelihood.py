@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from humpback_jax.inference.decode import Prefix, log_probs_after, prefill
 from humpback_jax.models.llama import Llama, logits
+from humpback_jax.partitioning import constrain
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -66,4 +67,5 @@ def answer_log_likelihoods(
         real = i * chunk + jnp.arange(chunk) < total
         return sums.at[index // bucket].add(jnp.where(real, log_probs, 0.0))
 
-    return jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros((rows,), jnp.float32))
+    sums = jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros((rows,), jnp.float32))
+    return constrain(sums, None)

@@ -11,25 +11,30 @@ PROBE_ROWS = 4  # slots asked per call
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 
 
+# Four to an octave, so that padding is a tenth of the tokens and not a quarter.
+DEFAULT_BUCKETS = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048)
+
+
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
     """Shapes of the compiled programs.
 
     Attributes:
       slots: rows that are decoded together.
-      prompt_buckets: prompt lengths to pad to, ascending, the shared prefix not counted; one prefill and one decode
-        program each. The last is also the longest prompt accepted, the shared prefix counted.
+      prompt_buckets: prompt lengths to pad to, ascending, the shared prefix not counted; one prefill program for each
+        that is in use. The last is also the longest prompt accepted, the shared prefix counted.
       max_new_tokens: room for new tokens in every row; a request may ask for fewer.
       prefill_tokens: tokens of one prefill call; its rows are this over the bucket, and at most a quarter of the slots.
       decode_steps: steps between two looks of the host at the slots; None: 8, or 4 where chunks overlap.
       overlap: dispatch a chunk of steps before the last one is read; None: yes, but on CPU.
       share_prefix: prefill what all prompts of a job begin with once.
       kv_dtype: of the cache: `float32`, `bfloat16` or `int8`; None: the model's, but float32 on CPU.
-      tensor_parallelism: local devices that share one copy of the weights.
+      tensor_parallelism: devices that share one copy of the weights; more than a host has make one engine of the
+        devices of all hosts, its rows dealt over the copies.
     """
 
     slots: int = 32
-    prompt_buckets: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    prompt_buckets: tuple[int, ...] = DEFAULT_BUCKETS
     max_new_tokens: int = 256
     prefill_tokens: int = 2048
     decode_steps: int | None = None
@@ -53,6 +58,19 @@ class EngineConfig:
     def steps_per_chunk(self, overlap: bool) -> int:
         """Decode steps of one dispatch; a row that ends waits for its chunk, and for one more where chunks overlap."""
         return self.decode_steps or (4 if overlap else 8)
+
+    @property
+    def rooms(self) -> list[int]:
+        """Prompt tokens that caches may have room for, ascending: every other bucket and the last, fewer programs."""
+        return list(self.prompt_buckets[::-2][::-1])
+
+    def room(self, bucket: int) -> int:
+        """Room of the caches while prompts of this bucket enter."""
+        return next(room for room in self.rooms if bucket <= room)
+
+    def scored_rows(self, bucket: int) -> int:
+        """Prompts of one scoring call, before they are rounded up to the copies of a mesh."""
+        return max(1, self.prefill_tokens // bucket)
 
     def group_size(self, bucket: int) -> int:
         """Prompts of one prefill call."""

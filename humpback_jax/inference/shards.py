@@ -68,6 +68,7 @@ def run_sharded(
     stop: threading.Event | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    writes: bool = True,
     poll_seconds: float = POLL_SECONDS,
     stall_seconds: float = STALL_SECONDS,
 ) -> Iterator[dict]:
@@ -83,6 +84,7 @@ def run_sharded(
         may be in work at a time, each in a thread of its own (default: one, in this thread).
       stop: set when a shard fails, for `process` to give up the shards that are in work.
       process_index, process_count: this process makes the shards i with i % process_count == process_index.
+      writes: False in a process that makes the same shards as another one, which writes them.
       poll_seconds: between two looks for the shards of other processes.
       stall_seconds: how long to wait without a new one.
 
@@ -96,6 +98,8 @@ def run_sharded(
 
     def make(i: int) -> None:
         rows = process(items[members[i].start : members[i].stop])
+        if not writes:
+            return
         data = "".join(map(jsonl_line, rows)).encode()
         write_atomically(paths[i], data)
         write_atomically(_marker(paths[i]), sha256_of_bytes(data))
@@ -107,7 +111,7 @@ def run_sharded(
             on_skip(len(members[i]))
     if todo:
         _make_all(make, todo, start(len(todo)) if start is not None else 1, stop or threading.Event())
-    _wait_for(sorted(set(range(count)) - set(own)), paths, poll_seconds, stall_seconds)
+    _wait_for(sorted(set(range(count)) - (set(own) if writes else set())), paths, poll_seconds, stall_seconds)
     for path in paths:
         yield from (row for _, row in read_jsonl(path))
 

@@ -20,62 +20,70 @@ from humpback_jax.inference.decode import (
 from humpback_jax.inference.requests import PROBE_ROOM, PROBE_ROWS, Completion, Probe, Request
 from humpback_jax.inference.sampling import request_number
 from humpback_jax.inference.slots import Finished
-from humpback_jax.partitioning import use_mesh
 
 if TYPE_CHECKING:
     from humpback_jax.inference.engine import Engine
 
 
 class SlotPrograms:
-    """The programs of one call of `Engine.generate`: holds the device state; `run_slots` decides what is dispatched."""
+    """The programs of one call of `Engine.generate`: holds the device state; `run_slots` decides what is dispatched.
 
-    def __init__(
-        self,
-        engine: "Engine",
-        requests: Sequence[Request],
-        buckets: Sequence[int],
-        seed: int,
-        stop_ids: Sequence[int],
-        prefix_ids: Sequence[int],
-    ) -> None:
-        self.engine, self.requests, self.buckets = engine, requests, buckets
-        self.prefix_ids, self.prefix = prefix_ids, engine.prefix(prefix_ids)
+    The list is short and known before the first request: a prefill per prompt bucket; and per room (the prompt tokens
+    that the caches hold) an init, a chunk of decode steps, a growth to the next room, a probe where there are any.
+    """
+
+    def __init__(self, engine: "Engine", stop_ids: Sequence[int], prefix_ids: Sequence[int]) -> None:
+        self.engine, self.config = engine, engine.config
+        self.prefix_ids, self.prefix = tuple(prefix_ids), engine.prefix(prefix_ids)
         self.stop_ids = engine.put(np.asarray(stop_ids, np.int32))
-        self.seed = engine.put(np.asarray(seed, np.uint32))
-        self.state: SlotState | None = None
+        self.requests: Sequence[Request] = ()
+        self.seed = engine.put(np.asarray(0, np.uint32))
+        self.room = 0  # prompt tokens that the state has room for
+        self._state: SlotState | None = None
+
+    def begin(self, requests: Sequence[Request], seed: int) -> None:
+        """Takes the requests that indices stand for from now on."""
+        self.requests, self.seed = requests, self.engine.put(np.asarray(seed, np.uint32))
+
+    def compile(self, buckets: Sequence[int], probe_width: int | None) -> None:
+        """Compiles what prompts of these buckets need, and probes with so many candidates if a number is given."""
+        compile_one, rooms = self.engine.programs.compile, self._rooms(buckets)
+        for room in rooms:
+            state = self.engine.programs.outputs(*self._init(room), {})
+            for bucket in buckets:
+                if self.config.room(bucket) == room:
+                    compile_one(*self._prefill(bucket), self._prefill_arguments(state, bucket, ()))
+            compile_one(*self._decode(room), self._decode_arguments(state, 0))
+            if probe_width is not None:
+                compile_one(*self._probe(room, probe_width), self._probe_arguments(state, (), (), probe_width))
+            if room < rooms[-1]:
+                compile_one(*self._grow(room), {"state": state})
 
     def group_size(self, bucket: int) -> int:
         """Rows of one prefill call."""
-        return self.engine.config.group_size(bucket)
+        return self.engine.rows(self.config.group_size(bucket))
 
     def insert(self, bucket: int, members: Sequence[tuple[int, int]]) -> None:
         """Prefills (slot, request index) pairs of one bucket; the slots are made or grown first where needed."""
-        engine, size = self.engine, self.group_size(bucket)
-        tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
-        slots = np.full(size, engine.config.slots, np.int32)  # out of range: dropped
-        for row, (slot, index) in enumerate(members):
-            ids = self.requests[index].prompt_ids[len(self.prefix_ids) :]
-            tokens[row, : len(ids)], lengths[row], slots[row] = ids, len(ids), slot
-        arrays = (engine.put(tokens), engine.put(lengths), engine.put(slots))
-        settings = self._settings([index for _, index in members], size)
-        with use_mesh(engine.mesh, engine.rules):
-            self.state = prefill_into_slots(
-                engine.model, engine.params, self.prefix, self._state_for(bucket), *arrays, settings, self.stop_ids
-            )
+        room, run = self.config.room(bucket), self.engine.programs.run
+        if not self.room:
+            self.room, self._state = room, run(*self._init(room))
+        while self.room < room:
+            self._state = run(*self._grow(self.room), state=self._state)
+            self.room = self._next_room(self.room)
+        arguments = self._prefill_arguments(self.state, bucket, members)
+        self._state = run(*self._prefill(bucket), **arguments)
+
+    @property
+    def state(self) -> SlotState:
+        """What the device holds between programs."""
+        assert self._state is not None, "no request has been inserted"
+        return self._state
 
     def decode(self, exit_at: int) -> ChunkReport:
         """Dispatches one chunk of steps, and the copy of its report to the host."""
-        engine = self.engine
-        with use_mesh(engine.mesh, engine.rules):
-            self.state, report = decode_chunk(
-                engine.model,
-                engine.params,
-                self.prefix,
-                self.state,
-                self.stop_ids,
-                engine.put(np.asarray(exit_at, np.int32)),
-                engine.decode_steps,
-            )
+        arguments = self._decode_arguments(self.state, exit_at)
+        self._state, report = self.engine.programs.run(*self._decode(self.room), **arguments)
         for array in report:
             array.copy_to_host_async()
         return report
@@ -102,17 +110,88 @@ class SlotPrograms:
                 asked.append((row, question))
         for start in range(0, len(asked), PROBE_ROWS):
             group = asked[start : start + PROBE_ROWS]
-            for (row, _), log_probs in zip(group, self._probe(finished, group), strict=False):
+            for (row, _), log_probs in zip(group, self._answers(finished, group), strict=False):
                 completions[row] = dataclasses.replace(completions[row], probe_log_probs=tuple(log_probs))
         return completions
 
-    def _probe(self, finished: Sequence[Finished], group: Sequence[tuple[int, Probe]]) -> list[list[float]]:
-        """Log-probabilities for (row of `finished`, question); the last written token is fed again first."""
-        engine = self.engine
-        assert self.state is not None
+    def _answers(self, finished: Sequence[Finished], group: Sequence[tuple[int, Probe]]) -> list[list[float]]:
+        """Log-probabilities for (row of `finished`, question)."""
         width = len(group[0][1].candidate_ids)
-        tokens, candidates = np.zeros((PROBE_ROWS, PROBE_ROOM), np.int32), np.zeros((PROBE_ROWS, width), np.int32)
-        lengths, starts, slots = (np.full(PROBE_ROWS, value, np.int32) for value in (1, 0, 0))
+        arguments = self._probe_arguments(self.state, finished, group, width)
+        values = self.engine.programs.run(*self._probe(self.room, width), **arguments)
+        return np.asarray(values).tolist()
+
+    def _rooms(self, buckets: Sequence[int]) -> list[int]:
+        """Rooms that caches of these buckets go through, ascending."""
+        rooms = [self.config.room(bucket) for bucket in buckets]
+        return [room for room in self.config.rooms if min(rooms) <= room <= max(rooms)] if rooms else []
+
+    def _next_room(self, room: int) -> int:
+        return self.config.rooms[self.config.rooms.index(room) + 1]
+
+    # Each program: its name, the jitted function, the static arguments.
+
+    def _program(self, name: tuple, function: Any, **static: Any) -> tuple[tuple, Any, dict[str, Any]]:
+        return (*name, len(self.prefix_ids), self.stop_ids.size), function, static
+
+    def _init(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
+        return self._program(
+            ("init", room),
+            init_slots,
+            model=self.engine.model,
+            slots=self.config.slots,
+            cache_length=self._cache_length(room),
+            max_new_tokens=self.config.max_new_tokens,
+            cache_dtype=self.engine.cache_dtype,
+        )
+
+    def _grow(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
+        return self._program(("grow", room), grow_slots, cache_length=self._cache_length(self._next_room(room)))
+
+    def _prefill(self, bucket: int) -> tuple[tuple, Any, dict[str, Any]]:
+        return self._program(("prefill", bucket), prefill_into_slots, model=self.engine.model)
+
+    def _decode(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
+        steps = self.engine.decode_steps
+        return self._program(("decode", room), decode_chunk, model=self.engine.model, max_steps=steps)
+
+    def _probe(self, room: int, width: int) -> tuple[tuple, Any, dict[str, Any]]:
+        return self._program(("probe", room, width), probe_slots, model=self.engine.model)
+
+    def _cache_length(self, room: int) -> int:
+        """A chunk is written as a block: room for it also where a row ends at once."""
+        return room + self.config.max_new_tokens + self.engine.decode_steps
+
+    def _prefill_arguments(self, state: SlotState, bucket: int, members: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        engine, size = self.engine, self.group_size(bucket)
+        tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
+        slots = np.full(size, self.config.slots, np.int32)  # out of range: dropped
+        for row, (slot, index) in enumerate(members):
+            ids = self.requests[index].prompt_ids[len(self.prefix_ids) :]
+            tokens[row, : len(ids)], lengths[row], slots[row] = ids, len(ids), slot
+        return {
+            "params": engine.params,
+            "prefix": self.prefix,
+            "state": state,
+            "tokens": engine.put(tokens),
+            "lengths": engine.put(lengths),
+            "slots": engine.put(slots),
+            "settings": self._settings([index for _, index in members], size),
+            "stop_ids": self.stop_ids,
+        }
+
+    def _decode_arguments(self, state: SlotState, exit_at: int) -> dict[str, Any]:
+        exit_at_ = self.engine.put(np.asarray(exit_at, np.int32))
+        arguments = {"params": self.engine.params, "prefix": self.prefix, "state": state}
+        return arguments | {"stop_ids": self.stop_ids, "exit_at": exit_at_}
+
+    def _probe_arguments(
+        self, state: SlotState, finished: Sequence[Finished], group: Sequence[tuple[int, Probe]], width: int
+    ) -> dict[str, Any]:
+        """For (row of `finished`, question); the last written token is fed again first."""
+        count = self.engine.rows(PROBE_ROWS)
+        tokens, candidates = np.zeros((count, PROBE_ROOM), np.int32), np.zeros((count, width), np.int32)
+        lengths, starts, slots = (np.full(count, value, np.int32) for value in (1, 0, 0))
         for i, (row, question) in enumerate(group):
             one = finished[row]
             request = self.requests[one.index]
@@ -125,21 +204,9 @@ class SlotPrograms:
             tokens[i, : len(ids)], lengths[i], slots[i] = ids, len(ids), one.slot
             starts[i] = len(written) - 1 - len(self.prefix_ids)
             candidates[i] = question.candidate_ids
-        arrays = (engine.put(x) for x in (slots, tokens, starts, lengths, candidates))
-        with use_mesh(engine.mesh, engine.rules):
-            values = probe_slots(engine.model, engine.params, self.prefix, self.state.caches, *arrays)
-        return np.asarray(values).tolist()
-
-    def _state_for(self, bucket: int) -> SlotState:
-        """The slots, made or grown so that prompts of this bucket fit."""
-        engine, config = self.engine, self.engine.config
-        # A chunk is written as a block: room for it also where a row ends at once.
-        length = bucket + config.max_new_tokens + engine.decode_steps
-        if self.state is None:
-            return init_slots(engine.model, config.slots, length, config.max_new_tokens, engine.cache_dtype)
-        if self.state.caches[0].length < length:
-            return grow_slots(self.state, length)
-        return self.state
+        rows = {"slots": slots, "tokens": tokens, "starts": starts, "lengths": lengths, "candidates": candidates}
+        placed = {name: self.engine.put(array) for name, array in rows.items()}
+        return {"params": self.engine.params, "prefix": self.prefix, "caches": state.caches} | placed
 
     def _settings(self, indices: Sequence[int], size: int) -> RowSettings:
         members = [self.requests[i] for i in indices]

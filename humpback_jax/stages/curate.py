@@ -23,6 +23,7 @@ from humpback_jax.stages.generation import (
     GenerationConfig,
     Prompted,
     complete,
+    completion_programs,
     count_rejected,
     run_job,
     split_too_long,
@@ -84,7 +85,8 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         def rate(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
             return rate_pairs(engine, scorer, members, config, advance)
 
-        rated = run_job(folder, scorer, fitting, config.generation, rate, folder.name, "pairs", use)
+        programs = rating_programs(scorer, config)
+        rated = run_job(folder, scorer, fitting, config.generation, rate, programs, folder.name, "pairs", use)
         if not is_leader():
             return None
         scores = [rated[row["id"]] for row in rows if row["id"] not in too_long]
@@ -94,6 +96,15 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         return StageResult(counts, {"scores": sha256_of_file(folder / SCORES)}, _figures(scores) | use)
 
     return run_stage(directory, settings, inputs, body, shared=True)
+
+
+def rating_programs(scorer: ModelHandle, config: CurationConfig) -> Callable[[Engine, Sequence[int]], None]:
+    """Compiles what `rate_pairs` will run for prompts of given lengths."""
+    forced = force_rating(scorer.tokenizer.encode, "", SCORE_PREFIX)
+    width, room = len(forced.rating_ids), len(forced.prefix_ids)
+    if config.mode != "expected":
+        return completion_programs(scorer, width)
+    return lambda engine, lengths: engine.compile_scoring([length + room for length in lengths], width)
 
 
 def rate_pairs(

@@ -11,9 +11,10 @@ from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
+from humpback_jax.processes import is_leader
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, split_too_long
-from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 
 PREDICTIONS = "backward_instructions.jsonl"
@@ -43,9 +44,13 @@ def evaluate(
     models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
     inputs = {"heldout": heldout_sha256} | {name: model.sha256 for name, model in models.items()}
 
-    def body(folder: epath.Path) -> StageResult:
+    together = spans_hosts(config.generation.engine)
+
+    def body(folder: epath.Path) -> StageResult | None:
         nll = {name: _nll(model, heldout, prompts, config) for name, model in forward_models.items()}
         predictions = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
+        if not is_leader():
+            return None
         rows = [
             {"id": pair.id, "instruction": pair.instruction} | {name: p[pair.id] for name, p in predictions.items()}
             for pair in heldout
@@ -59,7 +64,7 @@ def evaluate(
         figures = {"nll_per_token": nll, "backward_chrf": chrf}
         return StageResult(counts, {"predictions": sha256_of_file(folder / PREDICTIONS)}, figures)
 
-    return run_stage(directory, {"evaluation": config, "prompts": prompts}, inputs, body)
+    return run_stage(directory, {"evaluation": config, "prompts": prompts}, inputs, body, shared=together)
 
 
 def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 from etils import epath
@@ -14,9 +14,9 @@ from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import items_of_process, run_sharded
-from humpback_jax.processes import process_count, process_index, stall_seconds
+from humpback_jax.processes import is_leader, process_count, process_index, stall_seconds
 from humpback_jax.progress import progress_bar
-from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.model import ModelHandle, spans_hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,18 @@ class EnginePool:
         self._engines: list[Engine] = []
         self._idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
 
-    def load(self, shards: int) -> int:
-        """Loads the weights onto groups of local devices, but no more than there are shards; returns their number."""
+    def load(self, shards: int, prepare: Callable[[Engine], None]) -> int:
+        """Loads the weights onto groups of local devices, but no more than there are shards; returns their number.
+
+        `prepare` compiles what an engine will run.
+        """
         config = self._config
         self._engines = self._model.engines(config.engine, config.dtype, config.weight_dtype, limit=shards)
         for engine in self._engines:
             engine.job_prefix_ids = self._prefix_ids
+        with ThreadPoolExecutor(len(self._engines), thread_name_prefix="compile") as executor:
+            list(executor.map(prepare, self._engines))
+        for engine in self._engines:
             self._idle.put(engine)
         return len(self._engines)
 
@@ -93,6 +99,7 @@ def run_job(
     items: Sequence[Prompted],
     config: GenerationConfig,
     process: Callable[[Engine, Sequence[Prompted], Callable[[int], None]], list[dict]],
+    prepare: Callable[[Engine, Sequence[int]], None],
     description: str,
     unit: str,
     figures: dict[str, Any] | None = None,
@@ -102,16 +109,20 @@ def run_job(
     Items are taken in order of prompt length, so that a batch wastes little padding; the order is a function of the
     items alone. The weights are loaded only when a shard is missing, onto as many groups of local devices as there are
     shards to make; a shard is the work of one engine, so its bytes do not depend on their number. Several processes
-    share the shards; each returns all rows. `figures` receives how well the engines of this process were used.
+    share the shards; each returns all rows. Where one copy of the weights spans hosts, all make every shard together.
+    `prepare` gets an engine and the lengths of all prompts, and compiles what `process` will run.
+    `figures` receives how well the engines of this process were used.
     """
     ordered = sorted(items, key=lambda item: (len(item.prompt_ids), item.id))
-    index, count = process_index(), process_count()
+    together = spans_hosts(config.engine)
+    index, count = (0, 1) if together else (process_index(), process_count())
     # Of all prompts, not of a shard's: every shard computes the same wherever it is made.
     prefix_ids = shared_prefix([item.prompt_ids for item in ordered])
+    lengths = [len(item.prompt_ids) for item in ordered]
     pool, lock, stop = EnginePool(model, config, prefix_ids), threading.Lock(), threading.Event()
     own = items_of_process(len(ordered), config.shard_size, index, count)
     of_many = f" (process {index} of {count})" if count > 1 else ""
-    with progress_bar(description + of_many, own, unit, show=index == 0) as bar:
+    with progress_bar(description + of_many, own, unit, show=is_leader()) as bar:
 
         def advance(number: int) -> None:
             if stop.is_set():
@@ -129,16 +140,22 @@ def run_job(
             config.shard_size,
             shard,
             on_skip=bar.advance,
-            start=pool.load,
+            start=lambda shards: pool.load(shards, lambda engine: prepare(engine, lengths)),
             stop=stop,
             process_index=index,
             process_count=count,
+            writes=is_leader() if together else True,
             stall_seconds=stall_seconds(),
         )
         by_id = {row["id"]: row for row in rows}
     if figures is not None:
         figures.update(pool.use())
     return by_id
+
+
+def completion_programs(model: ModelHandle, probe_width: int | None = None) -> Callable[[Engine, Sequence[int]], None]:
+    """`prepare` of a job whose `process` calls `complete`; with probes, `probe_width` is their number of candidates."""
+    return lambda engine, lengths: engine.compile_generation(lengths, model.stop_ids, probe_width)
 
 
 def complete(

@@ -55,6 +55,8 @@ class ModelHandle:
     ) -> list[Engine]:
         """Replicas: an engine with its own copy of the weights on every group of this host's devices.
 
+        A group larger than the host makes one engine of the devices of all hosts, which must all make the same calls.
+
         Args:
           config: `tensor_parallelism` is the size of a group.
           dtype: of activations, and of weights and cache where nothing else is said.
@@ -66,7 +68,11 @@ class ModelHandle:
         """
         quantized = weight_dtype == "int8"
         loaded = dtype if quantized or weight_dtype is None else weight_dtype
-        groups = device_groups(jax.local_devices(), config.tensor_parallelism)[:limit]
+        if spans_hosts(config):
+            groups = [jax.devices()]
+            device_groups(groups[0], config.tensor_parallelism)  # whole copies, or an error
+        else:
+            groups = device_groups(jax.local_devices(), config.tensor_parallelism)[:limit]
         model = Llama(self.card.config, dtype=dtype_of(dtype), param_dtype=dtype_of(dtype))
         return [
             Engine(
@@ -80,11 +86,16 @@ class ModelHandle:
         ]
 
 
+def spans_hosts(config: EngineConfig) -> bool:
+    """True where one copy of the weights needs devices of more hosts than this one."""
+    return jax.process_count() > 1 and config.tensor_parallelism > jax.local_device_count()
+
+
 def device_groups(devices: Sequence[jax.Device], size: int) -> list[list[jax.Device]]:
     """Neighbouring devices in groups of `size`; ValueError where some would be left over."""
     if size < 1 or len(devices) % size:
         raise ValueError(
-            f"EngineConfig.tensor_parallelism is {size}, which does not divide the {len(devices)} local devices; "
+            f"EngineConfig.tensor_parallelism is {size}, which does not divide {len(devices)} devices; "
             "choose a divisor, or show the process fewer devices"
         )
     return [list(devices[i : i + size]) for i in range(0, len(devices), size)]

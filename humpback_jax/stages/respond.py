@@ -9,7 +9,14 @@ from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_
 from humpback_jax.inference.engine import Engine
 from humpback_jax.processes import is_leader
 from humpback_jax.prompts import Prompts
-from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, run_job, split_too_long
+from humpback_jax.stages.generation import (
+    GenerationConfig,
+    Prompted,
+    complete,
+    completion_programs,
+    run_job,
+    split_too_long,
+)
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 
@@ -67,7 +74,9 @@ def respond(
                 for c in completions
             ]
 
-        answered = run_job(folder, model, fitting, config, answer, "generate", "prompts", use)
+        answered = run_job(
+            folder, model, fitting, config, answer, completion_programs(model), "generate", "prompts", use
+        )
         if not is_leader():
             return None
         write_jsonl(folder / ANSWERS, [answered[item.id] for item in fitting])

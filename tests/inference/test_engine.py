@@ -265,6 +265,33 @@ def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     assert compiled == []
 
 
+def test_programs_are_compiled_at_the_start_and_none_later(params):
+    engine = make_engine(params, 5, buckets=(3, 6, 11, 17))
+    head, lengths = (9, 8), [3, 4, 7, 12, 17, 16]
+    requests = [Request(f"q{i}", (*head, *range(i, i + n - 2)), 1 + i % MAX_NEW) for i, n in enumerate(lengths)]
+    prompts, candidates = [(request.id, request.prompt_ids) for request in requests], [(1, 2, 3)] * len(requests)
+    engine.job_prefix_ids = head
+    with compilations() as compiled:
+        engine.compile_generation(lengths, STOP_IDS, probe_width=3)
+        engine.compile_scoring(lengths, 3)
+    kinds = {"init_slots": 2, "prefill_into_slots": 4, "decode_chunk": 2, "probe_slots": 2, "grow_slots": 1}
+    counted = {kind: compiled.count(f"jit({kind})") for kind in (*kinds, "candidate_log_probs", "compute_prefix")}
+    assert counted == kinds | {"candidate_log_probs": 4, "compute_prefix": 1}
+    with compilations() as compiled:
+        for part in (requests, requests[3:], requests[:1], requests[4:5]):
+            engine.generate(part, SEED, STOP_IDS, probe=lambda completion: Probe((9,), (1, 2, 3)))
+        engine.candidate_log_probs(prompts, candidates)
+    assert compiled == []
+
+
+def test_engines_of_the_same_shapes_share_programs(params):
+    lengths = [4, 9]
+    make_engine(params, 6).compile_generation(lengths, STOP_IDS)
+    with compilations() as compiled:
+        make_engine(params, 6).compile_generation(lengths, STOP_IDS)
+    assert not {"jit(prefill_into_slots)", "jit(decode_chunk)", "jit(init_slots)"} & set(compiled)
+
+
 @pytest.mark.slow
 def test_a_shared_prefix_changes_neither_text_nor_logits(params):
     """Shared prefix, no shared prefix, other buckets and slots, single unpadded rows: one and the same."""

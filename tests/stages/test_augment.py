@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from humpback_jax.data.pairs import read_pairs
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
@@ -78,3 +79,14 @@ def test_a_model_that_never_stops_is_an_error_that_counts_why(
     ):
         augment(tmp_path / "augmented", tiny_model, segments, short_prompts, config)
     assert not (tmp_path / "augmented" / "manifest.json").exists()
+
+
+def test_shards_are_pairs_as_they_lie(tiny_model, segments, short_prompts, small_generation, tmp_path):
+    stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, generous(small_generation))
+    texts = {row["id"]: row["text"] for row in read(segments, "segments.jsonl")}
+    written = {row["id"]: row["instruction"] for row in read(stage, "pairs.jsonl")}
+    shards = sorted((stage.directory / "shards").glob("*.jsonl"))
+    pairs = [pair for shard in shards for pair in read_pairs(shard).pairs]
+    assert len(shards) > 1 and written.keys() <= {pair.id for pair in pairs} <= texts.keys()
+    assert all(pair.output == texts[pair.id].strip() for pair in pairs)
+    assert all(pair.instruction == written[pair.id] for pair in pairs if pair.id in written)

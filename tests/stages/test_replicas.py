@@ -15,7 +15,7 @@ import dataclasses, json, pathlib, sys
 from etils import epath
 
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, run_job
+from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, completion_programs, run_job
 from humpback_jax.stages.model import ModelHandle, open_model
 
 model, folder = open_model(sys.argv[1]), epath.Path(sys.argv[2])
@@ -38,7 +38,7 @@ def run(name, model, tensor_parallelism):
         return [{"id": c.id, "ids": list(c.token_ids), "truncated": c.truncated} for c in completions]
 
     figures = {}
-    rows = run_job(folder / name, model, items, config, process, name, "items", figures)
+    rows = run_job(folder / name, model, items, config, process, completion_programs(model), name, "items", figures)
     return {"used": sorted(used), "rows": list(rows.values()), "figures": figures}
 
 
@@ -105,7 +105,8 @@ def process(engine, members, advance):
 
 
 try:
-    run_job(epath.Path(sys.argv[2]), model, [Prompted(f"item{i:02}", (1,)) for i in range(40)], config, process, "", "")
+    items = [Prompted(f"item{i:02}", (1,)) for i in range(40)]
+    run_job(epath.Path(sys.argv[2]), model, items, config, process, lambda engine, lengths: None, "", "")
 except FloatingPointError as error:
     print(error, len(begun) <= 5)
 """
@@ -121,7 +122,5 @@ def test_devices_fall_into_whole_groups():
     assert device_groups(list("abcd"), 1) == [["a"], ["b"], ["c"], ["d"]]
     assert device_groups(list("abcd"), 2) == [["a", "b"], ["c", "d"]]
     for size in (0, 3, 8):
-        with pytest.raises(
-            ValueError, match=f"tensor_parallelism is {size}, which does not divide the 4 local devices"
-        ):
+        with pytest.raises(ValueError, match=f"tensor_parallelism is {size}, which does not divide 4 devices"):
             device_groups(list("abcd"), size)

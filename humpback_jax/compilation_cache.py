@@ -1,0 +1,32 @@
+"""Compiled programs that outlive the process: a restart loads them instead of compiling again."""
+
+import hashlib
+import os
+import pathlib
+import platform
+
+VARIABLE = "HUMPBACK_COMPILATION_CACHE"
+
+
+def machine_name() -> str:
+    """Architecture and a hash of the processor's features: programs compiled for other features must not be loaded."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "".join(lines[:1]))
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
+
+
+def use_compilation_cache(folder: pathlib.Path) -> None:
+    """Keeps compiled programs under `folder`, or where $HUMPBACK_COMPILATION_CACHE says (`off`: nowhere).
+
+    A directory that JAX itself has been given stays in force.
+    """
+    import jax
+
+    wanted = os.environ.get(VARIABLE)
+    if wanted == "off" or jax.config.values["jax_compilation_cache_dir"]:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(wanted) if wanted else folder / machine_name()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
