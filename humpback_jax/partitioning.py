@@ -121,6 +121,13 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
 
 
+def num_shards(name: str) -> int:
+    """Over how many devices a logical axis is split under `use_mesh`; 1 elsewhere."""
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return math.prod(sizes.get(axis, 1) for axis in ((axes,) if isinstance(axes, str) else axes or ()))
+
+
 def shardings(mesh: Mesh, rules: LogicalAxisRules, logical_specs: dict, shapes: dict) -> dict:
     """NamedSharding for every leaf.
 
