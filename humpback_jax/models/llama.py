@@ -20,7 +20,7 @@ from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
 from humpback_jax.models.quantized import embedding_rows
-from humpback_jax.partitioning import constrain
+from humpback_jax.partitioning import constrain, num_shards
 
 _policies = jax.checkpoint_policies
 REMAT_POLICIES: dict[str, Callable | None] = {
@@ -130,6 +130,7 @@ class Attention(nn.Module):
                 dtype=query.dtype,
                 segmented=masks.segment_ids is not None,
                 shared_prefix=context.prefix is not None,
+                length_shards=num_shards("activation_length"),
             )
         if implementation != "xla":
             return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
@@ -303,7 +304,7 @@ class Llama(nn.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         own = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
-        masks = Masks(own, segment_ids=segment_ids)
+        masks = Masks(constrain(own, "activation_batch", "activation_length", None), segment_ids=segment_ids)
         x, rope = self._embed(tokens), self._rope(positions)
         rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
         if self.scan_layers:
