@@ -55,7 +55,7 @@ class LogicalAxisRules:
     kv_heads: MeshAxes = ("tensor",)
     head_dim: MeshAxes = ()
     mlp: MeshAxes = ("tensor",)
-    norm: MeshAxes = ()
+    norm: MeshAxes = ("fsdp",)
     layers: MeshAxes = ()
     # activations
     activation_batch: MeshAxes = ("data", "fsdp")

@@ -19,7 +19,7 @@ from humpback_jax.models.attention_kernels import choose_attention, prefill_atte
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import embedding_rows
+from humpback_jax.models.quantized import QuantizedKernel, embedding_rows
 from humpback_jax.partitioning import constrain, num_shards
 
 _policies = jax.checkpoint_policies
@@ -63,6 +63,8 @@ class RMSNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
         scale: Any = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        # Gathered like any weight; the scales of all layers together are megabytes.
+        scale = constrain(scale, None)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
         return (normed * scale.astype(jnp.float32)).astype(self.dtype)
@@ -229,7 +231,11 @@ class TokenEmbedder(nn.Module):
         self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        return embedding_rows(self.embedding, tokens, self.dtype)
+        table = self.embedding
+        if not isinstance(table, QuantizedKernel):
+            # Gathered like any weight; else rows sharded along embed meet tokens sharded along batch on the same axis.
+            table = constrain(table, "vocab", None)
+        return embedding_rows(table, tokens, self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Logits, float32, of a tied model: x [batch, length, emb_dim]."""

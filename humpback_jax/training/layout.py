@@ -8,7 +8,7 @@ from humpback_jax.partitioning import LogicalAxisRules, axes_size
 # Which setting gives the logical axes their length.
 MODEL_SETTINGS = {
     "vocab_size": ("vocab", "activation_vocab"),
-    "emb_dim": ("embed", "activation_embed"),
+    "emb_dim": ("embed", "norm", "activation_embed"),
     "num_heads": ("heads", "activation_heads"),
     "num_kv_heads": ("kv_heads", "activation_kv_heads"),
     "mlp_dim": ("mlp", "activation_mlp"),
