@@ -23,8 +23,8 @@ def abstract_mesh(data=1, fsdp=1, sequence=1, tensor=1):
         ({"tensor": 8}, {"num_kv_heads": 4}, (8, 64), "num_heads = 4 is not divisible by tensor = 8: .* 1, 2, 4, or"),
         ({"tensor": 2}, {"vocab_size": 321}, (8, 64), "vocab_size = 321 .* tensor = 2: choose tensor from 1, or"),
         ({"tensor": 2}, {"mlp_dim": 63}, (8, 64), "mlp_dim = 63 is not divisible by tensor = 2"),
-        ({"fsdp": 3}, {}, (6, 64), "emb_dim = 32 is not divisible by fsdp = 3: choose fsdp from 1, 2, or hold whole copies "
-         r"with LogicalAxisRules.embed = LogicalAxisRules.norm = \(\)"),
+        ({"fsdp": 3}, {}, (6, 64), "emb_dim = 32 is not divisible by fsdp = 3: choose fsdp from 1, 2, or hold whole "
+         r"copies with LogicalAxisRules.embed = LogicalAxisRules.norm = \(\)"),
         ({"data": 2, "fsdp": 4}, {}, (1, 64), "rows_per_microbatch = 1 is not divisible by data x fsdp = 8: choose "
          "rows_per_microbatch = 8, or a data x fsdp that divides 1"),
         ({"sequence": 4}, {}, (8, 450), "row_length = 450 is not divisible by sequence = 4: choose row_length = 452"),
