@@ -117,10 +117,8 @@ def plan_batches(
     for _ in range(num_steps):
         stream = range(starts[-1], starts[-1] + batch_size)  # an example has at least one token
         chosen = (lengths[index] for index in _stream_indices(stream, len(examples), seed))
-        if batch_unit == "examples":
-            step = list(chosen)
-        else:
-            step = _longest_fit(chosen, row_length, batch_size // row_length, packing)
+        num_rows = batch_size // row_length
+        step = list(chosen) if batch_unit == "examples" else _longest_fit(chosen, row_length, num_rows, packing)
         microbatches = _ceil_div(len(_rows(step, row_length, packing)), rows_per_microbatch)
         most, tokens, used = max(most, microbatches), tokens + sum(step), used + microbatches
         starts.append(starts[-1] + len(step))
