@@ -1,5 +1,7 @@
 """Constraints that are written reach the compiler, and no large parameter is whole on every device under fsdp."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import pytest
@@ -45,8 +47,9 @@ def test_the_count_sees_a_constraint_that_is_gone(monkeypatch):
 
 
 def test_the_count_sees_rules_without_effect():
-    """Without `jax.set_mesh` flax drops every constraint in silence."""
+    """Without `jax.set_mesh` flax drops every constraint in silence; without rules there are none."""
     assert constraints(nn.logical_axis_rules(LogicalAxisRules().as_pairs())) == 0
+    assert constraints(contextlib.nullcontext()) == 0
 
 
 def placed_state(name, rules, **sizes):
