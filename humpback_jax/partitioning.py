@@ -8,12 +8,13 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax.linen.spmd import RulesFallback
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
@@ -54,7 +55,7 @@ class LogicalAxisRules:
     kv_heads: MeshAxes = ("tensor",)
     head_dim: MeshAxes = ()
     mlp: MeshAxes = ("tensor",)
-    norm: MeshAxes = ()
+    norm: MeshAxes = ("fsdp",)
     layers: MeshAxes = ()
     # activations
     activation_batch: MeshAxes = ("data", "fsdp")
@@ -121,7 +122,21 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
 
 
-def shardings(mesh: Mesh, rules: LogicalAxisRules, logical_specs: dict, shapes: dict) -> dict:
+def num_shards(name: str) -> int:
+    """Over how many devices a logical axis is split under `use_mesh`; 1 elsewhere."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return 1
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    return axes_size(mesh, (axes,) if isinstance(axes, str) else tuple(axes or ()))
+
+
+def axes_size(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
+    """Devices along these mesh axes together."""
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def shardings(mesh: Mesh | AbstractMesh, rules: LogicalAxisRules, logical_specs: dict, shapes: dict) -> dict:
     """NamedSharding for every leaf.
 
     Args:
@@ -138,7 +153,7 @@ def shardings(mesh: Mesh, rules: LogicalAxisRules, logical_specs: dict, shapes: 
         physical, mesh_axes = rules.partition_spec(tuple(spec)), dict(rules.as_pairs())
         for dim, name in enumerate(spec):
             axes = mesh_axes[name] if name else ()
-            parts = math.prod(mesh.shape[axis] for axis in axes)
+            parts = axes_size(mesh, axes)
             if leaf.shape[dim] % parts:
                 raise ValueError(
                     f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')} of shape {leaf.shape}: axis "
@@ -149,6 +164,21 @@ def shardings(mesh: Mesh, rules: LogicalAxisRules, logical_specs: dict, shapes: 
 
     is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
     return jax.tree_util.tree_map_with_path(one, logical_specs, shapes, is_leaf=is_spec)
+
+
+def replicated_leaves(placed: Any, shapes: Any, axis: str, min_bytes: int = 2**20) -> list[str]:
+    """Paths of the leaves of more than `min_bytes` that are not split over mesh axis `axis`, if it has a size above 1.
+
+    Args:
+      placed: tree of NamedSharding, as `shardings` or a compiled program gives it.
+      shapes: tree of the same structure with `.shape` and `.dtype` leaves.
+    """
+    found = []
+    for (path, sharding), leaf in zip(jax.tree.leaves_with_path(placed), jax.tree.leaves(shapes), strict=True):
+        used = [name for entry in sharding.spec for name in ((entry,) if isinstance(entry, str) else entry or ())]
+        if leaf.size * leaf.dtype.itemsize > min_bytes and sharding.mesh.shape[axis] > 1 and axis not in used:
+            found.append(jax.tree_util.keystr(path, simple=True, separator="/"))
+    return found
 
 
 def batch_sharding(mesh: Mesh, rules: LogicalAxisRules, names: Sequence[str | None]) -> NamedSharding:

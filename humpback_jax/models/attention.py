@@ -56,9 +56,10 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
         sources = [_joined(sources, batch, length)]
     kv_heads = sources[0].kv.values.shape[-3]
     group = heads // kv_heads
-    # The query heads that share a key head become rows of one matrix product per (batch, key head).
-    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
-    rows = rows.reshape(batch, kv_heads, group * length, head_dim)
+    # The query heads that share a key head become rows of one matrix product per (batch, key head); their length comes
+    # first, so that rows of a sharded length stay sharded.
+    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).swapaxes(1, 2)
+    rows = rows.reshape(batch, kv_heads, length * group, head_dim)
     scores = [_scores(rows, source, length) for source in sources]
     highest = functools.reduce(jnp.maximum, [jnp.max(one, axis=-1, keepdims=True) for one in scores])
     # The weights stay unnormalized until their product with the values, which is smaller than they are.
@@ -66,9 +67,9 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
     total = functools.reduce(jnp.add, [jnp.sum(one, axis=-1, keepdims=True) for one in weights])
     parts = [_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True)]
     attended = (
-        (functools.reduce(jnp.add, parts) / total).astype(query.dtype).reshape(batch, kv_heads, group, length, head_dim)
+        (functools.reduce(jnp.add, parts) / total).astype(query.dtype).reshape(batch, kv_heads, length, group, head_dim)
     )
-    return attended.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
+    return attended.swapaxes(1, 2).reshape(batch, length, heads, head_dim)
 
 
 def _joined(sources: Sequence[Source], batch: int, length: int) -> Source:
@@ -96,7 +97,7 @@ def _plain(kv: KeyValues, batch: int, dtype: DTypeLike) -> KeyValues:
 
 
 def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
-    """float32 [batch, kv_heads, group * length, key]; the lowest float where the mask is false."""
+    """float32 [batch, kv_heads, length * group, key]; the lowest float where the mask is false."""
     kv, mask = source
     rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
     scores = einsum("bkrd,kds->bkrs" if kv.keys.ndim == 3 else "bkrd,bkds->bkrs", rows, kv.keys, jnp.float32)
@@ -105,8 +106,8 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     if mask is None:
         return scores
     batch, kv_heads, count, keys = scores.shape
-    scores = scores.reshape(batch, kv_heads, count // length, length, keys)
-    return jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
+    scores = scores.reshape(batch, kv_heads, length, count // length, keys)
+    return jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
 
 
 def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:

@@ -35,6 +35,7 @@ def choose_attention(
     dtype: DTypeLike,
     segmented: bool = False,
     shared_prefix: bool = False,
+    length_shards: int = 1,
 ) -> AttentionName:
     """Which implementation attends over whole sequences on a platform.
 
@@ -47,6 +48,7 @@ def choose_attention(
       dtype: of the queries.
       segmented: rows hold several packed segments.
       shared_prefix: keys without a batch axis stand before those of the call.
+      length_shards: devices that a row is split over; XLA splits queries, a kernel would gather whole rows.
 
     Returns:
       `"xla"` for `attention`, or the name of an `implementation` of `prefill_attention`.
@@ -56,7 +58,7 @@ def choose_attention(
     """
     if platform not in ("cpu", "tpu", "gpu"):
         raise ValueError(f"unknown platform {platform!r}; choose from cpu, tpu, gpu")
-    if query_length < MIN_LENGTH or (segmented and shared_prefix):
+    if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
     if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
         return "splash"
@@ -82,7 +84,8 @@ def prefill_attention(
     The same as `attention(query, [Source(prefix, None), Source(own, mask)])` with the mask `causal_mask`, or, given
     segments, `segment_mask` of positions that count up within each; what padding attends to may differ.
 
-    Under `use_mesh` rows and heads are computed where the axis rules put them; lengths are never split. The name
+    Under `use_mesh` rows and heads are computed where the axis rules put them; a split length is gathered, which
+    `choose_attention` avoids. The name
     `attention_out` for rematerialization stands on the result of cuDNN, and on the output and log-sum-exp of splash.
 
     Args:

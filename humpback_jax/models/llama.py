@@ -19,8 +19,8 @@ from humpback_jax.models.attention_kernels import choose_attention, prefill_atte
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import embedding_rows
-from humpback_jax.partitioning import constrain
+from humpback_jax.models.quantized import QuantizedKernel, embedding_rows
+from humpback_jax.partitioning import constrain, num_shards
 
 _policies = jax.checkpoint_policies
 REMAT_POLICIES: dict[str, Callable | None] = {
@@ -63,6 +63,8 @@ class RMSNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
         scale: Any = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        # Gathered like any weight; the scales of all layers together are megabytes.
+        scale = constrain(scale, None)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
         return (normed * scale.astype(jnp.float32)).astype(self.dtype)
@@ -130,6 +132,7 @@ class Attention(nn.Module):
                 dtype=query.dtype,
                 segmented=masks.segment_ids is not None,
                 shared_prefix=context.prefix is not None,
+                length_shards=num_shards("activation_length"),
             )
         if implementation != "xla":
             return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
@@ -228,7 +231,11 @@ class TokenEmbedder(nn.Module):
         self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        return embedding_rows(self.embedding, tokens, self.dtype)
+        table = self.embedding
+        if not isinstance(table, QuantizedKernel):
+            # Gathered like any weight; else rows sharded along embed meet tokens sharded along batch on the same axis.
+            table = constrain(table, "vocab", None)
+        return embedding_rows(table, tokens, self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Logits, float32, of a tied model: x [batch, length, emb_dim]."""
@@ -303,7 +310,7 @@ class Llama(nn.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         own = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
-        masks = Masks(own, segment_ids=segment_ids)
+        masks = Masks(constrain(own, "activation_batch", "activation_length", None), segment_ids=segment_ids)
         x, rope = self._embed(tokens), self._rope(positions)
         rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
         if self.scan_layers:

@@ -35,4 +35,4 @@ def embedding_rows(table: jax.Array | QuantizedKernel, index: jax.Array, dtype: 
     """Rows `index` of an embedding table [vocab, emb_dim], in `dtype`; a quantized table has one scale per row."""
     if isinstance(table, QuantizedKernel):
         return (table.values[index] * table.scales[index][..., None]).astype(dtype)
-    return table.astype(dtype)[index]
+    return table[index].astype(dtype)

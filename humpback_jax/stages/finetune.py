@@ -16,6 +16,7 @@ from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.model import ModelHandle, dtype_of
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.model_folder import is_model_folder, read_model_card, save_model_folder
@@ -28,23 +29,28 @@ class FinetuneConfig:
     Attributes:
       num_steps: updates; None lets `epochs` decide.
       epochs: passes over the examples when `num_steps` is None; the paper's 500 steps of 32 on 3,200 seeds are 5.
-      batch_size: examples per update.
+      batch_size: per update, in the unit of `batch_unit`.
+      batch_unit: `examples`, as in the paper, or `tokens`, padding included: a multiple of row_length x
+        rows_per_microbatch, of which examples fill nearly all.
       row_length: positions per packed row; a longer example is rejected and counted.
       rows_per_microbatch: rows whose activations exist at one time; a multiple of the mesh's data x fsdp.
       packing: several examples per row; off, one example per row.
       dropout: residual dropout rate.
       dropout_schedule: `constant`, or `linear` with depth (LIMA).
       seed: of the data order and of dropout.
-      dtype: of activations and matrix products; the weights stay float32.
+      dtype: of activations and matrix products.
+      param_dtype: of the weights, `float32`, or `bfloat16` where memory is short; the moments are float32 either way.
       remat_policy: a name in `humpback_jax.models.llama.REMAT_POLICIES`.
       checkpoint_period: updates between checkpoints.
       logits_chunk: positions per row whose logits exist at one time.
+      z_loss: weight of the squared log-normalizer of the logits, added to the loss of every token.
       optimizer: AdamW and its schedule.
     """
 
     num_steps: int | None = None
     epochs: float = 5.0
     batch_size: int = 32
+    batch_unit: str = "examples"
     row_length: int = 2048
     rows_per_microbatch: int = 1
     packing: bool = True
@@ -52,16 +58,19 @@ class FinetuneConfig:
     dropout_schedule: str = "constant"
     seed: int = 0
     dtype: str = "bfloat16"
+    param_dtype: str = "float32"
     remat_policy: str = "full"
     checkpoint_period: int = 100
     logits_chunk: int = 256
+    z_loss: float = 0.0
     optimizer: OptimizerConfig = OptimizerConfig()
 
-    def steps_for(self, num_examples: int) -> int:
-        """Updates for a set of this many examples."""
+    def steps_for(self, examples: Sequence[Example]) -> int:
+        """Updates for these examples; counted in tokens, as if no row had padding."""
         if self.num_steps is not None:
             return self.num_steps
-        return max(1, round(self.epochs * num_examples / self.batch_size))
+        total = sum(e.num_positions for e in examples) if self.batch_unit == "tokens" else len(examples)
+        return max(1, round(self.epochs * total / self.batch_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +113,9 @@ def finetune(
     inputs = {"base": base.sha256} | {s.name: s.sha256 for s in training_sets}
 
     def body(folder: epath.Path) -> StageResult:
+        check_layout(base.card.config, make_mesh(mesh_shape), rules, config.rows_per_microbatch, config.row_length)
         examples, counts = _examples(training_sets, base, prompts, config.row_length)
-        num_steps = config.steps_for(len(examples))
+        num_steps = config.steps_for(examples)
         plan = plan_batches(
             examples,
             config.batch_size,
@@ -114,6 +124,7 @@ def finetune(
             config.seed,
             num_steps,
             config.packing,
+            config.batch_unit,
         )
         card_sha256 = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs)
         figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4)}
@@ -167,15 +178,16 @@ def _train_and_save(
     model = Llama(
         llama,
         dtype=dtype_of(config.dtype),
+        param_dtype=dtype_of(config.param_dtype),
         remat_policy=config.remat_policy,
         dropout_rates=dropout_rates(config.dropout, llama.num_layers, config.dropout_schedule),
         platform=mesh.devices.flat[0].platform,
     )
     params = train(
         model,
-        lambda shardings: base.load_params(shardings, "float32"),
+        lambda shardings: base.load_params(shardings, config.param_dtype),
         plan.batch,
-        LoopConfig(plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk),
+        LoopConfig(plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk, config.z_loss),
         config.optimizer,
         mesh,
         rules,

@@ -43,12 +43,14 @@ class LoopConfig:
       checkpoint_period: updates between checkpoints.
       seed: of dropout.
       logits_chunk: positions per row whose logits exist at one time.
+      z_loss: weight of the squared log-normalizer of the logits.
     """
 
     num_steps: int
     checkpoint_period: int = 500
     seed: int = 0
     logits_chunk: int = 256
+    z_loss: float = 0.0
 
 
 def dropout_rates(rate: float, num_layers: int, schedule: str) -> tuple[float, ...] | None:
@@ -102,7 +104,7 @@ def train(
             first_step = 0
         else:
             state, first_step = restored
-        step_function = make_train_step(model, optimizer_config, mesh, rules, config.logits_chunk)
+        step_function = make_train_step(model, optimizer_config, mesh, rules, config.logits_chunk, config.z_loss)
         run = _Run(step_function, batch_of_step, config, optimizer_config, mesh, rules)
         writer = MetricsWriter(directory, first_step) if jax.process_index() == 0 else None
         with progress_bar(

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -43,10 +44,37 @@ def decay_mask(params: Any) -> Any:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Updates before the learning rate; the step multiplies by it, so that one compiled step serves any schedule."""
+    """Updates before the learning rate; the step multiplies by it, so that one compiled step serves any schedule.
+
+    Moments are float32 whatever the dtype of the parameters; gradients are expected in float32.
+    """
     clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm is not None else []
-    return optax.chain(
+    chain = optax.chain(
         *clip,
         optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
     )
+    init = lambda params: chain.init(jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))  # noqa: E731
+    return optax.GradientTransformation(init, chain.update)
+
+
+def apply_updates(params: dict, updates: dict, learning_rate: jax.Array, key: jax.Array) -> dict:
+    """params - learning_rate * updates, computed in float32, each parameter in its dtype.
+
+    bfloat16 weights are rounded up or down at random, in proportion: rounded to the nearest, steps of the paper's size
+    (1e-5 beside weights of 1e-2) would leave almost all of them where they are.
+    """
+    structure = jax.tree.structure(params)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(jax.tree.leaves(params)))))
+
+    def one(param: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
+        exact = param.astype(jnp.float32) - learning_rate * update
+        return _round_at_random(exact, key) if param.dtype == jnp.bfloat16 else exact.astype(param.dtype)
+
+    return jax.tree.map(one, params, updates, keys)
+
+
+def _round_at_random(x: jax.Array, key: jax.Array) -> jax.Array:
+    """bfloat16 of finite float32: up with the probability that makes the mean exact."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)

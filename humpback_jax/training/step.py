@@ -12,10 +12,12 @@ from jax.typing import ArrayLike
 from humpback_jax.models.llama import Llama
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding
 from humpback_jax.training.loss import Batch, summed_loss
-from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from humpback_jax.training.state import TrainState, state_shardings
 
 BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
+
+ROUNDING = 2**31 - 1  # folded into the key of a step; microbatches fold in 0, 1, 2, …
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch, ArrayLike, ArrayLike, jax.Array], tuple[TrainState, Metrics]]
@@ -45,7 +47,12 @@ def accumulate_gradients(
 
 @functools.lru_cache(maxsize=8)
 def make_train_step(
-    model: Llama, optimizer_config: OptimizerConfig, mesh: Mesh, rules: LogicalAxisRules, logits_chunk: int = 256
+    model: Llama,
+    optimizer_config: OptimizerConfig,
+    mesh: Mesh,
+    rules: LogicalAxisRules,
+    logits_chunk: int = 256,
+    z_loss: float = 0.0,
 ) -> TrainStep:
     """The jitted update `(state, batch, num_microbatches, learning_rate, key) -> (state, metrics)`.
 
@@ -59,14 +66,14 @@ def make_train_step(
         state: TrainState, batch: Batch, num_microbatches: jax.Array, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return summed_loss(model, params, microbatch, key if use_dropout else None, logits_chunk)
+            return summed_loss(model, params, microbatch, key if use_dropout else None, logits_chunk, z_loss)
 
         key = jax.random.fold_in(key, state.step)
         gradients, loss_sum, weight_sum = accumulate_gradients(loss, state.params, batch, num_microbatches, key)
         denominator = jnp.maximum(weight_sum, 1.0)
         gradients = jax.tree.map(lambda g: g / denominator, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: (p - learning_rate * u).astype(p.dtype), state.params, updates)
+        params = apply_updates(state.params, updates, learning_rate, jax.random.fold_in(key, ROUNDING))
         metrics = {
             "loss": loss_sum / denominator,
             "grad_norm": optax.global_norm(gradients),

@@ -1,6 +1,7 @@
 """The data order: one integer resumes it, every example comes once an epoch."""
 
 import collections
+import itertools
 import subprocess
 import sys
 
@@ -87,6 +88,28 @@ def test_the_order_is_fixed_for_all_time():
     assert [[int(name[1:]) for name in plan.batch(step).example_ids] for step in range(2)] == FIXED
 
 
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_steps_counted_in_tokens_hold_as_much_as_fits(lengths, rows, microbatches, packing):
+    examples = make_examples(lengths)
+    tokens = rows * microbatches * 16
+    plan = plan_batches(examples, tokens, 16, rows, seed=1, num_steps=5, packing=packing, batch_unit="tokens")
+    again = plan_batches(examples, tokens, 16, rows, seed=1, num_steps=3, packing=packing, batch_unit="tokens")
+    batches = [plan.batch(step) for step in range(5)]
+    assert _equal(again.batch(2), batches[2])
+    sizes = {example.id: example.num_positions for example in examples}
+    for batch in batches:
+        assert 1 <= batch.num_microbatches <= microbatches
+        if not packing:
+            assert len(batch.example_ids) == rows * microbatches
+    ids = [name for batch in batches for name in batch.example_ids]
+    one_by_one = plan_batches(examples, 1, 16, 1, seed=1, num_steps=len(ids))
+    assert ids == [one_by_one.batch(step).example_ids[0] for step in range(len(ids))]
+    if packing and microbatches == rows == 1:
+        for batch, after in itertools.pairwise(batches):
+            assert sum(sizes[name] for name in batch.example_ids) + sizes[after.example_ids[0]] > 16
+
+
 def test_packing_needs_fewer_microbatches():
     examples = make_examples([4] * 32)
     packed, alone = (plan_batches(examples, 32, 16, 1, 0, num_steps=1, packing=packing) for packing in (True, False))
@@ -102,6 +125,8 @@ def test_packing_needs_fewer_microbatches():
         ({"rows_per_microbatch": 0}, "rows_per_microbatch is 0"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"batch_unit": "rows"}, "unknown batch_unit 'rows'; choose one of examples, tokens"),
+        ({"batch_unit": "tokens", "batch_size": 40}, "40 tokens, a microbatch holds 1 x 16; choose .* such as 48"),
         ({"row_length": 8}, "example 'e1' takes 9 positions, a row holds 8"),
     ],
 )

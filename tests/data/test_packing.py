@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humpback_jax.chat import ChatFormat
+from humpback_jax.data.batching import plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.packing import FEATURES, pack, packed_rows, unpacked_rows
 from humpback_jax.data.pairs import read_pairs
@@ -113,10 +114,23 @@ def test_an_example_needs_a_prompt_and_an_answer(ids):
         Example(*ids, "x")
 
 
-def test_the_real_seed_set_fills_rows_of_2048(shared_data):
+@pytest.fixture(scope="module")
+def seed_examples(shared_data):
     tokenizer = load_tokenizer(shared_data / "tokenizer" / "mistral_v1_tokenizer.model")
     pairs = read_pairs(shared_data / "seed" / "seed_pairs.jsonl").pairs
-    examples, counts = supervised_examples(pairs, tokenizer, ChatFormat("inst"), tags=["seed"], max_length=2048)
+    return supervised_examples(pairs, tokenizer, ChatFormat("inst"), tags=["seed"], max_length=2048)
+
+
+@pytest.mark.parametrize("rows_per_update", [4, 8, 32])
+def test_updates_counted_in_tokens_are_full_of_real_seeds(seed_examples, rows_per_update):
+    examples, _ = seed_examples
+    tokens = rows_per_update * 2048
+    plan = plan_batches(examples, tokens, 2048, rows_per_update, seed=0, num_steps=40, batch_unit="tokens")
+    assert plan.fill >= 0.95
+
+
+def test_the_real_seed_set_fills_rows_of_2048(seed_examples):
+    examples, counts = seed_examples
     rows = packed_rows(examples, 2048)["decoder_segment_ids"]
     fill = float((rows > 0).mean())
     assert counts["read"] == 465 == counts["kept"] + sum(counts["rejected"].values())

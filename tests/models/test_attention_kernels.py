@@ -104,6 +104,12 @@ def test_choice(arguments, expected):
         assert chosen == expected
 
 
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_rows_that_are_split_over_devices_are_left_to_xla(platform):
+    choose = functools.partial(choose_attention, platform, head_dim=128, query_length=2048, dtype=jnp.bfloat16)
+    assert choose(length_shards=1) != "xla" == choose(length_shards=2)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown platform 'TPU v4'"):
         choose_attention("TPU v4", head_dim=128, query_length=2048, dtype=jnp.bfloat16)

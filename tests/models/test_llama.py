@@ -161,16 +161,6 @@ def test_every_axis_of_every_parameter_is_named_and_every_name_has_a_rule():
         rules.partition_spec(tuple(spec))
 
 
-def test_constraints_reach_the_lowered_program_only_under_use_mesh(params, tokens):
-    forward = lambda p, t: Llama(TINY).apply({"params": p}, t)  # noqa: E731
-    with use_mesh(make_mesh(), LogicalAxisRules()):
-        inside = jax.jit(forward).lower(params, tokens).as_text().count("sdy.sharding_constraint")
-    outside = jax.jit(lambda p, t: forward(p, t)).lower(params, tokens).as_text().count("sharding_constraint")
-    # embedding, and in the scanned layer: query, key, value, attention output, MLP hidden, two residuals
-    assert inside == 8
-    assert outside == 0
-
-
 def test_mistyped_activation_axis_is_an_error():
     with use_mesh(make_mesh(), LogicalAxisRules()), pytest.raises(ValueError, match="activation_bach"):
         jax.jit(lambda x: constrain(x, "activation_bach"))(jnp.ones(4))

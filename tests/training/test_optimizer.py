@@ -1,11 +1,12 @@
 """The schedule and AdamW against formulas written out in numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from humpback_jax.training.loop import dropout_rates
-from humpback_jax.training.optimizer import OptimizerConfig, decay_mask, make_optimizer
+from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, decay_mask, make_optimizer
 
 
 def test_learning_rate_falls_linearly_from_first_to_last_update():
@@ -52,3 +53,26 @@ def test_dropout_schedules():
     assert dropout_rates(0.0, 4, "linear") is None
     with pytest.raises(ValueError, match="cosine"):
         dropout_rates(0.1, 4, "cosine")
+
+
+def test_moments_of_bfloat16_weights_are_float32():
+    optimizer = make_optimizer(OptimizerConfig())
+    params = {"kernel": jnp.ones(4, jnp.bfloat16)}
+    updates, state = optimizer.update({"kernel": jnp.ones(4, jnp.float32)}, optimizer.init(params), params)
+    found = {x.dtype for x in jax.tree.leaves((updates, state)) if x.ndim}
+    assert found == {jnp.dtype(jnp.float32)}
+
+
+def test_bfloat16_weights_follow_steps_that_are_smaller_than_their_spacing():
+    """Two hundred steps of 1e-5 from 0.1, where neighbours are 5e-4 apart: the mean moves as float32 does."""
+    updates = {"kernel": jnp.ones(20_000), "scale": jnp.ones(3)}
+    start = {"kernel": jnp.full(20_000, 0.1, jnp.bfloat16), "scale": jnp.full(3, 0.1, jnp.float32)}
+    step = jax.jit(lambda params, key: apply_updates(params, updates, jnp.float32(1e-5), key))
+    params = start
+    for i in range(200):
+        params = step(params, jax.random.key(i))
+    assert params["kernel"].dtype == jnp.bfloat16 and params["scale"].dtype == jnp.float32
+    moved = params["kernel"].astype(jnp.float32).mean() - start["kernel"].astype(jnp.float32).mean()
+    assert float(moved) == pytest.approx(-200e-5, rel=0.02)
+    np.testing.assert_allclose(params["scale"], 0.1 - 200e-5, rtol=1e-4)
+    assert jnp.array_equal(step(start, jax.random.key(0))["kernel"], step(start, jax.random.key(0))["kernel"])
