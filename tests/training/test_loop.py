@@ -11,6 +11,7 @@ from humpback_jax.data.examples import Example
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
 from humpback_jax.partitioning import LogicalAxisRules, make_mesh
+from humpback_jax.training.checkpoints import CheckpointConfig
 from humpback_jax.training.loop import LoopConfig, train
 from humpback_jax.training.optimizer import OptimizerConfig
 
@@ -40,7 +41,7 @@ def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learni
         model,
         lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
         batch_of_step,
-        LoopConfig(num_steps, checkpoint_period=2, seed=1),
+        LoopConfig(num_steps, seed=1, checkpoints=CheckpointConfig(period=2)),
         OptimizerConfig(learning_rate=learning_rate),
         make_mesh(),
         LogicalAxisRules(),
