@@ -6,6 +6,7 @@ runs. The mesh then spans the devices of all of them; bulk inference stays on ea
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 from humpback_jax.processes import process_count, process_index, seconds_from
@@ -68,10 +69,25 @@ def _initialize(address: str, index: int, count: int) -> None:
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=heartbeat,
         )
+        with _stdout_as_stderr():  # gloo prints a line, and what a verb prints may be read as JSON
+            agree(True)
     _say(
         f"process {index} of {count}: connected, {jax.local_device_count()} of {jax.device_count()} devices are here; "
         f"if a process dies, the others end within {2 * heartbeat} s: run the same command again in all of them"
     )
+
+
+@contextlib.contextmanager
+def _stdout_as_stderr() -> Iterator[None]:
+    """Sends what compiled code writes to standard output to standard error."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def agree(*flags: bool) -> tuple[bool, ...]:
@@ -110,8 +126,6 @@ def peer_failures(what: str) -> Iterator[None]:
 
 def leave_at_once(status: int) -> None:
     """After an error, ends a process of several without waiting for the others, which wait for it in vain."""
-    import sys
-
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
         sys.stdout.flush()
