@@ -104,7 +104,7 @@ def kill_somewhere(train, run_dir, draw):
         while updates(run_dir) <= before and process.poll() is None:
             time.sleep(0.02)
             before = min(before, updates(run_dir))  # rows after the checkpoint are taken back
-        seconds = draw.uniform(0, 1.0)
+        seconds = draw.uniform(0, 3.0)
     else:
         seconds = draw.uniform(0, 12.0)
     try:

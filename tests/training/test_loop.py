@@ -71,23 +71,16 @@ def rows_of(directory):
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 4])
-def test_resumed_run_is_bit_identical(plan, uninterrupted, tmp_path, kill_at):
+def test_resumed_run_is_bit_identical(plan, uninterrupted, uninterrupted_directory, tmp_path, kill_at):
     with pytest.raises(Killed):
         run(tmp_path, plan, kill_at=kill_at)
     params = jax.device_get(run(tmp_path, plan))
     expected, expected_rows = uninterrupted
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     assert rows_of(tmp_path) == expected_rows
-
-
-def test_moments_and_count_are_bit_identical_too(plan, uninterrupted, uninterrupted_directory, tmp_path):
-    with pytest.raises(Killed):
-        run(tmp_path, plan, kill_at=4)
-    run(tmp_path, plan)
-    as_saved = [restored(directory) for directory in (tmp_path, uninterrupted_directory)]
-    assert [int(state.step) for state in as_saved] == [STEPS, STEPS]
-    assert jax.tree.leaves(as_saved[0].opt_state)
-    jax.tree.map(np.testing.assert_array_equal, *as_saved)
+    moments = [restored(directory).opt_state for directory in (tmp_path, uninterrupted_directory)]
+    assert len(jax.tree.leaves(moments[0])) > 10
+    jax.tree.map(np.testing.assert_array_equal, *moments)
 
 
 def restored(directory):
