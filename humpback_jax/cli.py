@@ -1,5 +1,6 @@
 """The command `humpback`: verbs to stages. Heavy modules are imported by the verb that needs them."""
 
+import functools
 import json
 import os
 import pathlib
@@ -7,6 +8,10 @@ import sys
 from typing import Any
 
 import click
+
+from humpback_jax.distributed import join_processes, leave_at_once
+from humpback_jax.processes import is_leader, set_process
+from humpback_jax.stopping import Stopped, stop_on_sigterm
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
 
@@ -25,7 +30,11 @@ def main() -> None:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         click.echo(f"humpback: error: {message}", err=True)
+        leave_at_once(1)
         sys.exit(1)
+    except Stopped as stop:
+        click.echo(f"humpback: {stop}", err=True)
+        sys.exit(0)
     except KeyboardInterrupt:
         click.echo("humpback: stopped; run the same command again to go on", err=True)
         sys.exit(130)
@@ -46,20 +55,31 @@ def _experiment_options(function: Any) -> Any:
     return function
 
 
-def _process_options(function: Any) -> Any:
+def _process_options(verb: Any) -> Any:
+    """Gives a verb the options that name one process of several, and SIGTERM its meaning."""
+
+    @functools.wraps(verb)
+    def joined(
+        *args: Any, process_index: int | None, process_count: int | None, coordinator: str | None, **kwargs: Any
+    ) -> Any:
+        set_process(process_index, process_count)
+        with stop_on_sigterm():
+            join_processes(coordinator)
+            return verb(*args, **kwargs)
+
     for option in (
+        click.option("--coordinator", metavar="HOST:PORT", help="Of process 0: all processes train together."),
         click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
         click.option("--process_index", type=int, help="Which of them this is, from 0; all run the same command."),
     ):
-        function = option(function)
-    return function
+        joined = option(joined)
+    return joined
 
 
 def _alignment(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], run_dir: str | None) -> Any:
     from humpback_jax.align import Alignment
     from humpback_jax.compilation_cache import use_compilation_cache
     from humpback_jax.gin_utils import config_texts, parse_recipe
-    from humpback_jax.processes import is_leader
     from humpback_jax.weights.fetch import default_cache
 
     use_compilation_cache(default_cache() / "compiled")
@@ -75,20 +95,21 @@ def _print(value: Any) -> None:
 
 
 def _print_manifest(stage: Any, as_json: bool) -> None:
-    from humpback_jax.processes import is_leader
-
     if as_json and is_leader():
         _print(stage.manifest)
 
 
 @cli.command()
 @_experiment_options
+@_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     complete = alignment.complete_stages()
     alignment.align()
+    if not is_leader():
+        return
     _show_report(os.fspath(alignment.run_dir), as_json)
     if alignment.complete_stages() == complete:
         click.echo(f"Nothing to do: every stage of {alignment.run_dir} was complete.", err=True)
@@ -97,6 +118,7 @@ def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: b
 @cli.command()
 @_experiment_options
 @click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
+@_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
 def train(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, model: str, as_json: bool) -> None:
     """Train one model of the recipe."""
@@ -125,14 +147,9 @@ def augment(
     gin_files: tuple,
     gin_bindings: tuple,
     run_dir: str | None,
-    process_index: int | None,
-    process_count: int | None,
     as_json: bool,
 ) -> None:
     """Let M_yx write an instruction for every segment."""
-    from humpback_jax.processes import set_process
-
-    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     alignment.cut_segments()
     _print_manifest(alignment.augment(), as_json)
@@ -148,14 +165,9 @@ def curate(
     gin_bindings: tuple,
     run_dir: str | None,
     round_number: int,
-    process_index: int | None,
-    process_count: int | None,
     as_json: bool,
 ) -> None:
     """Rate every candidate pair and keep the best."""
-    from humpback_jax.processes import set_process
-
-    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     _print_manifest(alignment.curate(round_number), as_json)
 
@@ -178,16 +190,12 @@ def generate(
     model: str | None,
     tags: str,
     out: str | None,
-    process_index: int | None,
-    process_count: int | None,
     as_json: bool,
 ) -> None:
     """Answer prompts with the aligned model; both tags are appended unless --tags says otherwise."""
     from humpback_jax.files import read_jsonl
-    from humpback_jax.processes import is_leader, set_process
     from humpback_jax.stages.respond import ANSWERS, TAG_CHOICES, read_instructions
 
-    set_process(process_index, process_count)
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     instructions = read_instructions(prompts, prompts_file)
     t = _round_of(model) if model else None

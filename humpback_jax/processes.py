@@ -45,11 +45,16 @@ def set_process(index: int | None, count: int | None) -> None:
 
 def stall_seconds() -> float:
     """Seconds without any sign of the other processes after which waiting for them is an error."""
-    text = os.environ.get(STALL_VARIABLE)
+    return seconds_from(STALL_VARIABLE, STALL_SECONDS)
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """The seconds an environment variable says; ValueError names it where it is no number."""
+    text = os.environ.get(variable)
     try:
-        return STALL_SECONDS if text is None else float(text)
+        return default if text is None else float(text)
     except ValueError as error:
-        raise ValueError(f"{STALL_VARIABLE}={text!r} is not a number of seconds") from error
+        raise ValueError(f"{variable}={text!r} is not a number of seconds") from error
 
 
 def wait_until_complete(

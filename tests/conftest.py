@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import tempfile
 
 import pytest
@@ -26,6 +27,18 @@ def shared_data() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real test data in {SHARED.parent.name}/{SHARED.name} beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """A function that finds a port of this machine that nobody listens at."""
+
+    def find():
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            return listener.getsockname()[1]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,43 @@
 """Finetuning from base: M_yx on reversed seed pairs, M_0 on seed pairs, M_t on seed and curated pairs."""
 
 import dataclasses
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from humpback_jax.data.batching import BatchPlan, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import Pair
+from humpback_jax.distributed import agree
 from humpback_jax.files import PathLike
-from humpback_jax.models.llama import Llama
+from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.model import ModelHandle, dtype_of
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
+from humpback_jax.stopping import GO_ON, Stopped, deferred_stop, stop_requested
+from humpback_jax.training.checkpoints import (
+    CheckpointConfig,
+    checkpoint_folder,
+    delete_temporary,
+    restore_params,
+)
 from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.weights.model_folder import is_model_folder, read_model_card, save_model_folder
+from humpback_jax.watchdog import watchdog
+from humpback_jax.weights.model_folder import (
+    ModelCard,
+    is_model_folder,
+    load_model_folder,
+    read_model_card,
+    save_model_folder,
+)
+
+# Fields of FinetuneConfig that do not change what a run computes: they may change when it is started again.
+OPERATIONAL = ("checkpoint_minutes", "checkpoint_period", "step_limit_minutes", "save_limit_minutes", "cast_on_resume")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +59,16 @@ class FinetuneConfig:
       dtype: of activations and matrix products.
       param_dtype: of the weights, `float32`, or `bfloat16` where memory is short; the moments are float32 either way.
       remat_policy: a name in `humpback_jax.models.llama.REMAT_POLICIES`.
-      checkpoint_period: updates between checkpoints.
       logits_chunk: positions per row whose logits exist at one time.
       z_loss: weight of the squared log-normalizer of the logits, added to the loss of every token.
       optimizer: AdamW and its schedule.
+      checkpoint_minutes: between temporary checkpoints, of which the newest is kept until the model is written.
+      checkpoint_period: updates between permanent checkpoints, which stay; None makes none.
+      step_limit_minutes, save_limit_minutes: an update or a save that takes longer ends the process; None: no limit.
+      init_from: weights to start from instead of the base model's, and nothing else: a model folder, or a checkpoint.
+      resume: a checkpoint of another run on the same data, to go on from with weights, moments and step. A run goes
+        on from its own newest checkpoint without being told to.
+      cast_on_resume: convert a checkpoint that was saved in another dtype instead of refusing it.
     """
 
     num_steps: int | None = None
@@ -60,10 +84,20 @@ class FinetuneConfig:
     dtype: str = "bfloat16"
     param_dtype: str = "float32"
     remat_policy: str = "full"
-    checkpoint_period: int = 100
     logits_chunk: int = 256
     z_loss: float = 0.0
     optimizer: OptimizerConfig = OptimizerConfig()
+    checkpoint_minutes: float | None = 10.0
+    checkpoint_period: int | None = None
+    step_limit_minutes: float | None = 30.0
+    save_limit_minutes: float | None = 30.0
+    init_from: str | None = None
+    resume: str | None = None
+    cast_on_resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.init_from is not None and self.resume is not None:
+            raise ValueError("init_from (weights only) and resume (everything) exclude each other; give one of them")
 
     def steps_for(self, examples: Sequence[Example]) -> int:
         """Updates for these examples; counted in tokens, as if no row had padding."""
@@ -101,16 +135,18 @@ def finetune(
     mesh_shape: MeshShape,
     rules: LogicalAxisRules,
 ) -> Stage:
-    """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model."""
-    settings = {
-        "finetune": config,
-        "mesh": mesh_shape,
-        "rules": rules,
+    """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model.
+
+    Where `jax.distributed` is on, all processes train together. The mesh, its rules and what `OPERATIONAL` names are no
+    part of the stage's identity: a run may go on elsewhere.
+    """
+    data = {
         "chat_format": base.chat_format.name,
         "tags": {s.name: [s.direction, *s.tags] for s in training_sets},
-        "prompts": prompts,
+        "prompts": plain(prompts),
     }
     inputs = {"base": base.sha256} | {s.name: s.sha256 for s in training_sets}
+    fields = {name: value for name, value in plain(config).items() if name not in OPERATIONAL}
 
     def body(folder: epath.Path) -> StageResult:
         check_layout(base.card.config, make_mesh(mesh_shape), rules, config.rows_per_microbatch, config.row_length)
@@ -126,11 +162,22 @@ def finetune(
             config.packing,
             config.batch_unit,
         )
-        card_sha256 = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs)
-        figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4)}
-        return StageResult(counts, {"model": card_sha256}, figures)
+        order = {name: fields[name] for name in ("batch_size", "row_length", "rows_per_microbatch", "packing", "seed")}
+        card = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs | data | order)
+        figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4), "num_devices": jax.device_count()}
+        return StageResult(counts, {"model": card.params_sha256 or str(folder / "model")}, figures)
 
-    return run_stage(directory, settings, inputs, body)
+    start = _source_of_weights(config.init_from) | ({"resume": str(config.resume)} if config.resume else {})
+    return run_stage(directory, {"finetune": fields} | data, inputs | start, body, shared=jax.process_count() > 1)
+
+
+def _source_of_weights(init_from: str | None) -> dict[str, str]:
+    """What names the weights of `init_from` among the inputs: their hash, or the one checkpoint they come from."""
+    if init_from is None:
+        return {}
+    if is_model_folder(init_from):
+        return {"init_from": read_model_card(init_from).params_sha256 or init_from}
+    return {"init_from": str(checkpoint_folder(init_from))}
 
 
 def _examples(
@@ -169,11 +216,11 @@ def _train_and_save(
     config: FinetuneConfig,
     mesh_shape: MeshShape,
     rules: LogicalAxisRules,
-    inputs: dict[str, str],
-) -> str:
-    """Trains unless DIRECTORY/model is there; returns the hash of its weights."""
+    run_identity: dict[str, Any],
+) -> ModelCard:
+    """Trains unless DIRECTORY/model is there; returns its card. SIGTERM waits for a whole checkpoint or model."""
     if is_model_folder(folder / "model"):
-        return read_model_card(folder / "model").params_sha256 or str(folder / "model")
+        return read_model_card(folder / "model")
     llama, mesh = base.card.config, make_mesh(mesh_shape)
     model = Llama(
         llama,
@@ -183,27 +230,61 @@ def _train_and_save(
         dropout_rates=dropout_rates(config.dropout, llama.num_layers, config.dropout_schedule),
         platform=mesh.devices.flat[0].platform,
     )
-    params = train(
-        model,
-        lambda shardings: base.load_params(shardings, config.param_dtype),
-        plan.batch,
-        LoopConfig(plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk, config.z_loss),
-        config.optimizer,
-        mesh,
-        rules,
-        folder,
-        run_identity=inputs,
-        description=f"train {folder.name}",
+    with deferred_stop():
+        params = train(
+            model,
+            _initial_params(model, base, config.init_from),
+            plan.batch,
+            _loop_config(config, plan.num_steps),
+            config.optimizer,
+            mesh,
+            rules,
+            folder,
+            run_identity=run_identity,
+            description=f"train {folder.name}",
+        )
+        limit = None if config.save_limit_minutes is None else 60 * config.save_limit_minutes
+        with watchdog(f"saving {folder / 'model'}", limit, "look at the disk, then run the same command again"):
+            card = save_model_folder(
+                folder / "model",
+                llama,
+                params,
+                base.path / "tokenizer",
+                source=f"{base.card.source}, finetuned as {folder.name}",
+                chat_template=base.chat_format.name,
+                overwrite=True,
+            )
+        if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
+            delete_temporary(folder / "checkpoints", config.checkpoint_period)
+        if agree(stop_requested())[0]:
+            raise Stopped(f"stopped by SIGTERM after {folder.name} was trained; {GO_ON}")
+    return card
+
+
+def _loop_config(config: FinetuneConfig, num_steps: int) -> LoopConfig:
+    return LoopConfig(
+        num_steps,
+        seed=config.seed,
+        logits_chunk=config.logits_chunk,
+        z_loss=config.z_loss,
+        checkpoints=CheckpointConfig(config.checkpoint_minutes, config.checkpoint_period, config.save_limit_minutes),
+        step_limit_minutes=config.step_limit_minutes,
+        resume=config.resume,
+        cast_on_resume=config.cast_on_resume,
     )
-    card = save_model_folder(
-        folder / "model",
-        llama,
-        params,
-        base.path / "tokenizer",
-        source=f"{base.card.source}, finetuned as {folder.name}",
-        chat_template=base.chat_format.name,
-        overwrite=True,
-    )
-    # The model folder now holds the result; checkpoints are three times its size.
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return card.params_sha256 or str(folder / "model")
+
+
+def _initial_params(model: Llama, base: ModelHandle, init_from: str | None) -> Callable[[dict], dict]:
+    """Loads the weights before the first update: of the base model, or of a model folder or checkpoint."""
+    if init_from is None:
+        return lambda shardings: load_model_folder(base.path, shardings, model.param_dtype).params
+    if is_model_folder(init_from):
+        if read_model_card(init_from).config != base.card.config:
+            raise ValueError(f"init_from {init_from} has another architecture than the base model {base.path}")
+        return lambda shardings: load_model_folder(init_from, shardings, model.param_dtype).params
+
+    def from_checkpoint(shardings: dict) -> dict:
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+        return restore_params(init_from, jax.tree.map(place, abstract_params(model), shardings))
+
+    return from_checkpoint

@@ -1,24 +1,30 @@
 """The training loop: from initial parameters or the newest checkpoint to trained parameters."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from humpback_jax.distributed import agree, peer_failures
 from humpback_jax.files import PathLike
 from humpback_jax.models.llama import Llama
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, put_global, use_mesh
 from humpback_jax.progress import progress_bar
-from humpback_jax.training.checkpoints import Checkpoints
+from humpback_jax.stopping import GO_ON, Stopped, deferred_stop, stop_requested
+from humpback_jax.training.checkpoints import CheckpointConfig, Checkpoints
 from humpback_jax.training.metrics import MetricsWriter
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
 from humpback_jax.training.state import TrainState, abstract_state, init_train_state, state_shardings
 from humpback_jax.training.step import BATCH_AXES, TrainStep, make_train_step
+from humpback_jax.watchdog import watchdog
+
+FIRST_UPDATE_FACTOR = 4  # the first update compiles
 
 
 class HostBatch(Protocol):
@@ -40,17 +46,30 @@ class LoopConfig:
 
     Attributes:
       num_steps: updates.
-      checkpoint_period: updates between checkpoints.
       seed: of dropout.
       logits_chunk: positions per row whose logits exist at one time.
       z_loss: weight of the squared log-normalizer of the logits.
+      checkpoints: when the state is saved.
+      step_limit_minutes: an update that takes longer ends the process, the first one after four times as long; None
+        sets no limit.
+      resume: a checkpoint of another run directory, to go on from with everything where this one has none yet.
+      cast_on_resume: convert what was saved in another dtype instead of refusing it.
     """
 
     num_steps: int
-    checkpoint_period: int = 500
     seed: int = 0
     logits_chunk: int = 256
     z_loss: float = 0.0
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    step_limit_minutes: float | None = 30.0
+    resume: str | None = None
+    cast_on_resume: bool = False
+
+    def step_limit_seconds(self, *, first: bool) -> float | None:
+        """How long an update may take."""
+        if self.step_limit_minutes is None:
+            return None
+        return 60 * self.step_limit_minutes * (FIRST_UPDATE_FACTOR if first else 1)
 
 
 def dropout_rates(rate: float, num_layers: int, schedule: str) -> tuple[float, ...] | None:
@@ -92,18 +111,17 @@ def train(
 
     Raises:
       FloatingPointError: the loss is not finite; the message names the step and its examples.
+      ConnectionError: another process died.
+      Stopped: SIGTERM came; the state is saved.
     """
-    optimizer = make_optimizer(optimizer_config)
-    states = state_shardings(model, optimizer, mesh, rules)
-    with use_mesh(mesh, rules), Checkpoints(f"{directory}/checkpoints", config.checkpoint_period) as checkpoints:
-        restored = checkpoints.restore_latest(abstract_state(model, optimizer, states), run_identity)
-        if restored is None:
-            state = jax.jit(lambda p: init_train_state(p, optimizer), out_shardings=states, donate_argnums=0)(
-                initial_params(states.params)
-            )
-            first_step = 0
-        else:
-            state, first_step = restored
+    with (
+        use_mesh(mesh, rules),
+        deferred_stop(),
+        Checkpoints(f"{directory}/checkpoints", config.checkpoints) as checkpoints,
+    ):
+        state, first_step = _first_state(
+            model, initial_params, checkpoints, config, optimizer_config, mesh, rules, run_identity
+        )
         step_function = make_train_step(model, optimizer_config, mesh, rules, config.logits_chunk, config.z_loss)
         run = _Run(step_function, batch_of_step, config, optimizer_config, mesh, rules)
         writer = MetricsWriter(directory, first_step) if jax.process_index() == 0 else None
@@ -111,15 +129,62 @@ def train(
             description, config.num_steps, "steps", done=first_step, show=jax.process_index() == 0
         ) as bar:
             for step in range(first_step, config.num_steps):
-                state, metrics = run.update(state, step)
+                with _guarded(step, config, first=step == first_step):
+                    state, metrics = run.update(state, step)
                 if writer is not None:
                     writer.write(step + 1, metrics)
                 bar.advance(loss=metrics["loss"], tokens_per_second=round(metrics["tokens_per_second"]))
-                if step + 1 < config.num_steps:  # the caller keeps the last state
-                    checkpoints.save_if_due(state, step + 1, run_identity)
+                _save_or_stop(checkpoints, state, step + 1, config.num_steps, run_identity)
         if writer is not None:
             writer.close()
     return state.params
+
+
+def _first_state(
+    model: Llama,
+    initial_params: Callable[[Any], dict],
+    checkpoints: Checkpoints,
+    config: LoopConfig,
+    optimizer_config: OptimizerConfig,
+    mesh: Mesh,
+    rules: LogicalAxisRules,
+    run_identity: dict[str, Any],
+) -> tuple[TrainState, int]:
+    """(state, number of updates it has seen): of the newest checkpoint, of `config.resume`, or before the first."""
+    optimizer = make_optimizer(optimizer_config)
+    states = state_shardings(model, optimizer, mesh, rules)
+    abstract, cast = abstract_state(model, optimizer, states), config.cast_on_resume
+    if (restored := checkpoints.restore_latest(abstract, run_identity, cast)) is not None:
+        return restored
+    if config.resume is not None:
+        return checkpoints.restore(config.resume, abstract, run_identity, cast)
+    initialize = jax.jit(lambda p: init_train_state(p, optimizer), out_shardings=states, donate_argnums=0)
+    return initialize(initial_params(states.params)), 0
+
+
+@contextlib.contextmanager
+def _guarded(step: int, config: LoopConfig, *, first: bool) -> Iterator[None]:
+    """Update `step` (from 0) under its time limit, and with a word about other processes where it fails."""
+    what = f"update {step + 1}"
+    advice = (
+        "a device or another process hangs: look at the logs of all processes, then run the same command again; where "
+        "it is only slow, raise step_limit_minutes"
+    )
+    with watchdog(what, config.step_limit_seconds(first=first), advice), peer_failures(what):
+        yield
+
+
+def _save_or_stop(checkpoints: Checkpoints, state: TrainState, step: int, num_steps: int, meta: dict[str, Any]) -> None:
+    """Saves where it is time to, and ends the run where a process was told to stop, all processes at the same step."""
+    checkpoints.check()
+    with peer_failures(f"the processes' agreement after update {step}"):
+        stop, temporary = agree(stop_requested(), checkpoints.temporary_due())
+    finished = step == num_steps  # the caller keeps the last state
+    if checkpoints.permanent_due(step) or ((stop or temporary) and not finished):
+        with peer_failures(f"saving checkpoint {step}"):
+            checkpoints.save(state, step, meta)
+    if stop and not finished:
+        raise Stopped(f"stopped by SIGTERM after update {step}; {GO_ON}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from etils import epath
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import REGISTRY, LlamaConfig, config_from_dict
 from humpback_jax.weights.mapping import check_params, flatten
-from humpback_jax.weights.params_store import params_sha256, read_params, write_params
+from humpback_jax.weights.params_store import params_sha256, read_params, stored_params_sha256, write_params
 from humpback_jax.weights.staging import staged_folder
 
 FORMAT_VERSION = 1
@@ -33,7 +33,7 @@ class ModelCard:
       param_dtype: dtype of the stored parameters.
       source: where the weights came from, for people.
       chat_template: one of `CHAT_TEMPLATES`, or None when the source has no opinion.
-      params_sha256: `params_sha256` of the stored tree; None if it was written by several hosts.
+      params_sha256: `params_sha256` of the stored tree.
     """
 
     config: LlamaConfig
@@ -133,25 +133,27 @@ def save_model_folder(
     card = ModelCard(config, dtypes.pop(), source, chat_template, digest)
     if jax.process_count() == 1 and "://" not in os.fspath(path):
         with staged_folder(path, overwrite=overwrite) as folder:
-            _write_in(epath.Path(folder), card, params, epath.Path(tokenizer_dir))
-        return card
+            return _write_in(epath.Path(folder), card, params, epath.Path(tokenizer_dir))
     folder = epath.Path(path)
     if overwrite and is_model_folder(folder) and jax.process_index() == 0:
         (folder / CARD).unlink()
     elif not overwrite and is_model_folder(folder):
         raise FileExistsError(f"{folder} already exists; choose another destination or delete it first")
-    _write_in(folder, card, params, epath.Path(tokenizer_dir))
-    return card
+    return _write_in(folder, card, params, epath.Path(tokenizer_dir))
 
 
-def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_dir: epath.Path) -> None:
+def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_dir: epath.Path) -> ModelCard:
+    """Returns the card; only process 0 writes it, and knows the hash of a tree that is spread over several."""
     write_params(_absolute(folder / PARAMS), params)
     if jax.process_index() != 0:
-        return
+        return card
+    if card.params_sha256 is None:  # spread over several hosts: none of them holds all bytes before they are written
+        card = dataclasses.replace(card, params_sha256=stored_params_sha256(_absolute(folder / PARAMS), card.config))
     (folder / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for file in sorted(tokenizer_dir.iterdir()):
         (folder / TOKENIZER / file.name).write_bytes(file.read_bytes())
     write_json(folder / CARD, {"format_version": FORMAT_VERSION} | dataclasses.asdict(card))
+    return card
 
 
 def _absolute(path: epath.Path) -> str:

@@ -31,7 +31,8 @@ def write_params(path: str, params: Mapping) -> None:
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, save_concurrent_gb=max(8, math.ceil(largest / _GB) + 1))
     chunking = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)), leaves)
     with ocp.Checkpointer(handler) as checkpointer, _without_merge_warning():
-        checkpointer.save(path, args=ocp.args.PyTreeSave(leaves, save_args=chunking))
+        # Where the folder is written in place, what a killed process left there is replaced.
+        checkpointer.save(path, args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)
 
 
 @contextlib.contextmanager
@@ -71,7 +72,12 @@ def read_params(path: str, config: LlamaConfig, dtype: Any, shardings: Mapping |
     if shardings is not None and placed.keys() != abstract.keys():
         wrong = sorted(placed.keys() ^ abstract.keys())[0]
         raise ValueError(f"the shardings and the parameters of {path} differ at {wrong}")
-    with ocp.StandardCheckpointer() as checkpointer:
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1 and all(leaf.sharding.is_fully_addressable for leaf in abstract.values()):
+        # Every process reads for itself, when it comes to it: it must not wait for the others.
+        own = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(own, {own}, barrier_sync_key_prefix=f"process{own}")
+    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         return checkpointer.restore(path, unflatten(abstract))
 
 
@@ -104,8 +110,19 @@ def params_sha256(params: Mapping) -> str:
     for path, leaf in flatten(params).items():
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             raise ValueError(f"parameter {path} is spread over several hosts; hash the saved model folder instead")
-        array = np.asarray(leaf)
-        digest.update(f"{path} {array.dtype.name} {list(array.shape)}\n".encode())
-        for part in array if array.ndim > 1 else array[None]:
-            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        _add_leaf(digest, path, np.asarray(leaf))
     return digest.hexdigest()
+
+
+def stored_params_sha256(path: str, config: LlamaConfig) -> str:
+    """`params_sha256` of the parameters written at `path`, read back one leaf at a time."""
+    stored, digest = StoredParams(path), hashlib.sha256()
+    for name in flatten(unflatten({rule.path: None for rule in rules_of(config)})):
+        _add_leaf(digest, name, stored(name, None))
+    return digest.hexdigest()
+
+
+def _add_leaf(digest: Any, path: str, array: np.ndarray) -> None:
+    digest.update(f"{path} {array.dtype.name} {list(array.shape)}\n".encode())
+    for part in array if array.ndim > 1 else array[None]:
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)

@@ -49,7 +49,6 @@ def tiny_recipe(sources, tiny_model_dir):
         dropout=0.0,
         dtype="float32",
         remat_policy="none",
-        checkpoint_period=20,
         logits_chunk=64,
         optimizer=OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-3),
     )

@@ -99,8 +99,8 @@ def params_of(run_dir, name):
 @pytest.mark.timeout(1800)
 def test_a_run_killed_five_times_ends_like_one_that_was_not(tiny_recipe, tmp_path):
     gin_file = tmp_path / "tiny.gin"
-    # Longer training and checkpoints often enough for a kill to fall between two of them.
-    training = dataclasses.replace(tiny_recipe.forward, packing=True, num_steps=80, checkpoint_period=8)
+    # Longer training, and checkpoints every second, often enough for a kill to fall between two of them.
+    training = dataclasses.replace(tiny_recipe.forward, packing=True, num_steps=80, checkpoint_minutes=0.02)
     gin_file.write_text(gin_text(dataclasses.replace(tiny_recipe, forward=training)))
     recipe = parse_recipe([str(gin_file)], [])
     assert recipe == dataclasses.replace(tiny_recipe, forward=training, backward=training, seed_model=training)

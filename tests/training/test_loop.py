@@ -1,5 +1,6 @@
 """The loop: resumed = uninterrupted bit for bit, another run's checkpoint is refused, metrics have no repeats."""
 
+import contextlib
 import json
 
 import jax
@@ -11,8 +12,11 @@ from humpback_jax.data.examples import Example
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
 from humpback_jax.partitioning import LogicalAxisRules, make_mesh
+from humpback_jax.stopping import Stopped
+from humpback_jax.training.checkpoints import CheckpointConfig, restore_checkpoint
 from humpback_jax.training.loop import LoopConfig, train
-from humpback_jax.training.optimizer import OptimizerConfig
+from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.state import abstract_state, state_shardings
 
 TINY = get_config("tiny")
 STEPS = 6
@@ -40,7 +44,7 @@ def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learni
         model,
         lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
         batch_of_step,
-        LoopConfig(num_steps, checkpoint_period=2, seed=1),
+        LoopConfig(num_steps, seed=1, checkpoints=CheckpointConfig(period=2)),
         OptimizerConfig(learning_rate=learning_rate),
         make_mesh(),
         LogicalAxisRules(),
@@ -51,9 +55,14 @@ def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learni
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(plan, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("run")
-    return jax.device_get(run(directory, plan)), rows_of(directory)
+def uninterrupted_directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(plan, uninterrupted_directory):
+    params = jax.device_get(run(uninterrupted_directory, plan))
+    return params, rows_of(uninterrupted_directory)
 
 
 def rows_of(directory):
@@ -62,13 +71,49 @@ def rows_of(directory):
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 4])
-def test_resumed_run_is_bit_identical(plan, uninterrupted, tmp_path, kill_at):
+def test_resumed_run_is_bit_identical(plan, uninterrupted, uninterrupted_directory, tmp_path, kill_at):
     with pytest.raises(Killed):
         run(tmp_path, plan, kill_at=kill_at)
     params = jax.device_get(run(tmp_path, plan))
     expected, expected_rows = uninterrupted
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     assert rows_of(tmp_path) == expected_rows
+    moments = [restored(directory).opt_state for directory in (tmp_path, uninterrupted_directory)]
+    assert len(jax.tree.leaves(moments[0])) > 10
+    jax.tree.map(np.testing.assert_array_equal, *moments)
+
+
+def restored(directory):
+    """The state after the last update, as it was saved."""
+    model, optimizer = Llama(TINY), make_optimizer(OptimizerConfig())
+    abstract = abstract_state(model, optimizer, state_shardings(model, optimizer, make_mesh(), LogicalAxisRules()))
+    return restore_checkpoint(directory / "checkpoints" / str(STEPS), abstract, {"data": "abc"})[0]
+
+
+def test_updates_and_saves_are_watched(plan, tmp_path, monkeypatch):
+    watched = []
+
+    def spy(what, limit, advice):
+        watched.append((what, limit))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("humpback_jax.training.loop.watchdog", spy)
+    monkeypatch.setattr("humpback_jax.training.checkpoints.watchdog", spy)
+    run(tmp_path, plan, num_steps=3)
+    saving = f"saving checkpoint 2 in {tmp_path / 'checkpoints'}"
+    assert watched == [("update 1", 4 * 1800), ("update 2", 1800), (saving, 1800), ("update 3", 1800)]
+
+
+def test_a_stop_waits_for_the_update_and_saves_it(plan, uninterrupted, tmp_path, monkeypatch):
+    stops = iter([False, False, True])
+    monkeypatch.setattr("humpback_jax.training.loop.stop_requested", lambda: next(stops))
+    with pytest.raises(Stopped, match="stopped by SIGTERM after update 3; run the same command to go on"):
+        run(tmp_path, plan)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+    monkeypatch.undo()
+    params = jax.device_get(run(tmp_path, plan))
+    jax.tree.map(np.testing.assert_array_equal, params, uninterrupted[0])
+    assert rows_of(tmp_path) == uninterrupted[1]
 
 
 def test_training_lowers_the_loss_and_writes_a_row_per_update(uninterrupted):

@@ -1,0 +1,57 @@
+"""Finetuning as a stage: the settings that are not the paper's, and a mesh that the batch does not divide over."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh
+
+from humpback_jax.data.pairs import Pair
+from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, MeshShape
+from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.model import open_model
+
+PAIRS = [
+    Pair(str(i), f"Say {word}.", f"{word}, {word}!", "test") for i, word in enumerate(["yes", "no", "maybe", "so"])
+]
+CONFIG = FinetuneConfig(
+    epochs=3.0,
+    batch_size=256,
+    batch_unit="tokens",
+    row_length=128,
+    rows_per_microbatch=1,
+    dtype="float32",
+    param_dtype="bfloat16",
+    remat_policy="none",
+    logits_chunk=100,
+    z_loss=1e-4,
+)
+
+
+def run(tmp_path, tiny_model, prompts, config):
+    sets = [TrainingSet("seed", PAIRS, "h0")]
+    return finetune(tmp_path / "m", tiny_model, sets, prompts, config, MeshShape(), LogicalAxisRules())
+
+
+def test_bfloat16_weights_and_batches_of_tokens(tiny_model, short_prompts, tmp_path):
+    stage = run(tmp_path, tiny_model, short_prompts, CONFIG)
+    model = open_model(stage.directory / "model")
+    assert model.card.param_dtype == "bfloat16"
+    params = model.load_params(None, "bfloat16")
+    before = tiny_model.load_params(None, "bfloat16")
+    changed = jax.tree.map(lambda new, old: bool(jnp.any(new != old)), params, before)
+    assert changed["lm_head"]["kernel"] and changed["layers"]["mlp"]["down"]["kernel"]
+    updates = (stage.directory / "metrics.jsonl").read_text().splitlines()
+    assert len(updates) == stage.manifest["figures"]["num_steps"] > 0
+    assert stage.manifest["figures"]["packing_fill"] > 0.7
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_read(
+    tiny_model, short_prompts, tmp_path, monkeypatch
+):
+    mesh = AbstractMesh((2, 4, 1, 1), MESH_AXES)
+    monkeypatch.setattr("humpback_jax.stages.finetune.make_mesh", lambda shape: mesh)
+    unread = dataclasses.replace(tiny_model, path=tmp_path / "nowhere", tokenizer=None)
+    with pytest.raises(ValueError, match="choose rows_per_microbatch = 8"):
+        run(tmp_path, unread, short_prompts, CONFIG)
