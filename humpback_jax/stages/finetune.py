@@ -5,20 +5,26 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.data.batching import BatchPlan, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import Pair
-from humpback_jax.files import PathLike
-from humpback_jax.models.llama import Llama
-from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
+from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.llama import Llama, abstract_params, logical_specs
+from humpback_jax.models.lora import LoraConfig, merge_adapters
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, shardings
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.model import ModelHandle, dtype_of
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
+from humpback_jax.training.metrics import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
+from humpback_jax.weights.adapters import ADAPTER, WEIGHTS, write_adapter
 from humpback_jax.weights.model_folder import is_model_folder, read_model_card, save_model_folder
 
 
@@ -27,8 +33,10 @@ class FinetuneConfig:
     """One finetuning run; the defaults are the paper's where it gives any.
 
     Attributes:
-      num_steps: updates; None lets `epochs` decide.
-      epochs: passes over the examples when `num_steps` is None; the paper's 500 steps of 32 on 3,200 seeds are 5.
+      num_steps: updates; None lets `step_table` or `epochs` decide.
+      step_table: rows of (examples, batch size, updates), ascending, when `num_steps` is None: the first row with room
+        for the examples counts, or the last one, and its batch size in the place of `batch_size` (paper, Table 18).
+      epochs: passes over the examples when there is neither; the paper's 500 steps of 32 on 3,200 seeds are 5.
       batch_size: per update, in the unit of `batch_unit`.
       batch_unit: `examples`, as in the paper, or `tokens`, padding included: a multiple of row_length x
         rows_per_microbatch, of which examples fill nearly all.
@@ -45,9 +53,12 @@ class FinetuneConfig:
       logits_chunk: positions per row whose logits exist at one time.
       z_loss: weight of the squared log-normalizer of the logits, added to the loss of every token.
       optimizer: AdamW and its schedule.
+      lora: train low-rank adapters beside the weights, which then take the memory of `dtype` only; None trains all
+        weights. Adapters want a higher learning rate, 1e-4 or more.
     """
 
     num_steps: int | None = None
+    step_table: tuple[tuple[int, int, int], ...] | None = None
     epochs: float = 5.0
     batch_size: int = 32
     batch_unit: str = "examples"
@@ -64,13 +75,30 @@ class FinetuneConfig:
     logits_chunk: int = 256
     z_loss: float = 0.0
     optimizer: OptimizerConfig = OptimizerConfig()
+    lora: LoraConfig | None = None
 
-    def steps_for(self, examples: Sequence[Example]) -> int:
-        """Updates for these examples; counted in tokens, as if no row had padding."""
+    def steps_for(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """(updates, batch size) for these examples; counted in tokens, as if no row had padding."""
         if self.num_steps is not None:
-            return self.num_steps
+            return self.num_steps, self.batch_size
+        if self.step_table and self.batch_unit == "tokens":
+            raise ValueError("FinetuneConfig: step_table counts batches in examples; drop it, or batch_unit = 'tokens'")
+        if self.step_table:
+            row = next((row for row in self.step_table if row[0] >= len(examples)), self.step_table[-1])
+            return row[2], row[1]
         total = sum(e.num_positions for e in examples) if self.batch_unit == "tokens" else len(examples)
-        return max(1, round(self.epochs * total / self.batch_size))
+        return max(1, round(self.epochs * total / self.batch_size)), self.batch_size
+
+    def model(self, llama: LlamaConfig, platform: str) -> Llama:
+        """The decoder that is trained."""
+        return Llama(
+            llama,
+            dtype=dtype_of(self.dtype),
+            param_dtype=dtype_of(self.param_dtype),
+            remat_policy=self.remat_policy,
+            dropout_rates=dropout_rates(self.dropout, llama.num_layers, self.dropout_schedule),
+            platform=platform,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +128,12 @@ def finetune(
     config: FinetuneConfig,
     mesh_shape: MeshShape,
     rules: LogicalAxisRules,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008 (immutable)
 ) -> Stage:
-    """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model."""
+    """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model.
+
+    With LoRA the model has its adapters merged, and DIRECTORY/adapter holds them as a PEFT folder.
+    """
     settings = {
         "finetune": config,
         "mesh": mesh_shape,
@@ -115,10 +147,10 @@ def finetune(
     def body(folder: epath.Path) -> StageResult:
         check_layout(base.card.config, make_mesh(mesh_shape), rules, config.rows_per_microbatch, config.row_length)
         examples, counts = _examples(training_sets, base, prompts, config.row_length)
-        num_steps = config.steps_for(examples)
+        num_steps, batch_size = config.steps_for(examples)
         plan = plan_batches(
             examples,
-            config.batch_size,
+            batch_size,
             config.row_length,
             config.rows_per_microbatch,
             config.seed,
@@ -126,9 +158,15 @@ def finetune(
             config.packing,
             config.batch_unit,
         )
-        card_sha256 = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs)
-        figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4)}
-        return StageResult(counts, {"model": card_sha256}, figures)
+        figures: dict[str, Any] = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4)}
+        if not is_model_folder(folder / "model"):
+            _train_and_save(folder, base, plan, config, make_mesh(mesh_shape), rules, inputs, monitoring, figures)
+        # The model folder now holds the result; checkpoints are three times its size.
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        outputs = {"model": read_model_card(folder / "model").params_sha256 or str(folder / "model")}
+        if config.lora is not None:
+            outputs["adapter"] = sha256_of_file(folder / ADAPTER / WEIGHTS)
+        return StageResult(counts, outputs, figures)
 
     return run_stage(directory, settings, inputs, body)
 
@@ -167,43 +205,56 @@ def _train_and_save(
     base: ModelHandle,
     plan: BatchPlan,
     config: FinetuneConfig,
-    mesh_shape: MeshShape,
+    mesh: Mesh,
     rules: LogicalAxisRules,
     inputs: dict[str, str],
-) -> str:
-    """Trains unless DIRECTORY/model is there; returns the hash of its weights."""
-    if is_model_folder(folder / "model"):
-        return read_model_card(folder / "model").params_sha256 or str(folder / "model")
-    llama, mesh = base.card.config, make_mesh(mesh_shape)
-    model = Llama(
-        llama,
-        dtype=dtype_of(config.dtype),
-        param_dtype=dtype_of(config.param_dtype),
-        remat_policy=config.remat_policy,
-        dropout_rates=dropout_rates(config.dropout, llama.num_layers, config.dropout_schedule),
-        platform=mesh.devices.flat[0].platform,
-    )
-    params = train(
+    monitoring: Monitoring,
+    figures: dict[str, Any],
+) -> None:
+    """Trains and writes FOLDER/model, and with LoRA FOLDER/adapter before it; `figures` receives the speed."""
+    model = config.model(base.card.config, mesh.devices.flat[0].platform)
+    # Frozen weights enter every product in the compute dtype, so that is all that LoRA keeps of them.
+    dtype = config.param_dtype if config.lora is None else config.dtype
+    trained = train(
         model,
-        lambda shardings: base.load_params(shardings, config.param_dtype),
+        lambda shardings: base.load_params(shardings, dtype),
         plan.batch,
-        LoopConfig(plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk, config.z_loss),
+        LoopConfig(
+            plan.num_steps, config.checkpoint_period, config.seed, config.logits_chunk, config.z_loss, config.lora
+        ),
         config.optimizer,
         mesh,
         rules,
         folder,
         run_identity=inputs,
         description=f"train {folder.name}",
+        monitoring=monitoring,
+        figures=figures,
     )
-    card = save_model_folder(
+    if config.lora is not None:
+        # Small enough for every process to hold all of it.
+        trained = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))(trained)
+        if jax.process_index() == 0:
+            write_adapter(folder / ADAPTER, model.config, config.lora, jax.device_get(trained), base=model.config.name)
+        trained = _merged(base, model, trained, config, mesh, rules)
+    save_model_folder(
         folder / "model",
-        llama,
-        params,
+        model.config,
+        trained,
         base.path / "tokenizer",
         source=f"{base.card.source}, finetuned as {folder.name}",
         chat_template=base.chat_format.name,
         overwrite=True,
     )
-    # The model folder now holds the result; checkpoints are three times its size.
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return card.params_sha256 or str(folder / "model")
+
+
+def _merged(
+    base: ModelHandle, model: Llama, adapters: dict, config: FinetuneConfig, mesh: Mesh, rules: LogicalAxisRules
+) -> dict:
+    """The base's weights in `param_dtype` with the adapters added, sharded as for training."""
+    lora = config.lora
+    if lora is None:
+        return adapters
+    placed = shardings(mesh, rules, logical_specs(model), abstract_params(model))
+    merge = jax.jit(lambda params, own: merge_adapters(params, own, lora), out_shardings=placed, donate_argnums=0)
+    return merge(base.load_params(placed, config.param_dtype), adapters)

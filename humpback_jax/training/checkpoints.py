@@ -34,6 +34,10 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
+    def due(self, step: int) -> bool:
+        """Whether `save_if_due` would save."""
+        return self._manager.should_save(step)
+
     def save_if_due(self, state: TrainState, step: int, meta: dict[str, Any]) -> bool:
         """Starts an asynchronous save when `step` is a multiple of the period."""
         if not self._manager.should_save(step):
