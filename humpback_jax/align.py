@@ -35,6 +35,7 @@ from humpback_jax.stages.sources import (
     stage_pairs,
 )
 from humpback_jax.stages.stage import MANIFEST, Stage, finished_stage
+from humpback_jax.training.metrics import Monitoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Recipe:
       chat_format: how turns are written; None takes the base model's own.
       prompt_dir: folder with a user's own backward.txt or rating.txt.
       rounds: rounds of self-curation (the paper has 2).
+      scored_run: run directory of a complete run whose pairs and scores are taken; then only the last selection, M_t
+        and the evaluation are made. For ablations of what M_t is trained on.
+      sources: what M_1, M_2, … are trained on: "seed" pairs, the kept "web" pairs, or both (the paper's ablation
+        of data sources).
+      seed_tags, web_tags: tags of their instructions in training (paper, section 2.4).
+      answer_tags: tags of instructions at inference.
       backward: training of M_yx.
       augmentation: generation of instructions.
       seed_model: training of M_0.
@@ -68,6 +75,11 @@ class Recipe:
     chat_format: str | None = None
     prompt_dir: str | None = None
     rounds: int = 2
+    scored_run: str | None = None
+    sources: tuple[str, ...] = ("seed", "web")
+    seed_tags: tuple[str, ...] = ("seed",)
+    web_tags: tuple[str, ...] = ("web",)
+    answer_tags: tuple[str, ...] = BOTH_TAGS
     backward: FinetuneConfig = FinetuneConfig()
     augmentation: GenerationConfig = GenerationConfig()
     seed_model: FinetuneConfig = FinetuneConfig()
@@ -79,22 +91,32 @@ class Recipe:
     mesh: MeshShape = MeshShape()
     rules: LogicalAxisRules = LogicalAxisRules()
 
+    def __post_init__(self) -> None:
+        if not self.sources or set(self.sources) - {"seed", "web"}:
+            raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
+
+    @property
+    def own_rounds(self) -> range:
+        """The rounds that this run makes."""
+        return range(1 if self.scored_run is None else self.rounds, self.rounds + 1)
+
 
 class Alignment:
     """One run of the algorithm in one run directory."""
 
-    def __init__(self, recipe: Recipe, run_dir: PathLike) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, run_dir: PathLike, monitoring: Monitoring = Monitoring()) -> None:  # noqa: B008
+        self.recipe, self.monitoring = recipe, monitoring
         self.run_dir = epath.Path(run_dir)
         self.prompts: Prompts = load_prompts(recipe.prompt_dir)
 
     def align(self) -> ModelHandle:
         """The algorithm; returns the last model."""
-        self.cut_segments()
-        self.train_backward_model()
-        self.augment()
-        self.train_seed_model()
-        for t in range(1, self.recipe.rounds + 1):
+        if self.recipe.scored_run is None:
+            self.cut_segments()
+            self.train_backward_model()
+            self.augment()
+            self.train_seed_model()
+        for t in self.recipe.own_rounds:
             self.curate(t)
             self.train_round(t)
         if self.recipe.seeds.heldout_path:
@@ -132,23 +154,30 @@ class Alignment:
 
     def curate(self, t: int) -> Stage:
         """A(t): M_{t-1} rates every pair of A, and the best are kept."""
-        scorer = self.model(t - 1)
-        pairs = finished_stage(self.run_dir / "augmented", "humpback augment")
-        scores = curate(self.run_dir / f"scores{t}", scorer, pairs, self.prompts, self.recipe.curation)
+        scored_dir = self._scored_dir
+        scorer = self.model(t - 1) if self.recipe.scored_run is None else None
+        pairs = finished_stage(scored_dir / "augmented", "humpback augment")
+        if scorer is None:
+            scores = finished_stage(scored_dir / f"scores{t}", f"humpback curate --round {t}")
+        else:
+            scores = curate(scored_dir / f"scores{t}", scorer, pairs, self.prompts, self.recipe.curation)
         return select(self.run_dir / f"curated{t}", pairs, scores, self.recipe.selection)
 
     def train_round(self, t: int) -> Stage:
         """M_t: finetuned from base on seed pairs and A(t), each with its tag."""
         curated = finished_stage(self.run_dir / f"curated{t}", f"humpback curate --round {t}")
-        web = TrainingSet(
-            "web", stage_pairs(curated, CURATED.removesuffix(".jsonl")), curated.outputs["curated"], tags=("web",)
-        )
-        return self._finetune(f"m{t}", [self._seed_set(), web], self.recipe.forward)
+        pairs = stage_pairs(curated, CURATED.removesuffix(".jsonl"))
+        web = TrainingSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
+        training_sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
+        return self._finetune(f"m{t}", training_sets, self.recipe.forward)
 
     def evaluate(self) -> Stage:
-        """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx."""
-        forward_models = {"base": self.base} | {f"m{t}": self.model(t) for t in range(self.recipe.rounds + 1)}
-        backward_models = {"base": self.base, "m_yx": self._open("m_yx", "humpback train --model m_yx")}
+        """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx, of this run's own."""
+        own = [*([0] if self.recipe.scored_run is None else []), *self.recipe.own_rounds]
+        forward_models = {"base": self.base} | {f"m{t}": self.model(t) for t in own}
+        backward_models = {}
+        if self.recipe.scored_run is None:
+            backward_models = {"base": self.base, "m_yx": self._open("m_yx", "humpback train --model m_yx")}
         return evaluate(
             self.run_dir / "evaluation",
             stage_pairs(self.seeds, "heldout"),
@@ -162,11 +191,12 @@ class Alignment:
     def respond(
         self,
         instructions: Sequence[tuple[str, str]],
-        tags: Sequence[str] = BOTH_TAGS,
+        tags: Sequence[str] | None = None,
         t: int | None = None,
         directory: PathLike | None = None,
     ) -> Stage:
-        """Answers (id, instruction) pairs with M_t (default: the last), with both tags unless `tags` says otherwise."""
+        """Answers (id, instruction) pairs with M_t (default: the last) and `tags` (default: the recipe's)."""
+        tags = self.recipe.answer_tags if tags is None else tags
         model = self.model(self.recipe.rounds if t is None else t)
         if directory is None:
             name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]
@@ -191,10 +221,22 @@ class Alignment:
         stage = finished_stage(self.run_dir / name, how_to_make)
         return open_model(stage.directory / "model", self.base.chat_format.name)
 
+    @property
+    def _scored_dir(self) -> epath.Path:
+        return self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
+
     def _seed_set(self) -> TrainingSet:
-        return TrainingSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=("seed",))
+        tags = self.recipe.seed_tags
+        return TrainingSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=tags)
 
     def _finetune(self, name: str, training_sets: list[TrainingSet], config: FinetuneConfig) -> Stage:
         return finetune(
-            self.run_dir / name, self.base, training_sets, self.prompts, config, self.recipe.mesh, self.recipe.rules
+            self.run_dir / name,
+            self.base,
+            training_sets,
+            self.prompts,
+            config,
+            self.recipe.mesh,
+            self.recipe.rules,
+            self.monitoring,
         )

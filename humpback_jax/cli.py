@@ -55,6 +55,15 @@ def _experiment_options(function: Any) -> Any:
     return function
 
 
+def _monitoring_options(function: Any) -> Any:
+    for option in (
+        click.option("--wandb_project", help="Report the metrics to this project of Weights & Biases too."),
+        click.option("--profile_steps", metavar="A:B", help="Trace updates A to B into the stage's profile/."),
+    ):
+        function = option(function)
+    return function
+
+
 def _process_options(verb: Any) -> Any:
     """Gives a verb the options that name one process of several, and SIGTERM its meaning."""
 
@@ -76,15 +85,24 @@ def _process_options(verb: Any) -> Any:
     return joined
 
 
-def _alignment(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], run_dir: str | None) -> Any:
+def _alignment(
+    gin_files: tuple[str, ...],
+    gin_bindings: tuple[str, ...],
+    run_dir: str | None,
+    profile_steps: str | None = None,
+    wandb_project: str | None = None,
+) -> Any:
     from humpback_jax.align import Alignment
     from humpback_jax.compilation_cache import use_compilation_cache
     from humpback_jax.gin_utils import config_texts, parse_recipe
+    from humpback_jax.training.metrics import Monitoring
+    from humpback_jax.training.profiling import parse_profile_steps
     from humpback_jax.weights.fetch import default_cache
 
+    monitoring = Monitoring(parse_profile_steps(profile_steps) if profile_steps else None, wandb_project)
     use_compilation_cache(default_cache() / "compiled")
     recipe = parse_recipe(gin_files, gin_bindings)
-    alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem))
+    alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem), monitoring)
     if is_leader():
         alignment.save_config(*config_texts())
     return alignment
@@ -102,10 +120,18 @@ def _print_manifest(stage: Any, as_json: bool) -> None:
 @cli.command()
 @_experiment_options
 @_process_options
+@_monitoring_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: bool) -> None:
+def align(
+    gin_files: tuple,
+    gin_bindings: tuple,
+    run_dir: str | None,
+    profile_steps: str | None,
+    wandb_project: str | None,
+    as_json: bool,
+) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment = _alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
     complete = alignment.complete_stages()
     alignment.align()
     if not is_leader():
@@ -117,12 +143,21 @@ def align(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, as_json: b
 
 @cli.command()
 @_experiment_options
+@_monitoring_options
 @click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
 @_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
-def train(gin_files: tuple, gin_bindings: tuple, run_dir: str | None, model: str, as_json: bool) -> None:
+def train(
+    gin_files: tuple,
+    gin_bindings: tuple,
+    run_dir: str | None,
+    profile_steps: str | None,
+    wandb_project: str | None,
+    model: str,
+    as_json: bool,
+) -> None:
     """Train one model of the recipe."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment = _alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
     if model == "m_yx":
         stage = alignment.train_backward_model()
     elif _round_of(model) == 0:
@@ -177,7 +212,7 @@ def curate(
 @click.argument("prompts", nargs=-1)
 @click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
 @click.option("--model", default=None, metavar="m0|m1|…", help="Which model answers (default: the last round's).")
-@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), default="both", show_default=True)
+@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), help="Default: the recipe's, both.")
 @click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
 @_process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
@@ -188,7 +223,7 @@ def generate(
     prompts: tuple[str, ...],
     prompts_file: str | None,
     model: str | None,
-    tags: str,
+    tags: str | None,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -199,7 +234,7 @@ def generate(
     alignment = _alignment(gin_files, gin_bindings, run_dir)
     instructions = read_instructions(prompts, prompts_file)
     t = _round_of(model) if model else None
-    stage = alignment.respond(instructions, TAG_CHOICES[tags], t, out)
+    stage = alignment.respond(instructions, TAG_CHOICES[tags] if tags else None, t, out)
     if not is_leader():
         return
     rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]
@@ -256,6 +291,31 @@ def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None
     from humpback_jax.weights.convert import export_weights
 
     _print_figures(export_weights(src, dst, dtype=dtype), as_json)
+
+
+@weights.command("export-adapter")
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--base", default=None, help="Where PEFT's Auto classes find the base: an exported folder or a hub name.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def weights_export_adapter(src: str, dst: str, base: str | None, as_json: bool) -> None:
+    """Write the LoRA adapter of a stage (RUN_DIR/m1) as a PEFT folder."""
+    from humpback_jax.weights.adapters import export_adapter
+
+    _print_figures(export_adapter(src, dst, base), as_json)
+
+
+@weights.command("import-adapter")
+@click.argument("src", type=click.Path())
+@click.argument("base", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--dtype", default="float32", show_default=True, help="dtype of the merged parameters.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: bool) -> None:
+    """Merge a PEFT LoRA adapter into its base model: a native model folder."""
+    from humpback_jax.weights.adapters import import_adapter
+
+    _print_figures(import_adapter(src, base, dst, dtype), as_json)
 
 
 @weights.command("verify")

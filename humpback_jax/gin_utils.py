@@ -17,6 +17,7 @@ from humpback_jax.corpus.build import CorpusConfig
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.lora import LoraConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.stages.curate import CurationConfig, SelectionConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
@@ -36,6 +37,7 @@ CONFIGURABLES = (
     GenerationConfig,
     LlamaConfig,
     LogicalAxisRules,
+    LoraConfig,
     MeshShape,
     OptimizerConfig,
     RopeScaling,

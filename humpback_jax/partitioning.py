@@ -57,6 +57,7 @@ class LogicalAxisRules:
     mlp: MeshAxes = ("tensor",)
     norm: MeshAxes = ("fsdp",)
     layers: MeshAxes = ()
+    lora_rank: MeshAxes = ()
     # activations
     activation_batch: MeshAxes = ("data", "fsdp")
     activation_length: MeshAxes = ("sequence",)

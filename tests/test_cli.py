@@ -12,6 +12,7 @@ from humpback_jax import cli
 VERBS = [
     *(("align",), ("train",), ("augment",), ("curate",), ("generate",), ("report",)),
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
+    *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", "build"), ("data", "show")),
 ]
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}
@@ -199,3 +200,13 @@ def test_data_show_for_the_eye(humpback, seeds, tiny_model_dir, direction):
 def test_data_show_names_a_missing_file(humpback, tmp_path, tiny_model_dir):
     message = one_error_line(humpback("data", "show", tmp_path / "absent.jsonl", "--model", tiny_model_dir))
     assert "absent.jsonl" in message
+
+
+def test_profile_steps_that_make_no_sense_are_refused(humpback):
+    result = humpback("align", "--gin_file=experiments/quickstart.gin", "--profile_steps=5:2")
+    assert "--profile_steps=5:2: expected A:B" in one_error_line(result)
+
+
+def test_an_adapter_of_a_stage_without_one_is_refused(humpback, tmp_path):
+    result = humpback("weights", "export-adapter", tmp_path, tmp_path / "out")
+    assert "expected a stage that was trained with FinetuneConfig.lora" in one_error_line(result)

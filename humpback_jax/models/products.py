@@ -6,9 +6,12 @@ operands, which loses the fast bfloat16 units of TPUs, GPUs and CPUs alike. Here
 
 A quantized weight is multiplied as it lies, its int8 values cast to the compute dtype (which holds them exactly); its
 scales are applied to the result. It has no gradient.
+
+An adapted weight adds a low-rank product beside its own (LoRA); the sum of the two weights never exists.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,23 @@ from jax.typing import DTypeLike
 from humpback_jax.models.quantized import QuantizedKernel
 
 
-def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel, dtype: DTypeLike) -> jax.Array:
+class AdaptedKernel(NamedTuple):
+    """A weight and its low-rank adapter, in place of the float array in the parameter tree.
+
+    Attributes:
+      kernel: the weight, [contracted axes, kept axes].
+      a: [contracted axes, rank].
+      b: [rank, kept axes], times alpha / rank.
+      dropout: (PRNG key, rate) of what enters `a`, or None.
+    """
+
+    kernel: jax.Array | QuantizedKernel
+    a: jax.Array
+    b: jax.Array
+    dropout: tuple[jax.Array, jax.Array] | None = None
+
+
+def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel | AdaptedKernel, dtype: DTypeLike) -> jax.Array:
     """einsum of two operands; `y` is cast to the dtype of `x`, and the float32 result to `dtype`.
 
     Args:
@@ -27,9 +46,24 @@ def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel, dtype: D
       y: a weight in its stored dtype, or activations.
       dtype: of the result.
     """
+    if isinstance(y, AdaptedKernel):
+        return einsum(equation, x, y.kernel, dtype) + _low_rank(equation, x, y, dtype)
     if isinstance(y, QuantizedKernel):
         return (_product(equation, x, y.values) * y.scales).astype(dtype)
     return _float_einsum(equation, x, y, dtype)
+
+
+def _low_rank(equation: str, x: jax.Array, adapted: AdaptedKernel, dtype: DTypeLike) -> jax.Array:
+    """The adapter's share of the product; the letter r stands for the rank."""
+    terms, result = equation.split("->")
+    x_axes, y_axes = terms.split(",")
+    contracted = "".join(axis for axis in y_axes if axis in x_axes)
+    kept, batch = y_axes[len(contracted) :], "".join(axis for axis in x_axes if axis not in contracted)
+    if adapted.dropout is not None:
+        key, rate = adapted.dropout
+        x = jnp.where(jax.random.uniform(key, x.shape) >= rate, x / (1.0 - rate).astype(x.dtype), 0)
+    low = _float_einsum(f"{x_axes},{contracted}r->{batch}r", x, adapted.a, x.dtype)
+    return _float_einsum(f"{batch}r,r{kept}->{result}", low, adapted.b, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
+from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import force_rating, rating_distribution
@@ -219,6 +219,8 @@ class SelectionConfig:
       min_instruction_chars, max_instruction_chars: instructions outside are dropped.
       max_copied: largest share of an instruction's words that may stand, in the same order, in a row of its output; an
         instruction that copies its output is dropped. 1.0 switches the test off.
+      sample: of all these keep at most so many, drawn by their ids whatever their scores; a smaller sample is part of a
+        larger one. For scaling curves.
     """
 
     min_score: float = 4.5
@@ -226,6 +228,7 @@ class SelectionConfig:
     min_instruction_chars: int = 10
     max_instruction_chars: int = 800
     max_copied: float = 0.8
+    sample: int | None = None
 
 
 def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig) -> Stage:
@@ -241,6 +244,9 @@ def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionCo
             sound = [row["id"] for row in rows if reasons[row["id"]] is None]
             best = sorted(sound, key=lambda name: (-ratings[name], name))
             reasons |= dict.fromkeys(best[room:], "below_best_fraction")
+        if config.sample is not None:
+            kept = [name for name, reason in reasons.items() if reason is None]
+            reasons |= dict.fromkeys(sorted(kept, key=_draw)[config.sample :], "not_sampled")
         curated, dropped = [], []
         for row in rows:
             rated = row | {"score": ratings.get(row["id"])}
@@ -254,6 +260,11 @@ def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionCo
         return StageResult(counts, {"curated": sha256_of_file(folder / CURATED)})
 
     return run_stage(directory, {"selection": config}, inputs, body)
+
+
+def _draw(name: str) -> str:
+    """A place in a random order that depends on the name alone."""
+    return sha256_of_bytes(name.encode())
 
 
 def flaw_of(pair: dict, score: float | None, config: SelectionConfig) -> str | None:

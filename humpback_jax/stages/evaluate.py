@@ -22,9 +22,10 @@ PREDICTIONS = "backward_instructions.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """Engine for held-out evaluation; backward instructions are greedy."""
+    """Engine for held-out evaluation, and the tags of its instructions; backward instructions are greedy."""
 
     generation: GenerationConfig = GenerationConfig()
+    tags: tuple[str, ...] = ("seed",)
 
 
 def evaluate(
@@ -38,7 +39,8 @@ def evaluate(
 ) -> Stage:
     """Measures every model on held-out seed pairs.
 
-    Forward models: negative log-likelihood in nats per answer token, prompted with the seed tag. Backward models: chrF
+    Forward models: negative log-likelihood in nats per answer token, prompted with the seed
+    tag unless the config says otherwise. Backward models: chrF
     (0-100, sacrebleu) of the greedy instruction against the true one.
     """
     models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
@@ -71,7 +73,7 @@ def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: Ev
     """Mean negative log-likelihood per answer token over the pairs that fit the engine, and how many did."""
     engine_config = config.generation.engine
     examples, _ = supervised_examples(
-        pairs, model.tokenizer, model.chat_format, "forward", prompts, ("seed",), engine_config.max_prompt_length - 1
+        pairs, model.tokenizer, model.chat_format, "forward", prompts, config.tags, engine_config.max_prompt_length - 1
     )
     if not examples:
         raise ValueError(

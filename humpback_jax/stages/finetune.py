@@ -6,14 +6,18 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.data.batching import BatchPlan, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.distributed import agree
-from humpback_jax.files import PathLike
-from humpback_jax.models.llama import Llama, abstract_params
-from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
+from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.llama import Llama, abstract_params, logical_specs
+from humpback_jax.models.lora import LoraConfig, merge_adapters
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, shardings
+from humpback_jax.processes import is_leader
 from humpback_jax.prompts import Prompts
 from humpback_jax.stages.model import ModelHandle, dtype_of
 from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
@@ -26,15 +30,11 @@ from humpback_jax.training.checkpoints import (
 )
 from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
+from humpback_jax.training.metrics import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.watchdog import watchdog
-from humpback_jax.weights.model_folder import (
-    ModelCard,
-    is_model_folder,
-    load_model_folder,
-    read_model_card,
-    save_model_folder,
-)
+from humpback_jax.weights.adapters import ADAPTER, WEIGHTS, write_adapter
+from humpback_jax.weights.model_folder import is_model_folder, load_model_folder, read_model_card, save_model_folder
 
 # Fields of FinetuneConfig that do not change what a run computes: they may change when it is started again.
 OPERATIONAL = ("checkpoint_minutes", "checkpoint_period", "step_limit_minutes", "save_limit_minutes", "cast_on_resume")
@@ -45,8 +45,10 @@ class FinetuneConfig:
     """One finetuning run; the defaults are the paper's where it gives any.
 
     Attributes:
-      num_steps: updates; None lets `epochs` decide.
-      epochs: passes over the examples when `num_steps` is None; the paper's 500 steps of 32 on 3,200 seeds are 5.
+      num_steps: updates; None lets `step_table` or `epochs` decide.
+      step_table: rows of (examples, batch size, updates), ascending, when `num_steps` is None: the first row with room
+        for the examples counts, or the last one, and its batch size in the place of `batch_size` (paper, Table 18).
+      epochs: passes over the examples when there is neither; the paper's 500 steps of 32 on 3,200 seeds are 5.
       batch_size: per update, in the unit of `batch_unit`.
       batch_unit: `examples`, as in the paper, or `tokens`, padding included: a multiple of row_length x
         rows_per_microbatch, of which examples fill nearly all.
@@ -69,9 +71,12 @@ class FinetuneConfig:
       resume: a checkpoint of another run on the same data, to go on from with weights, moments and step. A run goes
         on from its own newest checkpoint without being told to.
       cast_on_resume: convert a checkpoint that was saved in another dtype instead of refusing it.
+      lora: train low-rank adapters beside the weights, which then take the memory of `dtype` only; None trains all
+        weights. Adapters want a higher learning rate, 1e-4 or more.
     """
 
     num_steps: int | None = None
+    step_table: tuple[tuple[int, int, int], ...] | None = None
     epochs: float = 5.0
     batch_size: int = 32
     batch_unit: str = "examples"
@@ -94,17 +99,34 @@ class FinetuneConfig:
     init_from: str | None = None
     resume: str | None = None
     cast_on_resume: bool = False
+    lora: LoraConfig | None = None
 
     def __post_init__(self) -> None:
         if self.init_from is not None and self.resume is not None:
             raise ValueError("init_from (weights only) and resume (everything) exclude each other; give one of them")
 
-    def steps_for(self, examples: Sequence[Example]) -> int:
-        """Updates for these examples; counted in tokens, as if no row had padding."""
+    def steps_for(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """(updates, batch size) for these examples; counted in tokens, as if no row had padding."""
         if self.num_steps is not None:
-            return self.num_steps
+            return self.num_steps, self.batch_size
+        if self.step_table and self.batch_unit == "tokens":
+            raise ValueError("FinetuneConfig: step_table counts batches in examples; drop it, or batch_unit = 'tokens'")
+        if self.step_table:
+            row = next((row for row in self.step_table if row[0] >= len(examples)), self.step_table[-1])
+            return row[2], row[1]
         total = sum(e.num_positions for e in examples) if self.batch_unit == "tokens" else len(examples)
-        return max(1, round(self.epochs * total / self.batch_size))
+        return max(1, round(self.epochs * total / self.batch_size)), self.batch_size
+
+    def model(self, llama: LlamaConfig, platform: str) -> Llama:
+        """The decoder that is trained."""
+        return Llama(
+            llama,
+            dtype=dtype_of(self.dtype),
+            param_dtype=dtype_of(self.param_dtype),
+            remat_policy=self.remat_policy,
+            dropout_rates=dropout_rates(self.dropout, llama.num_layers, self.dropout_schedule),
+            platform=platform,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +156,13 @@ def finetune(
     config: FinetuneConfig,
     mesh_shape: MeshShape,
     rules: LogicalAxisRules,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008 (immutable)
 ) -> Stage:
     """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model.
 
     Where `jax.distributed` is on, all processes train together. The mesh, its rules and what `OPERATIONAL` names are no
-    part of the stage's identity: a run may go on elsewhere.
+    part of the stage's identity: a run may go on elsewhere. With LoRA the model has its adapters merged, and
+    DIRECTORY/adapter holds them as a PEFT folder.
     """
     data = {
         "chat_format": base.chat_format.name,
@@ -148,13 +172,13 @@ def finetune(
     inputs = {"base": base.sha256} | {s.name: s.sha256 for s in training_sets}
     fields = {name: value for name, value in plain(config).items() if name not in OPERATIONAL}
 
-    def body(folder: epath.Path) -> StageResult:
+    def body(folder: epath.Path) -> StageResult | None:
         check_layout(base.card.config, make_mesh(mesh_shape), rules, config.rows_per_microbatch, config.row_length)
         examples, counts = _examples(training_sets, base, prompts, config.row_length)
-        num_steps = config.steps_for(examples)
+        num_steps, batch_size = config.steps_for(examples)
         plan = plan_batches(
             examples,
-            config.batch_size,
+            batch_size,
             config.row_length,
             config.rows_per_microbatch,
             config.seed,
@@ -162,10 +186,19 @@ def finetune(
             config.packing,
             config.batch_unit,
         )
-        order = {name: fields[name] for name in ("batch_size", "row_length", "rows_per_microbatch", "packing", "seed")}
-        card = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs | data | order)
+        order = {name: fields[name] for name in ("row_length", "rows_per_microbatch", "packing", "seed")}
+        identity = inputs | data | order | {"batch_size": batch_size}
         figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4), "num_devices": jax.device_count()}
-        return StageResult(counts, {"model": card.params_sha256 or str(folder / "model")}, figures)
+        if not is_model_folder(folder / "model"):
+            _train_and_save(folder, base, plan, config, make_mesh(mesh_shape), rules, identity, monitoring, figures)
+        if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
+            delete_temporary(folder / "checkpoints", config.checkpoint_period)
+        if not is_leader():
+            return None
+        outputs = {"model": read_model_card(folder / "model").params_sha256 or str(folder / "model")}
+        if config.lora is not None:
+            outputs["adapter"] = sha256_of_file(folder / ADAPTER / WEIGHTS)
+        return StageResult(counts, outputs, figures)
 
     start = _source_of_weights(config.init_from) | ({"resume": str(config.resume)} if config.resume else {})
     return run_stage(directory, {"finetune": fields} | data, inputs | start, body, shared=jax.process_count() > 1)
@@ -214,26 +247,23 @@ def _train_and_save(
     base: ModelHandle,
     plan: BatchPlan,
     config: FinetuneConfig,
-    mesh_shape: MeshShape,
+    mesh: Mesh,
     rules: LogicalAxisRules,
     run_identity: dict[str, Any],
-) -> ModelCard:
-    """Trains unless DIRECTORY/model is there; returns its card. SIGTERM waits for a whole checkpoint or model."""
-    if is_model_folder(folder / "model"):
-        return read_model_card(folder / "model")
-    llama, mesh = base.card.config, make_mesh(mesh_shape)
-    model = Llama(
-        llama,
-        dtype=dtype_of(config.dtype),
-        param_dtype=dtype_of(config.param_dtype),
-        remat_policy=config.remat_policy,
-        dropout_rates=dropout_rates(config.dropout, llama.num_layers, config.dropout_schedule),
-        platform=mesh.devices.flat[0].platform,
-    )
+    monitoring: Monitoring,
+    figures: dict[str, Any],
+) -> None:
+    """Trains and writes FOLDER/model, and with LoRA FOLDER/adapter before it; `figures` receives the speed.
+
+    SIGTERM waits for a whole checkpoint or model.
+    """
+    model = config.model(base.card.config, mesh.devices.flat[0].platform)
+    # Frozen weights enter every product in the compute dtype, so that is all that LoRA keeps of them.
+    dtype = config.param_dtype if config.lora is None else config.dtype
     with deferred_stop():
-        params = train(
+        trained = train(
             model,
-            _initial_params(model, base, config.init_from),
+            _initial_params(model, base, config.init_from, dtype),
             plan.batch,
             _loop_config(config, plan.num_steps),
             config.optimizer,
@@ -242,23 +272,24 @@ def _train_and_save(
             folder,
             run_identity=run_identity,
             description=f"train {folder.name}",
+            monitoring=monitoring,
+            figures=figures,
         )
         limit = None if config.save_limit_minutes is None else 60 * config.save_limit_minutes
         with watchdog(f"saving {folder / 'model'}", limit, "look at the disk, then run the same command again"):
-            card = save_model_folder(
+            if config.lora is not None:
+                trained = _adapters_saved_and_merged(folder, base, model, trained, config, mesh, rules)
+            save_model_folder(
                 folder / "model",
-                llama,
-                params,
+                model.config,
+                trained,
                 base.path / "tokenizer",
                 source=f"{base.card.source}, finetuned as {folder.name}",
                 chat_template=base.chat_format.name,
                 overwrite=True,
             )
-        if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
-            delete_temporary(folder / "checkpoints", config.checkpoint_period)
         if agree(stop_requested())[0]:
             raise Stopped(f"stopped by SIGTERM after {folder.name} was trained; {GO_ON}")
-    return card
 
 
 def _loop_config(config: FinetuneConfig, num_steps: int) -> LoopConfig:
@@ -271,20 +302,42 @@ def _loop_config(config: FinetuneConfig, num_steps: int) -> LoopConfig:
         step_limit_minutes=config.step_limit_minutes,
         resume=config.resume,
         cast_on_resume=config.cast_on_resume,
+        lora=config.lora,
     )
 
 
-def _initial_params(model: Llama, base: ModelHandle, init_from: str | None) -> Callable[[dict], dict]:
+def _initial_params(model: Llama, base: ModelHandle, init_from: str | None, dtype: str) -> Callable[[dict], dict]:
     """Loads the weights before the first update: of the base model, or of a model folder or checkpoint."""
     if init_from is None:
-        return lambda shardings: load_model_folder(base.path, shardings, model.param_dtype).params
+        return lambda shardings: base.load_params(shardings, dtype)
     if is_model_folder(init_from):
         if read_model_card(init_from).config != base.card.config:
             raise ValueError(f"init_from {init_from} has another architecture than the base model {base.path}")
-        return lambda shardings: load_model_folder(init_from, shardings, model.param_dtype).params
+        return lambda shardings: load_model_folder(init_from, shardings, dtype_of(dtype)).params
 
     def from_checkpoint(shardings: dict) -> dict:
-        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype_of(dtype), sharding=sharding)  # noqa: E731
         return restore_params(init_from, jax.tree.map(place, abstract_params(model), shardings))
 
     return from_checkpoint
+
+
+def _adapters_saved_and_merged(
+    folder: epath.Path,
+    base: ModelHandle,
+    model: Llama,
+    adapters: dict,
+    config: FinetuneConfig,
+    mesh: Mesh,
+    rules: LogicalAxisRules,
+) -> dict:
+    """Writes FOLDER/adapter; returns the first weights in `param_dtype` with the adapters added, sharded as trained."""
+    lora = config.lora
+    assert lora is not None
+    # Small enough for every process to hold all of it.
+    adapters = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))(adapters)
+    if jax.process_index() == 0:
+        write_adapter(folder / ADAPTER, model.config, lora, jax.device_get(adapters), base=model.config.name)
+    placed = shardings(mesh, rules, logical_specs(model), abstract_params(model))
+    merge = jax.jit(lambda params, own: merge_adapters(params, own, lora), out_shardings=placed, donate_argnums=0)
+    return merge(_initial_params(model, base, config.init_from, config.param_dtype)(placed), adapters)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -14,14 +13,18 @@ from jax.sharding import Mesh
 from humpback_jax.distributed import agree, peer_failures
 from humpback_jax.files import PathLike
 from humpback_jax.models.llama import Llama
+from humpback_jax.models.lora import LoraConfig, init_adapters
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, put_global, use_mesh
 from humpback_jax.progress import progress_bar
 from humpback_jax.stopping import GO_ON, Stopped, deferred_stop, stop_requested
 from humpback_jax.training.checkpoints import CheckpointConfig, Checkpoints
-from humpback_jax.training.metrics import MetricsWriter
+from humpback_jax.training.metrics import MetricsWriter, Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.profiling import Profiler
+from humpback_jax.training.reports import Reports
 from humpback_jax.training.state import TrainState, abstract_state, init_train_state, state_shardings
 from humpback_jax.training.step import BATCH_AXES, TrainStep, make_train_step
+from humpback_jax.training.throughput import Throughput, workload
 from humpback_jax.watchdog import watchdog
 
 FIRST_UPDATE_FACTOR = 4  # the first update compiles
@@ -54,6 +57,7 @@ class LoopConfig:
         sets no limit.
       resume: a checkpoint of another run directory, to go on from with everything where this one has none yet.
       cast_on_resume: convert what was saved in another dtype instead of refusing it.
+      lora: train these adapters beside frozen weights; None trains the weights.
     """
 
     num_steps: int
@@ -64,6 +68,7 @@ class LoopConfig:
     step_limit_minutes: float | None = 30.0
     resume: str | None = None
     cast_on_resume: bool = False
+    lora: LoraConfig | None = None
 
     def step_limit_seconds(self, *, first: bool) -> float | None:
         """How long an update may take."""
@@ -94,72 +99,55 @@ def train(
     directory: PathLike,
     run_identity: dict[str, Any],
     description: str,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008 (immutable)
+    figures: dict[str, Any] | None = None,
 ) -> dict:
-    """Trains for `config.num_steps` updates and returns the parameters.
+    """Trains for `config.num_steps` updates and returns what was trained: the parameters, or the adapters of LoRA.
 
     Args:
       model: the decoder, with its dropout rates and remat policy.
-      initial_params: called with the parameter shardings when there is no checkpoint to resume from.
+      initial_params: called with the parameter shardings when there is no checkpoint to resume from; with LoRA always,
+        for the frozen weights.
       batch_of_step: the batch of update 0, 1, 2, …; a function of its argument alone.
-      config: see `LoopConfig`.
-      optimizer_config: see `OptimizerConfig`.
-      mesh: device mesh.
-      rules: logical axis rules.
+      config, optimizer_config: see `LoopConfig` and `OptimizerConfig`.
+      mesh, rules: device mesh and logical axis rules.
       directory: holds `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
       run_identity: JSON values that name this run; a checkpoint with other values is refused.
       description: shown beside the progress bar.
+      monitoring: traces and further places for the metrics.
+      figures: receives the rates and step-time percentiles of `Throughput.summary`.
 
     Raises:
       FloatingPointError: the loss is not finite; the message names the step and its examples.
       ConnectionError: another process died.
       Stopped: SIGTERM came; the state is saved.
     """
+    leads = jax.process_index() == 0
     with (
         use_mesh(mesh, rules),
         deferred_stop(),
         Checkpoints(f"{directory}/checkpoints", config.checkpoints) as checkpoints,
     ):
-        state, first_step = _first_state(
-            model, initial_params, checkpoints, config, optimizer_config, mesh, rules, run_identity
-        )
-        step_function = make_train_step(model, optimizer_config, mesh, rules, config.logits_chunk, config.z_loss)
-        run = _Run(step_function, batch_of_step, config, optimizer_config, mesh, rules)
-        writer = MetricsWriter(directory, first_step) if jax.process_index() == 0 else None
-        with progress_bar(
-            description, config.num_steps, "steps", done=first_step, show=jax.process_index() == 0
-        ) as bar:
+        run = _Run(model, batch_of_step, config, optimizer_config, mesh, rules)
+        state, first_step = run.first_state(initial_params, checkpoints, run_identity)
+        writer = MetricsWriter(directory, first_step, monitoring.wandb_project) if leads else None
+        with (
+            progress_bar(description, config.num_steps, "steps", done=first_step, show=leads) as bar,
+            Profiler(directory, monitoring.profile_steps) as profiler,
+        ):
+            reports = Reports(writer, bar, Throughput(model.config, mesh.devices, frozen=config.lora is not None))
             for step in range(first_step, config.num_steps):
+                profiler.start_if_first(step + 1)
                 with _guarded(step, config, first=step == first_step):
-                    state, metrics = run.update(state, step)
-                if writer is not None:
-                    writer.write(step + 1, metrics)
-                bar.advance(loss=metrics["loss"], tokens_per_second=round(metrics["tokens_per_second"]))
-                _save_or_stop(checkpoints, state, step + 1, config.num_steps, run_identity)
-        if writer is not None:
-            writer.close()
+                    state = run.update(state, step, reports)
+                    profiler.stop_if_last(step + 1, reports.flush)
+                    stop, save = _signals(checkpoints, step + 1, config.num_steps, reports)
+                _save_or_stop(checkpoints, state, step + 1, run_identity, stop=stop, save=save)
+            with _guarded(config.num_steps - 1, config, first=False):
+                summary = reports.close()
+    if figures is not None:
+        figures.update(summary)
     return state.params
-
-
-def _first_state(
-    model: Llama,
-    initial_params: Callable[[Any], dict],
-    checkpoints: Checkpoints,
-    config: LoopConfig,
-    optimizer_config: OptimizerConfig,
-    mesh: Mesh,
-    rules: LogicalAxisRules,
-    run_identity: dict[str, Any],
-) -> tuple[TrainState, int]:
-    """(state, number of updates it has seen): of the newest checkpoint, of `config.resume`, or before the first."""
-    optimizer = make_optimizer(optimizer_config)
-    states = state_shardings(model, optimizer, mesh, rules)
-    abstract, cast = abstract_state(model, optimizer, states), config.cast_on_resume
-    if (restored := checkpoints.restore_latest(abstract, run_identity, cast)) is not None:
-        return restored
-    if config.resume is not None:
-        return checkpoints.restore(config.resume, abstract, run_identity, cast)
-    initialize = jax.jit(lambda p: init_train_state(p, optimizer), out_shardings=states, donate_argnums=0)
-    return initialize(initial_params(states.params)), 0
 
 
 @contextlib.contextmanager
@@ -174,16 +162,25 @@ def _guarded(step: int, config: LoopConfig, *, first: bool) -> Iterator[None]:
         yield
 
 
-def _save_or_stop(checkpoints: Checkpoints, state: TrainState, step: int, num_steps: int, meta: dict[str, Any]) -> None:
-    """Saves where it is time to, and ends the run where a process was told to stop, all processes at the same step."""
+def _signals(checkpoints: Checkpoints, step: int, num_steps: int, reports: Reports) -> tuple[bool, bool]:
+    """Whether the run is to stop after update `step`, and whether to save; the same in all processes."""
     checkpoints.check()
-    with peer_failures(f"the processes' agreement after update {step}"):
-        stop, temporary = agree(stop_requested(), checkpoints.temporary_due())
+    stop, temporary = agree(stop_requested(), checkpoints.temporary_due())
     finished = step == num_steps  # the caller keeps the last state
-    if checkpoints.permanent_due(step) or ((stop or temporary) and not finished):
+    save = checkpoints.permanent_due(step) or ((stop or temporary) and not finished)
+    if save:
+        reports.flush()  # no state is saved whose loss was not looked at
+    return stop and not finished, save
+
+
+def _save_or_stop(
+    checkpoints: Checkpoints, state: TrainState, step: int, meta: dict[str, Any], *, stop: bool, save: bool
+) -> None:
+    """Does what `_signals` says."""
+    if save:
         with peer_failures(f"saving checkpoint {step}"):
             checkpoints.save(state, step, meta)
-    if stop and not finished:
+    if stop:
         raise Stopped(f"stopped by SIGTERM after update {step}; {GO_ON}")
 
 
@@ -191,15 +188,45 @@ def _save_or_stop(checkpoints: Checkpoints, state: TrainState, step: int, num_st
 class _Run:
     """What stays the same from update to update."""
 
-    step_function: TrainStep
+    model: Llama
     batch_of_step: Callable[[int], HostBatch]
     config: LoopConfig
     optimizer_config: OptimizerConfig
     mesh: Mesh
     rules: LogicalAxisRules
 
-    def update(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
-        """Update number `step` (from 0) and its metrics."""
+    @property
+    def step_function(self) -> TrainStep:
+        """The compiled update; cached by `make_train_step`."""
+        config = self.config
+        return make_train_step(
+            self.model, self.optimizer_config, self.mesh, self.rules, config.logits_chunk, config.z_loss, config.lora
+        )
+
+    def first_state(
+        self, initial_params: Callable[[Any], dict], checkpoints: Checkpoints, run_identity: dict[str, Any]
+    ) -> tuple[TrainState, int]:
+        """(state, number of updates it has seen): of the newest checkpoint, of `resume`, or before the first."""
+        optimizer, lora = make_optimizer(self.optimizer_config), self.config.lora
+        states = state_shardings(self.model, optimizer, self.mesh, self.rules, lora)
+        abstract, cast = abstract_state(self.model, optimizer, states, lora), self.config.cast_on_resume
+        restored = checkpoints.restore_latest(abstract, run_identity, cast)
+        if restored is None and self.config.resume is not None:
+            restored = checkpoints.restore(self.config.resume, abstract, run_identity, cast)
+        if restored is None:
+            if lora is None:
+                trained = initial_params(states.params)
+            else:
+                adapters = lambda: init_adapters(self.model, lora, jax.random.key(self.config.seed))  # noqa: E731
+                trained = jax.jit(adapters, out_shardings=states.params)()
+            initialize = lambda p: init_train_state(p, optimizer)  # noqa: E731
+            trained_states = states._replace(frozen=())
+            restored = jax.jit(initialize, out_shardings=trained_states, donate_argnums=0)(trained), 0
+        state, step = restored
+        return (state if lora is None else state._replace(frozen=initial_params(states.frozen))), step
+
+    def update(self, state: TrainState, step: int, reports: Reports) -> TrainState:
+        """Starts update number `step` (from 0); meanwhile `reports` reads the metrics of the one before."""
         started = time.monotonic()
         batch = self.batch_of_step(step)
         sharding = batch_sharding(self.mesh, self.rules, BATCH_AXES)
@@ -212,17 +239,6 @@ class _Run:
             np.float32(learning_rate),
             jax.random.key(self.config.seed),
         )
-        values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
-            raise FloatingPointError(
-                f"update {step + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}, on examples "
-                f"{', '.join(batch.example_ids)}; lower the learning rate, or look at these examples"
-            )
-        seconds = time.monotonic() - started
-        tokens = int((batch.arrays["decoder_segment_ids"] > 0).sum())
-        return state, {
-            **values,
-            "learning_rate": learning_rate,
-            "tokens_per_second": tokens / seconds,
-            "examples_per_second": len(batch.example_ids) / seconds,
-        }
+        work = workload(batch.arrays, batch.num_microbatches, len(batch.example_ids))
+        reports.add(step + 1, metrics, learning_rate, work, batch.example_ids, started)
+        return state

@@ -1,16 +1,37 @@
-"""Training metrics: JSON lines for programs, TensorBoard for people; a restart continues both without repeats."""
+"""Training metrics: JSON lines for programs, TensorBoard and Weights & Biases for people.
 
+A restart continues all three without repeats.
+"""
+
+import dataclasses
+import hashlib
 import json
+import os
+from typing import Any
 
 from etils import epath
 
 from humpback_jax.files import PathLike, jsonl_line, write_atomically
+from humpback_jax.training.profiling import ProfileSteps
+
+
+@dataclasses.dataclass(frozen=True)
+class Monitoring:
+    """What is watched besides the metrics; it decides nothing about the result.
+
+    Attributes:
+      profile_steps: updates to trace.
+      wandb_project: project of Weights & Biases to report to, or None.
+    """
+
+    profile_steps: ProfileSteps | None = None
+    wandb_project: str | None = None
 
 
 class MetricsWriter:
-    """Writes one row per update to `metrics.jsonl` and to a TensorBoard event file."""
+    """Writes one row per update to `metrics.jsonl`, to a TensorBoard event file, and to W&B if a project is given."""
 
-    def __init__(self, directory: PathLike, first_step: int) -> None:
+    def __init__(self, directory: PathLike, first_step: int, wandb_project: str | None = None) -> None:
         """Rows of updates after `first_step` (written by a run that was cut off) are dropped."""
         from tensorboardX import SummaryWriter  # imports protobuf: only training pays for it
 
@@ -27,6 +48,7 @@ class MetricsWriter:
         write_atomically(self._path, "".join(map(jsonl_line, kept)))
         self._stream = self._path.open("a")
         self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard"), purge_step=first_step + 1)
+        self._wandb = None if wandb_project is None else _wandb_run(directory, wandb_project)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds the values of update number `step` (counted from 1)."""
@@ -34,8 +56,25 @@ class MetricsWriter:
         self._stream.flush()
         for name, value in values.items():
             self._tensorboard.add_scalar(f"training/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"training/{name}": value for name, value in values.items()}, step=step)
 
     def close(self) -> None:
-        """Flushes both files."""
+        """Flushes everything."""
         self._stream.close()
         self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _wandb_run(directory: PathLike, project: str) -> Any:
+    """A run that a restart in the same folder goes on with; ValueError says how to get the package."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(
+            "reporting to Weights & Biases needs its package: pip install 'humpback_jax[wandb]'"
+        ) from error
+    folder = os.path.abspath(directory)
+    name = hashlib.sha256(folder.encode()).hexdigest()[:16]
+    return wandb.init(project=project, id=name, name=os.path.basename(folder), dir=folder, resume="allow")

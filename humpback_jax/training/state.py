@@ -8,15 +8,21 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
+from humpback_jax.models.lora import LoraConfig, adapter_shapes, adapter_specs
 from humpback_jax.partitioning import LogicalAxisRules, shardings
 
 
 class TrainState(NamedTuple):
-    """State after `step` updates; also the tree of its shardings or of its shapes."""
+    """State after `step` updates; also the tree of its shardings or of its shapes.
+
+    `params` and their moments are what trains. With LoRA those are the adapters, and `frozen` the weights of the base,
+    which no checkpoint repeats.
+    """
 
     step: Any  # int32 scalar
     params: Any
     opt_state: Any
+    frozen: Any = ()
 
 
 def init_train_state(params: dict, optimizer: optax.GradientTransformation) -> TrainState:
@@ -25,11 +31,18 @@ def init_train_state(params: dict, optimizer: optax.GradientTransformation) -> T
 
 
 def state_shardings(
-    model: Llama, optimizer: optax.GradientTransformation, mesh: Mesh, rules: LogicalAxisRules
+    model: Llama,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    rules: LogicalAxisRules,
+    lora: LoraConfig | None = None,
 ) -> TrainState:
     """A TrainState of NamedShardings: moments lie where their parameter lies, scalars are replicated."""
-    shapes = abstract_params(model)
+    shapes, frozen = abstract_params(model), None
     params = shardings(mesh, rules, logical_specs(model), shapes)
+    if lora is not None:
+        shapes, frozen = adapter_shapes(model, lora), params
+        params = shardings(mesh, rules, adapter_specs(model, lora), shapes)
     replicated = NamedSharding(mesh, PartitionSpec())
     opt_state = optax.tree_map_params(
         optimizer,
@@ -38,12 +51,20 @@ def state_shardings(
         params,
         transform_non_params=lambda _: replicated,
     )
-    return TrainState(step=replicated, params=params, opt_state=opt_state)
+    return TrainState(step=replicated, params=params, opt_state=opt_state, frozen=frozen or ())
 
 
-def abstract_state(model: Llama, optimizer: optax.GradientTransformation, state_sharding: TrainState) -> TrainState:
-    """The state as `jax.ShapeDtypeStruct` leaves with shardings: what a checkpoint restores into."""
-    shapes = jax.eval_shape(lambda params: init_train_state(params, optimizer), abstract_params(model))
+def abstract_state(
+    model: Llama,
+    optimizer: optax.GradientTransformation,
+    state_sharding: TrainState,
+    lora: LoraConfig | None = None,
+) -> TrainState:
+    """The state as `jax.ShapeDtypeStruct` leaves with shardings: what a checkpoint restores into, nothing `frozen`."""
+    trained = abstract_params(model) if lora is None else adapter_shapes(model, lora)
+    shapes = jax.eval_shape(lambda params: init_train_state(params, optimizer), trained)
     return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state_sharding
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_sharding._replace(frozen=()),
     )

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from humpback_jax.models.llama import Llama
+from humpback_jax.models.lora import LoraConfig, adapted_params
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding
 from humpback_jax.training.loss import Batch, summed_loss
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
@@ -53,11 +54,13 @@ def make_train_step(
     rules: LogicalAxisRules,
     logits_chunk: int = 256,
     z_loss: float = 0.0,
+    lora: LoraConfig | None = None,
 ) -> TrainStep:
     """The jitted update `(state, batch, num_microbatches, learning_rate, key) -> (state, metrics)`.
 
     The batch has the decoder_* features, each [microbatches, rows, length]. Cached, so that every round of the
-    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates.
+    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates. With `lora` only
+    the adapters train, and the weights in `state.frozen` go through untouched.
     """
     optimizer = make_optimizer(optimizer_config)
     use_dropout = any(model.dropout_rates or ())
@@ -66,6 +69,8 @@ def make_train_step(
         state: TrainState, batch: Batch, num_microbatches: jax.Array, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if lora is not None:
+                params = adapted_params(state.frozen, params, lora, key)
             return summed_loss(model, params, microbatch, key if use_dropout else None, logits_chunk, z_loss)
 
         key = jax.random.fold_in(key, state.step)
@@ -79,9 +84,9 @@ def make_train_step(
             "grad_norm": optax.global_norm(gradients),
             "supervised_tokens": weight_sum,
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
-    states = state_shardings(model, optimizer, mesh, rules)
+    states = state_shardings(model, optimizer, mesh, rules, lora)
     batches = batch_sharding(mesh, rules, BATCH_AXES)
     return jax.jit(
         train_step, donate_argnums=0, in_shardings=(states, batches, None, None, None), out_shardings=(states, None)

@@ -83,7 +83,7 @@ def import_weights(
     cast_dtype(dtype)
     with scratch_folder(destination) as scratch:
         if is_model_folder(src):
-            config, params, words, template = _restage_native(src, scratch, dtype, name, tokenizer, show_progress)
+            config, params, words, template = restage_native(src, scratch, dtype, name, tokenizer, show_progress)
             chat_template = chat_template or template
         else:
             config, params, words = _stage_foreign(src, scratch, dtype, name, tokenizer, show_progress)
@@ -238,9 +238,10 @@ def stage_leaves(source: Source, scratch: pathlib.Path, dtype: str, show: bool =
     return unflatten(leaves)
 
 
-def _restage_native(
+def restage_native(
     src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, tokenizer_path: PathLike | None, show: bool
 ) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer, str | None]:
+    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat template."""
     card = read_model_card(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
     tokenizer = load_tokenizer(tokenizer_path or os.path.join(os.fspath(src), TOKENIZER))

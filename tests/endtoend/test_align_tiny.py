@@ -114,6 +114,25 @@ def test_another_recipe_in_the_same_folder_is_refused(run_dir, tiny_recipe, fiel
     assert files_of(run_dir) == before
 
 
+def test_an_ablation_selects_and_trains_on_the_scores_of_another_run(run_dir, tiny_recipe, tmp_path):
+    selection = dataclasses.replace(tiny_recipe.selection, sample=3)
+    ablation = dataclasses.replace(
+        tiny_recipe, scored_run=str(run_dir), sources=("web",), web_tags=(), selection=selection
+    )
+    Alignment(ablation, tmp_path).align()
+    figures = run_figures(tmp_path)
+    assert set(figures) == {"seeds", "curated2", "m2", "evaluation"}
+    sampled = {row["id"] for row in rows_of(tmp_path / "curated2" / "curated.jsonl")}
+    assert len(sampled) == 3
+    assert sampled < {row["id"] for row in rows_of(run_dir / "curated2" / "curated.jsonl")}
+    assert figures["curated2"]["counts"]["rejected"]["not_sampled"] == 3
+    manifest = json.loads((tmp_path / "m2" / "manifest.json").read_text())
+    assert manifest["counts"]["in"] == 3
+    assert manifest["settings"]["tags"] == {"web": ["forward"]}
+    assert list(figures["evaluation"]["figures"]["nll_per_token"]) == ["base", "m2"]
+    print_report(tmp_path, figures)
+
+
 def test_the_aligned_model_answers_with_both_tags(run_dir, tiny_recipe):
     alignment = Alignment(tiny_recipe, run_dir)
     stage = alignment.respond([("a", "Describe a cat."), ("b", "Describe a cow.")])

@@ -100,3 +100,22 @@ def test_a_copied_share_is_a_share(instruction, output):
     share = copied_share(" ".join(instruction), " ".join(output))
     assert 0 <= share <= 1
     assert copied_share(" ".join(output), " ".join(output)) == float(len(output) >= 5)
+
+
+def test_samples_are_nested_and_blind_to_scores(make_product, tmp_path):
+    rows = [pair(f"p{i}") for i in range(12)]
+    scores = {row["id"]: 4.5 + (i % 2) / 2 for i, row in enumerate(rows)} | {"p0": 1.0}
+    kept = {}
+    for sample in (2, 5, 100):
+        stage, curated, dropped = run(
+            make_product, tmp_path / str(sample), rows, scores, SelectionConfig(sample=sample)
+        )
+        kept[sample] = [row["id"] for row in curated]
+        not_sampled = 11 - len(kept[sample])
+        assert stage.counts["rejected"] == {"below_min_score": 1} | (
+            {"not_sampled": not_sampled} if not_sampled else {}
+        )
+        assert len(dropped) == 12 - len(curated)
+    assert [len(names) for names in kept.values()] == [2, 5, 11]
+    assert set(kept[2]) < set(kept[5]) < set(kept[100])
+    assert "p0" not in kept[100]

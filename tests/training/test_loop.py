@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import sys
+import types
 
 import jax
 import numpy as np
@@ -11,11 +13,15 @@ from humpback_jax.data.batching import plan_batches
 from humpback_jax.data.examples import Example
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
+from humpback_jax.models.lora import LoraConfig, adapted_params
 from humpback_jax.partitioning import LogicalAxisRules, make_mesh
 from humpback_jax.stopping import Stopped
 from humpback_jax.training.checkpoints import CheckpointConfig, restore_checkpoint
 from humpback_jax.training.loop import LoopConfig, train
+from humpback_jax.training.loss import summed_loss
+from humpback_jax.training.metrics import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.profiling import ProfileSteps, parse_profile_steps
 from humpback_jax.training.state import abstract_state, state_shardings
 
 TINY = get_config("tiny")
@@ -33,7 +39,7 @@ def plan():
     return plan_batches([Example(draw(), draw(), f"e{i}") for i in range(10)], 4, 64, 1, seed=0, num_steps=STEPS)
 
 
-def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2):
+def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2, lora=None, **options):
     def batch_of_step(step):
         if step == kill_at:
             raise Killed
@@ -44,13 +50,14 @@ def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learni
         model,
         lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
         batch_of_step,
-        LoopConfig(num_steps, seed=1, checkpoints=CheckpointConfig(period=2)),
+        LoopConfig(num_steps, seed=1, lora=lora, checkpoints=CheckpointConfig(period=2)),
         OptimizerConfig(learning_rate=learning_rate),
         make_mesh(),
         LogicalAxisRules(),
         directory,
         run_identity=identity or {"data": "abc"},
         description="test",
+        **options,
     )
 
 
@@ -141,3 +148,76 @@ def test_metrics_file_cut_in_the_middle_of_a_line_is_repaired(plan, tmp_path, un
     path.write_text(path.read_text() + '{"step": 4, "lo')
     run(tmp_path, plan)
     assert rows_of(tmp_path) == uninterrupted[1]
+
+
+def test_first_bad_update_is_named_and_never_saved(plan, tmp_path):
+    """The loss is read one update late, but no checkpoint is written before it."""
+    with pytest.raises(FloatingPointError, match=r"update (2|3): loss .* on examples e\d"):
+        run(tmp_path, plan, learning_rate=1e30)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+@jax.jit
+def loss_of_batch(params, batch):
+    return summed_loss(Llama(TINY), params, batch, None, 64)[0]
+
+
+def loss_of(params, plan):
+    """Summed loss without dropout over the batches of the plan."""
+    batches = [plan.batch(step).arrays for step in range(STEPS)]
+    rows = [
+        {name: array[i] for name, array in arrays.items()} for arrays in batches for i in range(plan.max_microbatches)
+    ]
+    return sum(float(loss_of_batch(params, row)) for row in rows)
+
+
+@pytest.mark.slow
+def test_adapters_alone_train_and_resume_bit_for_bit(plan, tmp_path):
+    lora = LoraConfig(rank=2, alpha=4.0, targets=("q", "down"), dropout=0.1)
+    adapters = jax.device_get(run(tmp_path / "whole", plan, lora=lora))
+    assert jax.tree.map(np.shape, adapters) == {
+        "layers": {
+            "attention": {"query": {"a": (2, 32, 2), "b": (2, 2, 4, 8)}},
+            "mlp": {"down": {"a": (2, 64, 2), "b": (2, 2, 32)}},
+        }
+    }
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(adapters))
+    base = init_params(Llama(TINY), jax.random.key(0))
+    assert loss_of(adapted_params(base, adapters, lora), plan) < loss_of(base, plan)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", plan, lora=lora, kill_at=3)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(run(tmp_path / "killed", plan, lora=lora)), adapters)
+
+
+def test_figures_profile_and_wandb(plan, tmp_path, monkeypatch):
+    logged, figures = [], {}
+    reporter = types.SimpleNamespace(
+        log=lambda values, step: logged.append((step, values)), finish=lambda: logged.append("finished")
+    )
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: reporter))
+    monitoring = Monitoring(ProfileSteps(2, 3), wandb_project="project")
+    run(tmp_path, plan, monitoring=monitoring, figures=figures)
+    traces = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".xplane.pb") for path in traces)
+    assert all(path.stat().st_size > 0 for path in traces)
+    assert {"step_seconds_p50", "step_seconds_p90", "step_seconds_p99", "tokens_per_second"} <= figures.keys()
+    assert figures["step_seconds_p50"] <= figures["step_seconds_p90"] <= figures["step_seconds_p99"]
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"loss", "grad_norm", "learning_rate", "tokens_per_second", "examples_per_second"} < row.keys()
+    assert 0 < row["packing_fill"] <= 1
+    assert [entry[0] for entry in logged[:-1]] == list(range(1, STEPS + 1))
+    assert logged[-1] == "finished"
+    assert logged[0][1]["training/loss"] > 0
+
+
+def test_wandb_is_asked_for_by_name_where_it_is_missing(plan, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"pip install 'humpback_jax\[wandb\]'"):
+        run(tmp_path, plan, monitoring=Monitoring(wandb_project="project"))
+
+
+@pytest.mark.parametrize("text", ["3", "0:2", "5:4", "a:b", ":3"])
+def test_profile_steps_that_make_no_sense_are_refused(text):
+    assert parse_profile_steps("10:12") == ProfileSteps(10, 12)
+    with pytest.raises(ValueError, match="expected A:B"):
+        parse_profile_steps(text)

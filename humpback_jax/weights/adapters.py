@@ -1,0 +1,221 @@
+"""LoRA adapters in and out, as PEFT folders: adapter_config.json and adapter_model.safetensors.
+
+A PEFT tensor `lora_A` is [rank, in] and `lora_B` [out, rank], one pair per layer, with heads and head_dim of the same
+order as in Hugging Face weights; ours are stacked over the layers, transposed, and have their heads split.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from humpback_jax.files import PathLike, read_json, write_atomically, write_json
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.lora import PROJECTIONS, LoraConfig, map_adapters, merged_kernel, split_axes
+from humpback_jax.weights.convert import as_model_folder, restage_native
+from humpback_jax.weights.mapping import RULES, Rule, axis_sizes
+from humpback_jax.weights.model_folder import TOKENIZER, read_model_card, save_model_folder
+from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER, MODEL = "adapter", "model"  # folders of a finetuning stage
+# What would make an adapter compute something else than W + alpha / rank * A B.
+MUST_BE: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": (None, "none"),
+    "use_dora": (None, False),
+    "use_rslora": (None, False),
+    "fan_in_fan_out": (None, False),
+    "lora_bias": (None, False),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "modules_to_save": (None, []),
+    "layers_to_transform": (None, []),
+    "layer_replication": (None, []),
+    "target_parameters": (None, []),
+    "trainable_token_indices": (None, []),
+    "megatron_config": (None,),
+}
+_RULES = {
+    target: next(r for r in RULES if r.path == f"layers/{b}/{n}/kernel") for target, (b, n) in PROJECTIONS.items()
+}
+
+
+def write_adapter(
+    folder: PathLike, config: LlamaConfig, lora: LoraConfig, adapters: Mapping, base: str | None = None
+) -> None:
+    """Writes a PEFT folder, its configuration last.
+
+    Args:
+      folder: where; existing files are replaced.
+      config: the base model.
+      lora: what the adapters are.
+      adapters: our tree, arrays of one dtype that numpy can read.
+      base: where PEFT's Auto classes find the base model.
+    """
+    from safetensors.numpy import save
+
+    tensors = {}
+    for name, (target, part, layer) in _tensor_slots(config, lora).items():
+        block, projection = PROJECTIONS[target]
+        leaf = np.asarray(adapters["layers"][block][projection][part][layer])
+        tensors[name] = np.ascontiguousarray(leaf.reshape(_matrix_shape(_RULES[target], config, lora.rank, part)).T)
+    target_folder = epath.Path(folder)
+    target_folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(target_folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    fields = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": [_module(target) for target in lora.targets],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "modules_to_save": None,
+    }
+    write_json(target_folder / CONFIG, fields)
+
+
+def read_adapter(folder: PathLike, config: LlamaConfig) -> tuple[LoraConfig, dict]:
+    """The adapters of a PEFT folder, as numpy arrays in their stored dtype.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: the adapters compute something else than ours, or a tensor is missing, unmapped or misshapen; named.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = epath.Path(folder)
+    for file in (path / CONFIG, path / WEIGHTS):
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is missing; expected a PEFT folder, saved with safe_serialization=True")
+    try:
+        tensors = load((path / WEIGHTS).read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path / WEIGHTS} is damaged ({error}); get this file again") from error
+    lora = _lora_config(read_json(path / CONFIG), set(tensors), str(path / CONFIG))
+    slots = _tensor_slots(config, lora)
+    for name in sorted(slots.keys() ^ tensors.keys()):
+        problem = "is missing" if name in slots else f"has no place in a LLaMA of {config.num_layers} layers"
+        raise ValueError(f"{path / WEIGHTS}: tensor {name} {problem}; this adapter is of another model or kind")
+    leaves: dict[tuple[str, str], list] = {}
+    for name, (target, part, _) in slots.items():
+        expected = _matrix_shape(_RULES[target], config, lora.rank, part)[::-1]
+        if tensors[name].shape != expected:
+            raise ValueError(
+                f"{path / WEIGHTS}: tensor {name} has shape {list(tensors[name].shape)}, expected {list(expected)}"
+            )
+        leaf = tensors[name].T.reshape(_our_shape(_RULES[target], target, config, lora.rank, part))
+        leaves.setdefault((target, part), []).append(leaf)
+    make = lambda target, *_: {part: np.stack(leaves[target, part]) for part in "ab"}  # noqa: E731
+    return lora, map_adapters(lora, make)
+
+
+def export_adapter(src: PathLike, dst: PathLike, base: str | None = None) -> dict[str, Any]:
+    """Writes the adapter of a finetuning stage as a PEFT folder of its own, checked tensor by tensor.
+
+    Args:
+      src: folder of a stage that trained with LoRA: it holds `adapter/` and `model/`.
+      dst: the folder to make; it must not exist.
+      base: the exported base model, for PEFT's Auto classes.
+
+    Returns:
+      {"rank", "targets", "tensors", "path"}.
+    """
+    stage = pathlib.Path(src)
+    if not (stage / ADAPTER).is_dir():
+        raise FileNotFoundError(
+            f"{stage} holds no {ADAPTER}/; expected a stage that was trained with FinetuneConfig.lora"
+        )
+    config = read_model_card(stage / MODEL).config
+    lora, adapters = read_adapter(stage / ADAPTER, config)
+    with staged_folder(dst) as folder:
+        write_adapter(folder, config, lora, adapters, base)
+    return _figures(config, lora, dst)
+
+
+def import_adapter(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "float32") -> dict[str, Any]:
+    """Merges a PEFT adapter into its base model: a native model folder that needs no adapter.
+
+    Args:
+      src: PEFT folder.
+      base: a native model folder, or anything that `import_weights` reads.
+      dst: the model folder to make; it must not exist.
+      dtype: float32, bfloat16 or float16, of the merged weights.
+
+    Returns:
+      {"rank", "targets", "tensors", "path"}.
+    """
+    destination = pathlib.Path(dst).absolute()
+    refuse_existing(destination)
+    with as_model_folder(base, beside=destination) as model, scratch_folder(destination) as scratch:
+        lora, adapters = read_adapter(src, read_model_card(model).config)
+        config, params, tokenizer, template = restage_native(model, scratch, dtype, None, None, True)
+        for target in lora.targets:
+            block, name = PROJECTIONS[target]
+            own, kernel = adapters["layers"][block][name], params["layers"][block][name]["kernel"]
+            for layer in range(config.num_layers):  # one layer in memory at a time
+                kernel[layer] = merged_kernel(kernel[layer], own["a"][layer], own["b"][layer], lora.scale)
+        tokenizer.save(scratch / TOKENIZER)
+        source = f"{read_model_card(model).source}, with the adapter {pathlib.Path(src).name}"
+        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_template=template)
+    return _figures(config, lora, dst)
+
+
+def _figures(config: LlamaConfig, lora: LoraConfig, dst: PathLike) -> dict[str, Any]:
+    tensors = 2 * config.num_layers * len(lora.targets)
+    path = os.path.abspath(dst)
+    return {"rank": lora.rank, "targets": ", ".join(lora.targets), "tensors": tensors, "path": path}
+
+
+def _module(target: str) -> str:
+    """`q_proj` for q."""
+    return _RULES[target].huggingface.split(".")[-2]
+
+
+def _tensor_slots(config: LlamaConfig, lora: LoraConfig) -> dict[str, tuple[str, str, int]]:
+    """{PEFT tensor: (target, "a" or "b", layer)}."""
+    slots = {}
+    for layer in range(config.num_layers):
+        for target in lora.targets:
+            module = _RULES[target].foreign_name("huggingface", layer).removesuffix(".weight")
+            for part in "ab":
+                slots[f"base_model.model.{module}.lora_{part.upper()}.weight"] = (target, part, layer)
+    return slots
+
+
+def _our_shape(rule: Rule, target: str, config: LlamaConfig, rank: int, part: str) -> tuple[int, ...]:
+    """Shape of one layer of our `a` or `b`."""
+    sizes = axis_sizes(config)
+    inputs, outputs = split_axes(target, tuple(sizes[axis] for axis in rule.axes))
+    return (*inputs, rank) if part == "a" else (rank, *outputs)
+
+
+def _matrix_shape(rule: Rule, config: LlamaConfig, rank: int, part: str) -> tuple[int, int]:
+    """Shape of one layer of our `a` or `b` with its heads flattened; a PEFT tensor is its transpose."""
+    sizes = axis_sizes(config)
+    flat = [int(np.prod([sizes[axis] for axis in group])) for group in rule.foreign_axes]
+    return (flat[1], rank) if part == "a" else (rank, flat[0])
+
+
+def _lora_config(fields: Any, tensors: set[str], where: str) -> LoraConfig:
+    if not isinstance(fields, dict) or not isinstance(fields.get("r"), int):
+        raise ValueError(f"{where}: r is missing; expected the configuration of a PEFT LoRA adapter")
+    for key, allowed in MUST_BE.items():
+        if fields.get(key) not in allowed:
+            raise ValueError(
+                f"{where}: {key} is {fields.get(key)!r}, expected {allowed[-1]!r}; merge it with PEFT first"
+            )
+    # `target_modules` may be a pattern: the tensors say what it stands for.
+    targets = tuple(target for target in PROJECTIONS if any(f".{_module(target)}.lora_A." in name for name in tensors))
+    if not targets:
+        raise ValueError(f"{where}: no tensor adapts any of {', '.join(map(_module, PROJECTIONS))}")
+    alpha, dropout = fields.get("lora_alpha", 8), fields.get("lora_dropout", 0.0)
+    return LoraConfig(fields["r"], float(alpha), targets, float(dropout))
