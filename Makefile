@@ -33,6 +33,7 @@ test-all: lint
 BENCH_DATA ?= ../shared/data
 bench: setup
 	$(BIN)/python benchmarks/inference.py --warc $(BENCH_DATA)/web/pages.warc.gz --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl --json
+	$(BIN)/python benchmarks/training.py --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl --json
 
 clean:
 	rm -rf .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

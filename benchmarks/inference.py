@@ -25,7 +25,7 @@ from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.precision import precision_effect, weight_bytes
-from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
+from humpback_jax.inference.requests import DEFAULT_BUCKETS, Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.scoring import force_rating, rating_distribution
 from humpback_jax.models.kv_cache import kv_bytes_per_row
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--peer_pairs", type=int, default=16)
     parser.add_argument("--precision_pairs", type=int, default=200)
     parser.add_argument("--peer_batch_sizes", default="8,16,32")
-    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--prefill_tokens", type=int, default=1024)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", action="store_true")
@@ -249,8 +249,7 @@ def main() -> None:
 
     path = pathlib.Path(arguments.model)
     model = open_model(path if path.exists() else fetch_weights(arguments.model))
-    buckets = (64, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048)
-    config = EngineConfig(arguments.slots, buckets, 64, arguments.prefill_tokens)
+    config = EngineConfig(arguments.slots, DEFAULT_BUCKETS, 64, arguments.prefill_tokens)
     limits = machine_limits(jnp.dtype(arguments.dtype))
     say(f"limits: {limits}")
     documents = document_prompts(model, arguments.warc, arguments.documents, config.max_prompt_length)
