@@ -38,6 +38,8 @@ from humpback_jax.weights.model_folder import (
 
 # Fields of FinetuneConfig that do not change what a run computes: they may change when it is started again.
 OPERATIONAL = ("checkpoint_minutes", "checkpoint_period", "step_limit_minutes", "save_limit_minutes", "cast_on_resume")
+# Fields that decide which data an update reads: they must agree where a run goes on from the checkpoint of another.
+DATA_ORDER = ("batch_size", "batch_unit", "row_length", "rows_per_microbatch", "packing", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,7 @@ def finetune(
             config.packing,
             config.batch_unit,
         )
-        order = {name: fields[name] for name in ("batch_size", "row_length", "rows_per_microbatch", "packing", "seed")}
+        order = {name: fields[name] for name in DATA_ORDER}
         card = _train_and_save(folder, base, plan, config, mesh_shape, rules, inputs | data | order)
         figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4), "num_devices": jax.device_count()}
         return StageResult(counts, {"model": card.params_sha256 or str(folder / "model")}, figures)
