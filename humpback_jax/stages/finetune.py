@@ -38,6 +38,8 @@ from humpback_jax.weights.model_folder import is_model_folder, load_model_folder
 
 # Fields of FinetuneConfig that do not change what a run computes: they may change when it is started again.
 OPERATIONAL = ("checkpoint_minutes", "checkpoint_period", "step_limit_minutes", "save_limit_minutes", "cast_on_resume")
+# Fields that decide which data an update reads: they must agree where a run goes on from the checkpoint of another.
+DATA_ORDER = ("batch_size", "batch_unit", "row_length", "rows_per_microbatch", "packing", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +188,8 @@ def finetune(
             config.packing,
             config.batch_unit,
         )
-        order = {name: fields[name] for name in ("row_length", "rows_per_microbatch", "packing", "seed")}
-        identity = inputs | data | order | {"batch_size": batch_size}
+        order = {name: fields[name] for name in DATA_ORDER} | {"batch_size": batch_size}
+        identity = inputs | data | order
         figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4), "num_devices": jax.device_count()}
         if not is_model_folder(folder / "model"):
             _train_and_save(folder, base, plan, config, make_mesh(mesh_shape), rules, identity, monitoring, figures)
