@@ -8,6 +8,8 @@ import pytest
 from humpback_jax.align import Alignment
 from humpback_jax.report.tables import print_report, run_figures
 
+pytestmark = pytest.mark.xdist_group("align")  # one worker: the run is made once
+
 STAGES = ["seeds", "segments", "m_yx", "augmented", "m0"]
 STAGES += [f"{stage}{t}" for t in (1, 2) for stage in ("scores", "curated", "m")] + ["evaluation"]
 

@@ -24,6 +24,8 @@ from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
 from humpback_jax.training.profiling import ProfileSteps, parse_profile_steps
 from humpback_jax.training.state import abstract_state, state_shardings
 
+pytestmark = pytest.mark.xdist_group("loop")  # one worker: the uninterrupted run is made once
+
 TINY = get_config("tiny")
 STEPS = 6
 
@@ -108,7 +110,8 @@ def test_updates_and_saves_are_watched(plan, tmp_path, monkeypatch):
     monkeypatch.setattr("humpback_jax.training.checkpoints.watchdog", spy)
     run(tmp_path, plan, num_steps=3)
     saving = f"saving checkpoint 2 in {tmp_path / 'checkpoints'}"
-    assert watched == [("update 1", 4 * 1800), ("update 2", 1800), (saving, 1800), ("update 3", 1800)]
+    read_last = ("update 3", 1800)  # its metrics, after the last update was dispatched
+    assert watched == [("update 1", 4 * 1800), ("update 2", 1800), (saving, 1800), ("update 3", 1800), read_last]
 
 
 def test_a_stop_waits_for_the_update_and_saves_it(plan, uninterrupted, tmp_path, monkeypatch):

@@ -162,6 +162,7 @@ MESHES = {
 }
 
 
+@pytest.mark.slow
 def test_updates_on_meshes_of_8_devices_equal_those_of_one_device():
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
