@@ -34,6 +34,7 @@ def run(tmp_path, tiny_model, prompts, config):
     return finetune(tmp_path / "m", tiny_model, sets, prompts, config, MeshShape(), LogicalAxisRules())
 
 
+@pytest.mark.slow
 def test_bfloat16_weights_and_batches_of_tokens(tiny_model, short_prompts, tmp_path):
     stage = run(tmp_path, tiny_model, short_prompts, CONFIG)
     model = open_model(stage.directory / "model")
