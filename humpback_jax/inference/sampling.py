@@ -100,8 +100,9 @@ def sample(
     The nucleus is looked for among the most probable `CANDIDATES` tokens. Only rows whose nucleus is larger are drawn
     from the whole vocabulary, one by one; which way a row goes depends on that row alone.
     """
-    # Without the barrier, slices of the result reach into the top-k, and compilers make it a sort of the vocabulary.
-    values, ids = jax.lax.optimization_barrier(jax.lax.top_k(logits, min(CANDIDATES, logits.shape[1])))
+    # Without barriers, slices of the results reach into the top-k, and compilers make it a sort of the vocabulary. One
+    # barrier for both would make the partitioner of a sharded vocabulary abort.
+    values, ids = map(jax.lax.optimization_barrier, jax.lax.top_k(logits, min(CANDIDATES, logits.shape[1])))
     safe_temperature = jnp.where(temperature > 0, temperature, 1.0)
     normalizer = jax.nn.logsumexp(logits / safe_temperature[:, None], axis=-1)
     log_probs = values / safe_temperature[:, None] - normalizer[:, None]

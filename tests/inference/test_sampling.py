@@ -1,5 +1,9 @@
 """Sampling: the nucleus against a sort in float64, and draws that depend on (seed, request, position) alone."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,3 +161,25 @@ def test_request_numbers_are_the_same_everywhere():
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ValueError, match="temperature must be at least 0 and top_p in"):
         SamplingConfig(**values)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from humpback_jax.inference.sampling import sample
+
+mesh = jax.make_mesh((2,), ("tensor",))
+logits = 4 * jax.random.normal(jax.random.key(0), (6, 512))
+temperature = jnp.asarray([0, 0.7, 0.7, 1, 1, 9.0])
+settings = (jax.random.split(jax.random.key(1), 6), jnp.arange(6), temperature, jnp.full(6, 0.9))
+sharded = jax.device_put(logits, NamedSharding(mesh, PartitionSpec(None, "tensor")))
+print(np.array_equal(jax.jit(sample)(sharded, *settings), jax.jit(sample)(logits, *settings)))
+"""
+
+
+def test_a_vocabulary_over_two_devices_gives_the_same_draws():
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-c", SHARDED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | flags)
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
