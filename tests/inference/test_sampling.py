@@ -168,8 +168,9 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from humpback_jax.inference.sampling import sample
+from humpback_jax.partitioning import MeshShape, make_mesh
 
-mesh = jax.make_mesh((2,), ("tensor",))
+mesh = make_mesh(MeshShape(fsdp=1, tensor=2))
 logits = 4 * jax.random.normal(jax.random.key(0), (6, 512))
 temperature = jnp.asarray([0, 0.7, 0.7, 1, 1, 9.0])
 settings = (jax.random.split(jax.random.key(1), 6), jnp.arange(6), temperature, jnp.full(6, 0.9))
