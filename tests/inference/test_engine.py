@@ -251,6 +251,7 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     engine = make_engine(params, 2, buckets=(4, 9, 20))
     prompts = [(1,) * length for length in (1, 4, 2, 15, 20, 3, 13)]  # none for the bucket of 9

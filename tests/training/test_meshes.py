@@ -77,7 +77,10 @@ def sums(shared_data):
     return compute
 
 
-@pytest.mark.parametrize(("rows", "packing"), [(1, True), (4, True), (8, False)])
+@pytest.mark.parametrize(
+    ("rows", "packing"),
+    [(4, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, True), (8, False)))],
+)
 def test_packing_and_accumulation_change_nothing(shared_data, sums, rows, packing):
     """Against all rows at once, packed."""
     examples = seed_examples(shared_data)
