@@ -3,7 +3,7 @@
     python benchmarks/inference.py --warc pages.warc.gz --pairs seed_pairs.jsonl [--json]
 
 Every figure is a ratio or a rate measured here, beside what this machine can do at best: a large matrix product and a
-large copy. The peer answers a random part of the prompts (--peer_documents), since it is the slow one.
+large copy. The peer, being slow, runs some of its batches (--peer_documents), spaced evenly over all of them.
 """
 
 import argparse
@@ -133,19 +133,28 @@ class Peer:
             export_weights(model.path, folder + "/hf")
             self.model = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=torch.float32).eval()
 
-    def generate(self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool) -> dict[str, float]:
-        """Rates at one batch size, over prompts sorted by length or as they come."""
+    def generate(
+        self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool, documents: int
+    ) -> dict[str, float]:
+        """Rates at one batch size, over prompts sorted by length or as they come.
+
+        All prompts are dealt into batches; evenly spaced ones, about `documents` prompts, are run and stand for all.
+        """
         chosen = sorted((ids for _, ids in prompts), key=len) if ordered else [ids for _, ids in prompts]
+        batches = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
+        count = min(len(batches), max(2, round(documents / batch_size)))
+        spaced = [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
         self._batch(chosen[:1], 2)
-        started, tokens = time.perf_counter(), 0
-        for i in range(0, len(chosen), batch_size):
-            tokens += self._batch(chosen[i : i + batch_size], new_tokens)
+        started = time.perf_counter()
+        tokens = sum(self._batch(batch, new_tokens) for batch in spaced)
         seconds = time.perf_counter() - started
+        run = sum(map(len, spaced))
         return {
             "batch_size": batch_size,
-            "documents": len(chosen),
+            "documents": run,
+            "prompt_tokens_each": sum(len(ids) for batch in spaced for ids in batch) / run,
             "seconds": seconds,
-            "documents_per_second": len(chosen) / seconds,
+            "documents_per_second": run / seconds,
             "new_tokens_per_second": tokens / seconds,
             "new_tokens": tokens,
         }
@@ -254,7 +263,6 @@ def main() -> None:
     say(f"limits: {limits}")
     documents = document_prompts(model, arguments.warc, arguments.documents, config.max_prompt_length)
     pairs = rating_prompts(model, arguments.pairs, arguments.documents, config.max_prompt_length - 16)
-    draw = random.Random(1)
     results: dict[str, Any] = {"limits": limits, "prompt_tokens": sum(len(ids) for _, ids in documents)}
 
     engine = model.engine(config, arguments.dtype)
@@ -269,18 +277,17 @@ def main() -> None:
     del engine, alone
 
     peer = Peer(model)
-    part = draw.sample(documents, min(arguments.peer_documents, len(documents)))
     sizes = [int(size) for size in arguments.peer_batch_sizes.split(",")]
     sorted_runs = []
     for size in sizes:
-        sorted_runs.append(peer.generate(part, size, 64, ordered=True))
+        sorted_runs.append(peer.generate(documents, size, 64, True, arguments.peer_documents))
         say(f"peer, sorted: {sorted_runs[-1]}")
     best = max(sorted_runs, key=lambda run: run["documents_per_second"])
     results["peer_sorted"], results["peer_sorted_all"] = best, sorted_runs
-    results["peer_unsorted"] = peer.generate(part, int(best["batch_size"]), 64, ordered=False)
+    best_size = int(best["batch_size"])
+    results["peer_unsorted"] = peer.generate(documents, best_size, 64, False, arguments.peer_documents)
     say(f"peer, unsorted: {results['peer_unsorted']}")
-    few = draw.sample(pairs, min(arguments.peer_pairs, len(pairs)))
-    results["peer_rationale"] = peer.generate(few, int(best["batch_size"]), 256, ordered=True)
+    results["peer_rationale"] = peer.generate(pairs, best_size, 256, True, arguments.peer_pairs)
     say(f"peer, rationale: {results['peer_rationale']}")
     del peer
 
