@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from humpback_jax.allocator import restart_with_tuned_allocator
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
@@ -305,4 +306,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_tuned_allocator()
     main()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from humpback_jax.allocator import restart_with_tuned_allocator
 from humpback_jax.data.batching import plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import read_pairs
@@ -254,4 +255,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_tuned_allocator()
     main()

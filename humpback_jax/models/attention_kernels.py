@@ -1,6 +1,6 @@
-"""Attention of whole sequences by the kernels of TPUs and GPUs, and the function that chooses among them.
+"""Attention of whole sequences by the kernels of TPUs, GPUs and CPUs, and the function that chooses among them.
 
-Both kernels compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a whole
+All kernels compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a whole
 row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
 """
 
@@ -17,13 +17,15 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from humpback_jax.models.blockwise_attention import blockwise_attention
 from humpback_jax.models.kv_cache import KeyValues
 
-AttentionName = Literal["xla", "splash", "cudnn"]
+AttentionName = Literal["xla", "splash", "cudnn", "blockwise"]
 
 LANES = 128  # width of a TPU vector register: what splash's blocks are multiples of
 MAX_BLOCK = 512  # queries or keys of one splash block; 2048 do not fit the vector memory
 MIN_LENGTH = 128  # queries from which on a kernel is worth its padding
+MIN_BLOCKWISE_LENGTH = 512  # queries from which on there are blocks to skip
 MAX_CUDNN_HEAD_DIM = 128  # of the forward and backward kernels on every GPU they run on
 
 
@@ -60,6 +62,8 @@ def choose_attention(
         raise ValueError(f"unknown platform {platform!r}; choose from cpu, tpu, gpu")
     if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
+    if platform == "cpu" and query_length >= MIN_BLOCKWISE_LENGTH:
+        return "blockwise"
     if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
         return "splash"
     # cuDNN's backward pass wants even lengths where it is given a mask.
@@ -86,14 +90,14 @@ def prefill_attention(
 
     Under `use_mesh` rows and heads are computed where the axis rules put them; a split length is gathered, which
     `choose_attention` avoids. The name
-    `attention_out` for rematerialization stands on the result of cuDNN, and on the output and log-sum-exp of splash.
+    `attention_out` for rematerialization stands on the result of cuDNN, and on output and log-sum-exp of the others.
 
     Args:
       query: [batch, length, heads, head_dim].
       own: of the same tokens: keys [batch, kv_heads, head_dim, length], values [batch, kv_heads, length, head_dim].
       segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
       prefix: keys and values that every query sees, without a batch axis; not together with segments.
-      implementation: `"splash"` or `"cudnn"`.
+      implementation: `"splash"`, `"cudnn"` or `"blockwise"`.
       interpret: run splash without a TPU, slowly, for tests.
 
     Returns:
@@ -105,6 +109,7 @@ def prefill_attention(
     kernels: dict[str, Callable[..., jax.Array]] = {
         "splash": functools.partial(_splash, interpret=interpret),
         "cudnn": _cudnn,
+        "blockwise": blockwise_attention,
     }
     if implementation not in kernels:
         raise ValueError(f"unknown implementation {implementation!r}; choose from {', '.join(kernels)}")

@@ -52,6 +52,23 @@ def rotate(x: jax.Array, sin: jax.Array, cos: jax.Array) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+@jax.custom_vjp
+def _scaled(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """x * scale, float32 [batch, length, emb_dim] and [emb_dim]."""
+    return x * scale
+
+
+def _scaled_backward(operands: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum over all tokens as a matrix product, which CPUs compute several times faster than a reduction."""
+    x, scale = operands
+    ones = jnp.ones(x.shape[:2], x.dtype)
+    scale_gradient = jnp.einsum("bt,bte->e", ones, cotangent * x, precision=jax.lax.Precision.HIGHEST)
+    return cotangent * scale, scale_gradient
+
+
+_scaled.defvjp(lambda x, scale: (x * scale, (x, scale)), _scaled_backward)
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * scale over the last axis, computed in float32."""
 
@@ -67,7 +84,7 @@ class RMSNorm(nn.Module):
         scale = constrain(scale, None)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
-        return (normed * scale.astype(jnp.float32)).astype(self.dtype)
+        return _scaled(normed, scale.astype(jnp.float32)).astype(self.dtype)
 
 
 class Kernel(nn.Module):

@@ -74,7 +74,10 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("cpu", 128, 2048, jnp.bfloat16), "xla"),
+        (("cpu", 128, 511, jnp.float32), "xla"),
+        (("cpu", 128, 512, jnp.float32), "blockwise"),
+        (("cpu", 36, 2048, jnp.bfloat16, True), "blockwise"),
+        (("cpu", 64, 2048, jnp.float32, False, True), "blockwise"),
         (("tpu", 128, 2048, jnp.bfloat16), "splash"),
         (("tpu", 64, 128, jnp.float32), "splash"),
         (("tpu", 128, 127, jnp.bfloat16), "xla"),
@@ -114,7 +117,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown platform 'TPU v4'"):
         choose_attention("TPU v4", head_dim=128, query_length=2048, dtype=jnp.bfloat16)
     query, own, _ = tensors(4, 2, 2)
-    with pytest.raises(ValueError, match="choose from splash, cudnn"):
+    with pytest.raises(ValueError, match="choose from splash, cudnn, blockwise"):
         prefill_attention(query, own, implementation="xla")
 
 
