@@ -54,11 +54,11 @@ class _Blocks(NamedTuple):
 
     segment_ids: jax.Array | None
     prefix_length: int
-    count: int  # of key blocks
+    num_key_blocks: int
 
     def range(self, i: jax.Array) -> tuple[jax.Array | int, jax.Array]:
         """First key block that query block i sees, and the one after the last."""
-        last = jnp.minimum((i * BLOCK + BLOCK - 1 + self.prefix_length) // BLOCK + 1, self.count)
+        last = jnp.minimum((i * BLOCK + BLOCK - 1 + self.prefix_length) // BLOCK + 1, self.num_key_blocks)
         if self.segment_ids is None:
             return 0, last
         own = jax.lax.dynamic_slice_in_dim(self.segment_ids, i * BLOCK, 1, axis=1)
