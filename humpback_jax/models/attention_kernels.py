@@ -25,7 +25,7 @@ AttentionName = Literal["xla", "splash", "cudnn", "blockwise"]
 LANES = 128  # width of a TPU vector register: what splash's blocks are multiples of
 MAX_BLOCK = 512  # queries or keys of one splash block; 2048 do not fit the vector memory
 MIN_LENGTH = 128  # queries from which on a kernel is worth its padding
-MIN_BLOCKWISE_LENGTH = 512  # queries from which on there are blocks to skip
+MIN_BLOCKWISE_LENGTH = 512  # queries from which on there are enough blocks of other segments to skip
 MAX_CUDNN_HEAD_DIM = 128  # of the forward and backward kernels on every GPU they run on
 
 
@@ -62,7 +62,7 @@ def choose_attention(
         raise ValueError(f"unknown platform {platform!r}; choose from cpu, tpu, gpu")
     if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
-    if platform == "cpu" and query_length >= MIN_BLOCKWISE_LENGTH:
+    if platform == "cpu" and segmented and query_length >= MIN_BLOCKWISE_LENGTH:
         return "blockwise"
     if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
         return "splash"

@@ -74,10 +74,11 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("cpu", 128, 511, jnp.float32), "xla"),
-        (("cpu", 128, 512, jnp.float32), "blockwise"),
+        (("cpu", 128, 2048, jnp.float32), "xla"),
+        (("cpu", 128, 511, jnp.float32, True), "xla"),
+        (("cpu", 128, 512, jnp.float32, True), "blockwise"),
         (("cpu", 36, 2048, jnp.bfloat16, True), "blockwise"),
-        (("cpu", 64, 2048, jnp.float32, False, True), "blockwise"),
+        (("cpu", 64, 2048, jnp.float32, True, True), "xla"),
         (("tpu", 128, 2048, jnp.bfloat16), "splash"),
         (("tpu", 64, 128, jnp.float32), "splash"),
         (("tpu", 128, 127, jnp.bfloat16), "xla"),
