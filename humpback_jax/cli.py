@@ -11,6 +11,7 @@ import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
 from humpback_jax.processes import is_leader, set_process
+from humpback_jax.report.command import report, save_page, show_report
 from humpback_jax.stopping import Stopped, stop_on_sigterm
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
@@ -136,7 +137,9 @@ def align(
     alignment.align()
     if not is_leader():
         return
-    _show_report(os.fspath(alignment.run_dir), as_json)
+    run_dir = os.fspath(alignment.run_dir)
+    show_report(run_dir, as_json)
+    save_page(run_dir)
     if alignment.complete_stages() == complete:
         click.echo(f"Nothing to do: every stage of {alignment.run_dir} was complete.", err=True)
 
@@ -244,24 +247,6 @@ def generate(
     for row in rows:
         click.secho(row["instruction"], bold=True)
         click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
-
-
-@cli.command()
-@click.argument("run_dir", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def report(run_dir: str, as_json: bool) -> None:
-    """Print what each stage of a run took in, kept and dropped."""
-    _show_report(run_dir, as_json)
-
-
-def _show_report(run_dir: str, as_json: bool) -> None:
-    from humpback_jax.report.tables import print_report, run_figures
-
-    figures = run_figures(run_dir)
-    if as_json:
-        _print(figures)
-    else:
-        print_report(run_dir, figures)
 
 
 @cli.group()
@@ -409,6 +394,9 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
                 click.echo(f"  {inner}: {number}")
         else:
             click.echo(f"{key}: {value}")
+
+
+cli.add_command(report)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""Figures of the report: score distributions, how sure and how consistent the scorer is, lengths, diversity."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+DISTINCT_SAMPLE = 1000
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class SetStatistics:
+    """Lengths and diversity of a set of pairs. Lengths are in characters."""
+
+    def __init__(self) -> None:
+        self.instruction_lengths: list[int] = []
+        self.output_lengths: list[int] = []
+        self.openings: Counter[str] = Counter()
+        self._distinct: set[int] = set()
+        self._bigrams: Counter[tuple[str, str]] = Counter()
+
+    def add(self, instruction: str, output: str) -> None:
+        """Counts one pair."""
+        words = instruction.lower().split()
+        if len(self) < DISTINCT_SAMPLE:
+            self._bigrams.update(zip(words, words[1:], strict=False))
+        self.instruction_lengths.append(len(instruction))
+        self.output_lengths.append(len(output))
+        self.openings[" ".join(words[:2])] += 1
+        self._distinct.add(hash(" ".join(words)))
+
+    def __len__(self) -> int:
+        return len(self.instruction_lengths)
+
+    @property
+    def distinct_instructions(self) -> float:
+        """Share of instructions that no other one repeats word for word, in 0..1."""
+        return len(self._distinct) / len(self) if len(self) else 0.0
+
+    @property
+    def distinct_bigrams(self) -> float:
+        """distinct-2 (Li et al. 2016): different word pairs / word pairs, of the first DISTINCT_SAMPLE instructions."""
+        total = self._bigrams.total()
+        return len(self._bigrams) / total if total else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and standard deviation of both lengths, and diversity."""
+        described = {
+            f"{name}_{label}": round(float(measure(lengths)), 1) if len(self) else 0.0
+            for name, lengths in (("instruction", self.instruction_lengths), ("output", self.output_lengths))
+            for label, measure in (("mean", np.mean), ("sd", np.std), ("median", np.median))
+        }
+        distinct = {"distinct_instructions": round(self.distinct_instructions, 4)}
+        return {"pairs": len(self)} | described | distinct | {"distinct_2": round(self.distinct_bigrams, 4)}
+
+
+@dataclasses.dataclass
+class RoundStatistics:
+    """Ratings of one round.
+
+    Attributes:
+      kept, dropped: scores of the pairs that were kept and of those that were not.
+      kept_lengths, dropped_lengths: characters of their texts, in the same order.
+      parsed: ratings that were read from a rationale.
+      rated: all ratings.
+      confidences: probability of the likeliest digit, one per forced rating.
+      digit_sums: probabilities of the digits 1..5 summed over the forced ratings.
+      spreads: standard deviation of the ratings of a pair that was rated several times.
+    """
+
+    kept: list[float] = dataclasses.field(default_factory=list)
+    dropped: list[float] = dataclasses.field(default_factory=list)
+    kept_lengths: list[int] = dataclasses.field(default_factory=list)
+    dropped_lengths: list[int] = dataclasses.field(default_factory=list)
+    parsed: int = 0
+    rated: int = 0
+    confidences: list[float] = dataclasses.field(default_factory=list)
+    digit_sums: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(5))
+    spreads: list[float] = dataclasses.field(default_factory=list)
+
+    def add_rating(self, row: dict[str, Any]) -> None:
+        """Counts one row of scores.jsonl."""
+        self.rated += 1
+        self.parsed += bool(row["parsed"])
+        if row.get("probabilities"):
+            self.confidences.append(max(row["probabilities"]))
+            self.digit_sums += np.asarray(row["probabilities"])
+        if row.get("ratings"):
+            self.spreads.append(float(np.std(row["ratings"])))
+
+    def add_selected(self, score: float, length: int, kept: bool) -> None:
+        """Counts one row of the selection."""
+        (self.kept if kept else self.dropped).append(score)
+        (self.kept_lengths if kept else self.dropped_lengths).append(length)
+
+    @property
+    def digit_means(self) -> np.ndarray:
+        """Mean probability of the digits 1..5 over the forced ratings; zeros where there is none."""
+        return self.digit_sums / max(1, len(self.confidences))
+
+    @property
+    def length_correlation(self) -> float | None:
+        """Spearman correlation of score and length of the text; None where it is not defined."""
+        return spearman(self.kept + self.dropped, self.kept_lengths + self.dropped_lengths)
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, ties sharing their mean rank; None under 3 values or where one side is constant."""
+    if len(left) < 3:
+        return None
+    ranks = [_ranks(np.asarray(side, float)) for side in (left, right)]
+    if any(rank.std() == 0 for rank in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of each value from 1; equal values share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def quantiles(lengths: Sequence[float]) -> list[float]:
+    """The 5, 25, 50, 75 and 95 % quantiles."""
+    return [float(q) for q in np.quantile(np.asarray(lengths, float), QUANTILES)]

@@ -1,0 +1,89 @@
+// Reading the pairs that lie in the page, compressed. The texts come from crawled pages: they are only ever set as text.
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with attributes and children; strings become text nodes. */
+function make(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const parsed = new Promise((resolve) => {
+  if (document.readyState !== "loading") resolve();
+  else document.addEventListener("DOMContentLoaded", resolve, { once: true });
+});
+
+async function unpack(node) {
+  const packed = node.textContent.trim();
+  const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(packed) : Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+/** Every pair of the page: columns for filtering at once, texts when somebody reads or searches them. */
+class PairStore {
+  static async open() {
+    return new PairStore(await unpack(byId("pairs-index")));
+  }
+
+  constructor(index) {
+    this.index = index;
+    this.size = index.id.length;
+    this.state = index.state.map((column) => Uint16Array.from(column));
+    this.score = index.score.map((column) => Float32Array.from(column, (value) => (value === null ? NaN : value)));
+    this.domain = Uint32Array.from(index.domain);
+    this.length = Uint32Array.from(index.length);
+    this.place = new Map(index.id.map((id, i) => [id, i]));
+    this.chunks = Math.ceil(this.size / index.chunk);
+    this.opened = new Map();
+    this.folded = [];
+  }
+
+  /** [instruction, text, header, source, grades by round] of pair i. */
+  async texts(i) {
+    const number = Math.floor(i / this.index.chunk);
+    if (!this.opened.has(number)) {
+      if (this.opened.size >= 8) this.opened.delete(this.opened.keys().next().value);
+      this.opened.set(number, await this.chunk(number));
+    }
+    return this.opened.get(number)[i % this.index.chunk];
+  }
+
+  async chunk(number) {
+    await parsed;
+    return unpack(byId(`pairs-texts-${number}`));
+  }
+
+  /** Lower-case instruction, header, domain and id of every pair. */
+  get titles() {
+    if (!this.foldedTitles) {
+      const { instruction, header, domains, id } = this.index;
+      this.foldedTitles = id.map((name, i) =>
+        `${instruction[i]}\n${header[i]}\n${domains[this.domain[i]]}\n${name}`.toLowerCase());
+    }
+    return this.foldedTitles;
+  }
+
+  /** Sets found[i] = 1 for the pairs of one chunk whose whole text holds the (lower-case) words. */
+  async search(number, words, found) {
+    if (!this.folded[number]) {
+      const rows = await this.chunk(number);
+      const texts = rows.map((row) => `${row[0]}\n${row[1]}`.toLowerCase());
+      let end = 0;
+      this.folded[number] = { text: texts.join("\0"), ends: texts.map((text) => (end += text.length + 1)) };
+    }
+    const { text, ends } = this.folded[number];
+    const first = number * this.index.chunk;
+    let row = 0;
+    for (let at = text.indexOf(words); at !== -1; at = text.indexOf(words, ends[row - 1])) {
+      while (ends[row] <= at) row += 1;
+      found[first + row] = 1;
+      row += 1;
+      if (row >= ends.length) break;
+    }
+  }
+}

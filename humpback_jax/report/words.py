@@ -1,0 +1,114 @@
+"""Plain words for stages and reasons: what the report says to somebody who has never seen the algorithm."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_REASONS: dict[str, tuple[str, str]] = {
+    "kept": ("Kept", "Good enough: the next model is trained on it."),
+    # web pages to segments
+    "too_short": ("Too short", "fewer than {min_chars} characters"),
+    "too_long": ("Too long", "more than {max_chars} characters"),
+    "duplicate": ("Duplicate", "the same text was seen before"),
+    "over_max_segments": ("Over the limit", "the run takes only the first {max_segments} segments"),
+    "repetitive": ("Repetitive", "two of its sentences say nearly the same"),
+    "empty_header": ("No header", "the section has no title"),
+    "uppercase_header": ("Header in capitals", "the title is written in capitals only"),
+    "navigation_header": ("Navigation", "the title belongs to a menu or a footer, not to a text"),
+    # seed pairs
+    "over_limit": ("Over the limit", "the run takes only the first {limit} pairs"),
+    "empty_instruction": ("Empty instruction", "no instruction was written"),
+    "empty_output": ("Empty answer", "the pair has no answer"),
+    "failed_review": ("Failed review", "human reviewers rejected it"),
+    "not_english": ("Not English", "written in another language"),
+    # candidates
+    "truncated": ("Cut off", "the instruction did not end within {max_new_tokens} tokens"),
+    "prompt_too_long": ("Does not fit", "the prompt is longer than the engine takes"),
+    # selection
+    "unscored": ("Not rated", "its rating prompt did not fit the engine"),
+    "below_min_score": ("Score too low", "under the needed score of {min_score}"),
+    "below_best_fraction": ("Not among the best", "only the best {keep_percent} of the candidates are kept"),
+    "instruction_too_short": ("Instruction too short", "fewer than {min_instruction_chars} characters"),
+    "instruction_too_long": ("Instruction too long", "more than {max_instruction_chars} characters"),
+    "instruction_copies_output": ("Copies the text", "the instruction repeats the text instead of asking for it"),
+    "not_sampled": ("Not drawn", "the run keeps a random {sample} of the good ones"),
+}
+
+
+class _Known(dict):
+    """Settings for a sentence; a missing one reads as an ellipsis."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def reason_label(reason: str) -> str:
+    """Two or three words: `Too short`; an unknown reason's own name without underscores."""
+    return _REASONS[reason][0] if reason in _REASONS else reason.replace("_", " ").capitalize()
+
+
+def reason_text(reason: str, settings: Mapping[str, Any] | None = None) -> str:
+    """Why, in one clause, with the run's own limits where `settings` (of the stage's manifest) has them."""
+    flat = _Known(flatten(settings or {}))
+    if isinstance(flat.get("keep_fraction"), float):
+        flat["keep_percent"] = f"{100 * flat['keep_fraction']:g} %"
+    return _REASONS[reason][1].format_map(flat) if reason in _REASONS else ""
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Innermost names to values; of two equal names the first counts."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = flatten(value) if isinstance(value, Mapping) else {key: value}
+        flat = inner | flat
+    return flat
+
+
+def stage_words(name: str) -> tuple[str, str, str]:
+    """(title, what the stage does, what it counts) of a stage."""
+    fixed = {
+        "seeds": ("Read the seed pairs", "A small set of good instruction–answer pairs starts everything.", "pairs"),
+        "segments": (
+            "Cut web pages into segments",
+            "Each header with the text under it may be somebody's answer. Clean ones of a fitting length stay.",
+            "segments",
+        ),
+        "m_yx": (
+            "Train the backward model M_yx",
+            "It learns the seed pairs in reverse: from an answer to its instruction.",
+            "training pairs",
+        ),
+        "augmented": (
+            "Write an instruction for every segment",
+            "M_yx reads a segment as if it were an answer and writes the question it answers: a candidate pair.",
+            "candidate pairs",
+        ),
+        "m0": (
+            "Train the first model M_0",
+            "From an instruction to its answer, on seed pairs alone.",
+            "training pairs",
+        ),
+        "evaluation": (
+            "Test on held-out pairs",
+            "Pairs that no model was trained on show what training has brought.",
+            "pairs",
+        ),
+    }
+    if name in fixed:
+        return fixed[name]
+    for prefix in ("scores", "curated", "m"):
+        number = name.removeprefix(prefix)
+        if name.startswith(prefix) and number.isdigit():
+            return _round_words(prefix, int(number))
+    return (name.replace("_", " ").capitalize(), "", "items")
+
+
+def _round_words(prefix: str, t: int) -> tuple[str, str, str]:
+    if prefix == "scores":
+        return (f"Round {t}: grade every candidate", f"M_{t - 1} gives each pair a score from 1 to 5.", "pairs")
+    if prefix == "curated":
+        return (f"Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs")
+    return (
+        f"Round {t}: train M_{t}",
+        "From the base model again, on seed pairs and the kept web pairs together, each with its own tag.",
+        "training pairs",
+    )
