@@ -65,13 +65,8 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
     """The page as text."""
     by_section: dict[str, list[dict[str, Any]]] = {}
     for plot in plots:
-        drawing = {
-            "name": plot.name,
-            "title": plot.title,
-            "alt": plot.alt,
-            "svg": inline_svg(plot.svg, THEME, plot.alt),
-        }
-        by_section.setdefault(plot.section, []).append(drawing)
+        drawing = inline_svg(plot.svg, THEME, plot.alt)
+        by_section.setdefault(plot.section, []).append({"name": plot.name, "title": plot.title, "svg": drawing})
     return render_page(
         "report.html.j2",
         styles=("base.css", "report.css"),

@@ -1,8 +1,9 @@
-"""The plots of a run, drawn once with matplotlib: SVG for the page (its colours follow the theme), SVG and PNG files."""
+"""The plots of a run, drawn with matplotlib, each once: as SVG, whose colours follow the page's theme, and as PNG."""
 
 import contextlib
 import dataclasses
 import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def draw_plots(run: RunData, pairs: RunPairs) -> list[Plot]:
     if forced:
         plots += [_digits(forced), _confidences(forced)]
     ordered = sorted(pairs.scores)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if pairs.scores[before] and pairs.scores[after]:
             plots.append(_agreement(before, after, pairs.scores[before], pairs.scores[after]))
     if run.curves:
@@ -247,7 +248,7 @@ def _lengths(sets: Mapping[str, SetStatistics], part: str) -> Plot:
 
 def _openings(sets: Mapping[str, SetStatistics], most: int = 8) -> Plot:
     """Most common first two words of the last set, and how common they are in the first."""
-    first, last = list(sets)[0], list(sets)[-1]
+    first, last = next(iter(sets)), list(sets)[-1]
     common = [opening for opening, _ in sets[last].openings.most_common(most)]
     with _figure("openings", (4.4, 0.95 + 0.4 * len(common))) as (_, axes, finish):
         shown = [first, last] if first != last else [last]

@@ -1,6 +1,7 @@
 """Figures of the report: score distributions, how sure and how consistent the scorer is, lengths, diversity."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +26,7 @@ class SetStatistics:
         """Counts one pair."""
         words = instruction.lower().split()
         if len(self) < DISTINCT_SAMPLE:
-            self._bigrams.update(zip(words, words[1:], strict=False))
+            self._bigrams.update(itertools.pairwise(words))
         self.instruction_lengths.append(len(instruction))
         self.output_lengths.append(len(output))
         self.openings[" ".join(words[:2])] += 1
