@@ -11,7 +11,7 @@ import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
 from humpback_jax.processes import is_leader, set_process
-from humpback_jax.report.command import report, save_page, show_report
+from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.stopping import Stopped, stop_on_sigterm
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
@@ -397,6 +397,7 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
 
 
 cli.add_command(report)
+cli.add_command(judge)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`humpback report`: the figures of a run in the terminal, and its report as one page."""
+"""`humpback report`: a run in the terminal and as one page; `humpback judge`: people compare two systems, blind."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,3 +47,69 @@ def save_page(run_dir: str, max_pairs: int | None = None) -> "epath.Path":
     written = write_report(run_dir, max_pairs or MAX_PAIRS)
     click.echo(f"Report to open in a browser: {written.path}", err=True)
     return written.path
+
+
+@click.group()
+def judge() -> None:
+    """Let people judge two systems side by side, blind."""
+
+
+def _judged(function: Any) -> Any:
+    for option in (
+        click.option("--limit", type=click.IntRange(min=1), help="Judge so many items, drawn at random."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the sides and of the drawn items."),
+        click.argument("b", type=click.Path()),
+        click.argument("a", type=click.Path()),
+    ):
+        function = option(function)
+    return function
+
+
+@judge.command("page")
+@_judged
+@click.option("--out", type=click.Path(), required=True, help="The page; its key is written beside it.")
+def judge_page(a: str, b: str, seed: int, limit: int | None, out: str) -> None:
+    """Write a page that raters open anywhere; each saves a file of judgments. Do not send them the key."""
+    from humpback_jax.report.judging import key_path, make_sheet, write_sheet
+
+    sheet = make_sheet(a, b, seed, limit)
+    write_sheet(sheet, out)
+    click.echo(f"{out}: {len(sheet.items)} items to judge; the key, for the tally only: {key_path(out)}")
+
+
+@judge.command("serve")
+@_judged
+@click.option("--out", type=click.Path(), required=True, help="Judgments are added here, one JSON line each.")
+@click.option("--port", type=int, default=0, help="Default: a free one.")
+@click.option("--browser/--no_browser", default=True, help="Open the browser.")
+def judge_serve(a: str, b: str, seed: int, limit: int | None, out: str, port: int, browser: bool) -> None:
+    """Judge on this machine: every judgment is saved at once, and a rater goes on where they were."""
+    from humpback_jax.report.judging import make_sheet, save_judgments, write_sheet
+    from humpback_jax.report.serve import serve
+
+    sheet = make_sheet(a, b, seed, limit)
+    page = write_sheet(sheet, out, posts=True)
+    serve(page, port, save_judgments(sheet, out), browser)
+
+
+@judge.command("tally")
+@click.argument("key", type=click.Path())
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def judge_tally(key: str, results: tuple[str, ...], as_json: bool) -> None:
+    """Count judgments: wins, ties and losses of A with 95 % intervals."""
+    from humpback_jax.report.judging import tally
+
+    counted = tally(key, results).as_dict()
+    if as_json:
+        click.echo(json.dumps(counted, indent=2))
+        return
+    click.echo(f"{counted['a']} against {counted['b']}: {counted['items']} items, {counted['judgments']} judgments")
+    for name in ("win", "tie", "loss"):
+        low, high = counted["intervals"][name]
+        click.echo(f"  {name:5}{counted[name]:5}  {counted[name + '_percent']:6.2f} %  (95 %: {low:.2f} to {high:.2f})")
+    click.echo(f"  sign test p = {counted['p_value']:.4f}; {counted['raters']} raters")
+    if counted["agreement"] is not None:
+        click.echo(f"  raters agree in {counted['agreement']:.1f} % of their pairs")
+    if counted["left"] is not None:
+        click.echo(f"  {counted['left']:.1f} % of the choices went to the left side (50 %: the side does not matter)")

@@ -16,8 +16,8 @@ import jinja2
 from etils import epath
 
 from humpback_jax.files import PathLike, write_atomically
-from humpback_jax.report.pairs import RunPairs, read_pairs
-from humpback_jax.report.payload import make_payload
+from humpback_jax.report.pairs import KEPT, RunPairs, read_pairs
+from humpback_jax.report.payload import clip, make_payload
 from humpback_jax.report.plots import THEME, Plot, draw_plots, model_name
 from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.svg import inline_svg
@@ -75,7 +75,9 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         summary=_summary(run),
         stages=[_stage_view(name, manifest) for name, manifest in run.stages.items()],
         plots=by_section,
+        examples=_examples(run, pairs),
         rounds=_round_rows(run, pairs),
+        trained=_trained_rows(run),
         sets=[(name, statistics.summary()) for name, statistics in pairs.sets.items()],
         evaluation=_evaluation_rows(run),
         predictions=run.predictions,
@@ -213,6 +215,46 @@ def _summary(run: RunData) -> dict[str, Any]:
         "after": nll[final]["perplexity"] if final else None,
         "seconds": sum(stage["seconds"] for stage in stages.values()),
     }
+
+
+def _examples(run: RunData, pairs: RunPairs) -> list[dict[str, Any]]:
+    """The best pair that the last round kept, and the worst that it rated and dropped."""
+    if not run.rounds:
+        return []
+    last = run.rounds[-1]
+    rated = [record for record in pairs.records if last in record.grades and record.grades[last].score is not None]
+    score = lambda record: record.grades[last].score  # noqa: E731
+    kept = [record for record in rated if record.grades[last].state == KEPT]
+    dropped = [record for record in rated if record.grades[last].state != KEPT]
+    chosen = [("Best of the kept", max(kept, key=score))] if kept else []
+    chosen += [("Lowest of the dropped", min(dropped, key=score))] if dropped else []
+    return [
+        {
+            "title": title,
+            "id": record.id,
+            "kept": record.grades[last].state == KEPT,
+            "outcome": reason_label(record.grades[last].state),
+            "domain": record.domain,
+            "header": clip(record.header, 80),
+            "output": clip(record.output, 320),
+            "instruction": clip(record.instruction, 320),
+            "grades": [(t, grade.score, reason_label(grade.state)) for t, grade in sorted(record.grades.items())],
+        }
+        for title, record in chosen
+    ]
+
+
+def _trained_rows(run: RunData) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": model_name(name),
+            "pairs": run.stages[name]["counts"]["out"],
+            "updates": rows[-1]["step"],
+            "first": rows[0]["loss"],
+            "last": rows[-1]["loss"],
+        }
+        for name, rows in run.curves.items()
+    ]
 
 
 def _round_rows(run: RunData, pairs: RunPairs) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ class Payload:
 
 def make_payload(records: Sequence[PairRecord], rounds: Sequence[int]) -> Payload:
     """Index and chunks of the pairs, in their order."""
-    chunks = [_pack([_texts(r, rounds) for r in records[i : i + CHUNK]]) for i in range(0, len(records), CHUNK)]
-    return Payload(_pack(_index(records, rounds)), chunks)
+    chunks = [pack([_texts(r, rounds) for r in records[i : i + CHUNK]]) for i in range(0, len(records), CHUNK)]
+    return Payload(pack(_index(records, rounds)), chunks)
 
 
 def _index(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def _index(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, An
         "domains": list(domains),
         "reasons": [[reason, reason_label(reason) if reason else "Not selected yet"] for reason in reasons],
         "id": [r.id for r in records],
-        "instruction": [_clip(r.instruction, CLIP_INSTRUCTION) for r in records],
-        "header": [_clip(r.header, CLIP_HEADER) for r in records],
+        "instruction": [clip(r.instruction, CLIP_INSTRUCTION) for r in records],
+        "header": [clip(r.header, CLIP_HEADER) for r in records],
         "domain": [domains[r.domain] for r in records],
         "length": [len(r.output) for r in records],
         "flawed": [int(r.flaw is not None) for r in records],
@@ -75,12 +75,13 @@ def _texts(record: PairRecord, rounds: Sequence[int]) -> list[Any]:
     return [record.instruction, record.output, record.header, record.source, rated]
 
 
-def _clip(text: str, length: int) -> str:
+def clip(text: str, length: int) -> str:
+    """One line of at most `length` characters."""
     text = " ".join(text[: 4 * length].split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _pack(value: Any) -> str:
+def pack(value: Any) -> str:
     """JSON as base64 of gzip; equal values give equal text. A lone surrogate becomes U+FFFD."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     data = text.encode("utf-8", errors="replace")

@@ -18,7 +18,7 @@ SERIES = ("#1f6f8b", "#b4570f", "#6a4c93", "#3f7d3a", "#a8324a", "#5a6f00")
 KEPT_COLOR, DROPPED_COLOR = "#1f6f8a", "#c4c9cf"
 THEME = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--card", KEPT_COLOR: "--kept"}
 THEME |= {DROPPED_COLOR: "--dropped"} | {color: f"--c{i}" for i, color in enumerate(SERIES, start=1)}
-SMALL, WIDE = (4.4, 2.7), (9.2, 3.0)
+SMALL = (4.4, 2.7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _square(x: float, y: float, size: float) -> Any:
 
 
 def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:
-    with _figure("loss", WIDE) as (_, axes, finish):
+    with _figure("loss", SMALL) as (_, axes, finish):
         parts = []
         for place, (name, rows) in enumerate(curves.items()):
             steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
@@ -202,7 +202,7 @@ def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:
         axes.set(xlabel="update", ylabel="loss (nats per token)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.legend(loc="best")
         return finish("training", "Training loss", f"{'; '.join(parts)}.")
 
 

@@ -1,0 +1,264 @@
+"""People judge two systems side by side and blind (paper, section 3.4): a page, its results as JSON lines, the tally.
+
+A sheet shows each instruction with two answers, left and right; which system is which stays in a key file that the
+page does not hold. Half of the items have the first system on the left.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.files import (
+    PathLike,
+    jsonl_line,
+    read_json,
+    read_jsonl,
+    sha256_of_bytes,
+    write_atomically,
+    write_json,
+)
+
+CHOICES = ("left", "right", "tie")
+PROTOCOL = {"left": "A is better", "right": "B is better", "tie": "No clear difference"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """What raters see and what they do not.
+
+    Attributes:
+      name: hash of the items and their sides: results name it, so that no other sheet's are counted.
+      items: rows of id, instruction, left and right, in the order of the file of system A.
+      key: JSON value with the systems' names and the ids where A stands on the right.
+    """
+
+    name: str
+    items: list[dict[str, str]]
+    key: dict[str, Any]
+
+
+def make_sheet(a: PathLike, b: PathLike, seed: int = 0, limit: int | None = None) -> Sheet:
+    """Pairs the answers of two systems and draws the sides.
+
+    Args:
+      a, b: JSON lines or a JSON list with `instruction`, `output` and, if you like, `id` (AlpacaEval's outputs, or what
+        `humpback generate` writes).
+      seed: of the sides and of the drawn items.
+      limit: judge at most so many items, drawn at random.
+
+    Raises:
+      ValueError: a row lacks a text, or the two files have no instruction in common.
+    """
+    answers_a, answers_b = _answers(a), _answers(b)
+    common = [name for name in answers_a if name in answers_b]
+    if not common:
+        raise ValueError(f"{a} and {b} have no instruction in common; both must answer the same ones")
+    drawn = random.Random(seed).sample(common, min(limit or len(common), len(common)))
+    swapped = set(drawn[: len(drawn) // 2])  # a random half: `drawn` is in random order
+    items = []
+    for name in (name for name in common if name in set(drawn)):
+        texts = [answers_a[name]["output"], answers_b[name]["output"]]
+        left, right = reversed(texts) if name in swapped else texts
+        items.append({"id": name, "instruction": answers_a[name]["instruction"], "left": left, "right": right})
+    sheet = sha256_of_bytes(json.dumps(items, sort_keys=True).encode())[:16]
+    key = {"sheet": sheet, "a": str(a), "b": str(b), "seed": seed, "ids": [item["id"] for item in items]}
+    return Sheet(sheet, items, key | {"a_on_the_right": [name for name in key["ids"] if name in swapped]})
+
+
+def _answers(path: PathLike) -> dict[str, dict[str, str]]:
+    """Rows by id; a row without one is named by its instruction."""
+    rows: Iterable[tuple[int, Any]]
+    if epath.Path(path).read_text().lstrip().startswith("["):
+        rows = enumerate(read_json(path), start=1)
+    else:
+        rows = read_jsonl(path)
+    answers = {}
+    for number, row in rows:
+        if not (isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str)):
+            raise ValueError(f"{path}:{number}: expected texts under 'instruction' and 'output'")
+        name = str(row.get("id") or hashlib.sha256(row["instruction"].encode()).hexdigest()[:20])
+        answers[name] = row
+    return answers
+
+
+def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
+    """Writes the page (unless it is served) and PATH's key file `NAME.key.json`; returns the page.
+
+    Args:
+      sheet: what is judged.
+      path: of the page, or of the results where it is served.
+      posts: the page sends each judgment to its server; otherwise the rater saves a file.
+
+    Raises:
+      ValueError: the key file is there and belongs to another sheet.
+    """
+    from humpback_jax.report.page import render_page
+    from humpback_jax.report.payload import pack
+
+    target, key = epath.Path(path), key_path(path)
+    if key.exists() and read_json(key)["sheet"] != sheet.name:
+        raise ValueError(f"{key} is the key of another sheet (other answers, seed or limit); give another path")
+    page = render_page(
+        "judge.html.j2",
+        styles=("base.css", "judge.css"),
+        scripts=("data.js", "theme.js", "judge.js"),
+        connect="'self'" if posts else "'none'",
+        protocol=PROTOCOL,
+        sheet=pack({"sheet": sheet.name, "posts": posts, "items": sheet.items}),
+        count=len(sheet.items),
+        posts=posts,
+    ).encode("utf-8", errors="replace")
+    write_json(key, sheet.key)
+    if not posts:
+        write_atomically(target, page)
+    return page
+
+
+def key_path(path: PathLike) -> epath.Path:
+    """`judge.key.json` for judge.html or judge.jsonl."""
+    target = epath.Path(path)
+    return target.with_name(target.stem + ".key.json")
+
+
+def check_judgment(value: Any, sheet: Sheet) -> dict[str, Any]:
+    """The judgment as a row of the results.
+
+    Raises:
+      ValueError: it is no judgment of this sheet.
+    """
+    if not isinstance(value, dict) or value.get("sheet") != sheet.name:
+        raise ValueError("not a judgment of this sheet; reload the page")
+    if value.get("choice") not in CHOICES or value.get("id") not in sheet.key["ids"]:
+        raise ValueError(f"expected the id of an item and a choice of {', '.join(CHOICES)}")
+    return {key: value.get(key) for key in ("sheet", "rater", "id", "choice", "seconds")}
+
+
+def save_judgments(sheet: Sheet, path: PathLike) -> Callable[[Any], None]:
+    """A function that adds one judgment to the results, on the disk before it returns."""
+    lock, target = threading.Lock(), epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+    def save(value: Any) -> None:
+        line = jsonl_line(check_judgment(value, sheet)).encode("utf-8", errors="replace")
+        with lock, target.open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    return save
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Outcome of a blind comparison, from the first system's side; shares in percent.
+
+    Attributes:
+      win, tie, loss: items by the majority of their raters; no majority is a tie.
+      intervals: 95 % Wilson interval of each share.
+      judgments: rows that were counted, the last of each rater and item.
+      agreement: share of rater pairs that chose the same for an item, None with one rater.
+      left: share of the verdicts without ties that went to the left side; 50 if the side does not matter.
+      p_value: two-sided sign test of wins against losses.
+    """
+
+    a: str
+    b: str
+    win: int
+    tie: int
+    loss: int
+    intervals: dict[str, tuple[float, float]]
+    judgments: int
+    raters: int
+    agreement: float | None
+    left: float | None
+    p_value: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts, shares with their intervals, and the checks."""
+        items = self.win + self.tie + self.loss
+        shares = {f"{name}_percent": round(100 * getattr(self, name) / items, 2) for name in ("win", "tie", "loss")}
+        return dataclasses.asdict(self) | {"items": items} | shares
+
+
+def tally(key: PathLike, results: Sequence[PathLike]) -> Tally:
+    """Counts results with the key of their sheet.
+
+    Raises:
+      ValueError: a row belongs to another sheet or is damaged, or there is none.
+    """
+    sheet = read_json(key)
+    swapped = set(sheet["a_on_the_right"])
+    latest: dict[tuple[str, str], str] = {}
+    for path in results:
+        for number, row in read_jsonl(path):
+            if row.get("sheet") != sheet["sheet"] or row.get("id") not in sheet["ids"]:
+                raise ValueError(f"{path}:{number}: a judgment of another sheet than {key}; give that sheet's key")
+            if row.get("choice") not in CHOICES:
+                raise ValueError(f"{path}:{number}: choice is {row.get('choice')!r}, expected {', '.join(CHOICES)}")
+            latest[str(row.get("rater") or ""), row["id"]] = row["choice"]
+    if not latest:
+        raise ValueError("no judgment in these files")
+    by_item: dict[str, list[str]] = {}
+    for (_, name), choice in latest.items():
+        by_item.setdefault(name, []).append(_verdict(choice, name in swapped))
+    counts = Counter(map(_majority, by_item.values()))
+    win, tie, loss = counts["win"], counts["tie"], counts["loss"]
+    sides = Counter(latest.values())
+    decided = sides["left"] + sides["right"]
+    return Tally(
+        a=sheet["a"],
+        b=sheet["b"],
+        win=win,
+        tie=tie,
+        loss=loss,
+        intervals={name: wilson(counts[name], len(by_item)) for name in ("win", "tie", "loss")},
+        judgments=len(latest),
+        raters=len({rater for rater, _ in latest}),
+        agreement=_agreement(by_item.values()),
+        left=100 * sides["left"] / decided if decided else None,
+        p_value=sign_test(win, loss),
+    )
+
+
+def _verdict(choice: str, a_on_the_right: bool) -> str:
+    if choice == "tie":
+        return "tie"
+    return "win" if (choice == "right") == a_on_the_right else "loss"
+
+
+def _majority(verdicts: Sequence[str]) -> str:
+    """What more than half of the raters say; else a tie."""
+    verdict, number = Counter(verdicts).most_common(1)[0]
+    return verdict if 2 * number > len(verdicts) else "tie"
+
+
+def _agreement(groups: Iterable[Sequence[str]]) -> float | None:
+    same = total = 0
+    for verdicts in groups:
+        total += math.comb(len(verdicts), 2)
+        same += sum(math.comb(number, 2) for number in Counter(verdicts).values())
+    return 100 * same / total if total else None
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share, in percent (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4)."""
+    share = successes / trials
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return round(100 * max(0.0, middle - half), 2), round(100 * min(1.0, middle + half), 2)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided exact binomial p-value of a fair coin; ties do not count."""
+    decided = wins + losses
+    tail = sum(math.comb(decided, k) for k in range(min(wins, losses) + 1)) / 2**decided
+    return min(1.0, 2 * tail)
