@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -98,8 +99,10 @@ def _figure(name: str, size: tuple[float, float]) -> Iterator[tuple[Any, Any, Ca
 
         def finish(section: str, title: str, alt: str) -> Plot:
             svg, png = io.StringIO(), io.BytesIO()
-            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-            figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's own fonts have it
+                figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+                figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
             return Plot(name, section, title, alt, svg.getvalue(), png.getvalue())
 
         yield figure, figure.add_subplot(), finish

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 HOSTILE = (
     "<script>window.hacked = 'script'</script>",
@@ -13,11 +14,12 @@ HOSTILE = (
     "\u202egnp.exe\u0000\u2028 \ud83d\ude00 $x^2$",
 )
 HOSTILE_URL = "javascript:window.hacked='url'//"
-WORDS = (
-    "water city engine garden river history music theory light paper number system market winter language stone method "
-    "careful ancient public simple rapid quiet modern open common green early strong build explain compare write grow "
-    "measure protect travel repair"
-).split()
+WORDS = """
+water city engine garden river history music theory light paper number system market winter language stone method
+careful ancient public simple rapid quiet modern open common green early strong build explain compare write grow
+measure protect travel repair
+"""
+WORDS = tuple(re.findall(r"\w+", WORDS))
 REASONS = ("below_min_score", "instruction_copies_output", "instruction_too_short")
 NEEDLE = "xylophone"
 

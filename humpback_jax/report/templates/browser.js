@@ -4,6 +4,7 @@ const DEFAULTS = { q: "", round: "", outcome: "all", domain: "", min: "", max: "
 const NARROW = matchMedia("(max-width: 820px)");
 const view = byId("pairs");
 const controls = Object.fromEntries(["q", "round", "outcome", "domain", "min", "max", "sort"].map((name) => [name, byId(`f-${name}`)]));
+const NONE = new Float32Array(0); // the scores of a run without a round
 let state = { ...DEFAULTS };
 let store = null;
 let list = null;
@@ -30,7 +31,7 @@ const roundPlace = () => Math.max(0, store.index.rounds.indexOf(Number(state.rou
 function matching() {
   const place = roundPlace();
   const states = store.state[place];
-  const scores = store.score[place];
+  const scores = store.score[place] || NONE;
   const words = state.q.trim().toLowerCase();
   const titles = words ? store.titles : null;
   const low = state.min === "" ? -Infinity : Number(state.min);
@@ -64,8 +65,8 @@ function outcomeTest(place) {
 }
 
 function sorted(items, place) {
-  const scores = store.score[place];
-  const number = (value, without) => (Number.isNaN(value) ? without : value);
+  const scores = store.score[place] || NONE;
+  const number = (value, without) => (value >= 0 ? value : without);
   const orders = {
     high: (a, b) => number(scores[b], -1) - number(scores[a], -1) || a - b,
     low: (a, b) => number(scores[a], 9) - number(scores[b], 9) || a - b,
@@ -78,7 +79,7 @@ function sorted(items, place) {
     const change = (i) => number(Math.abs(last[i] - first[i]), -1);
     orders.change = (a, b) => change(b) - change(a) || a - b;
   }
-  return scores || state.sort !== "high" ? (state.sort in orders ? items.sort(orders[state.sort]) : items) : items;
+  return state.sort in orders ? items.sort(orders[state.sort]) : items;
 }
 
 function apply(push = false) {
@@ -100,20 +101,17 @@ async function searchTexts() {
   byId("progress").textContent = "";
   if (words.length < 2) return;
   const hits = new Uint8Array(store.size);
-  let shown = performance.now();
+  let rested = performance.now();
   for (let number = 0; number < store.chunks; number += 1) {
-    if (!store.folded[number] || performance.now() - shown > 100) {
-      await store.search(number, words, hits);
-      if (performance.now() - shown > 100) {
-        byId("progress").textContent = `searching texts: ${Math.round((100 * number) / store.chunks)} %`;
-        await new Promise((resume) => setTimeout(resume));
-        shown = performance.now();
-      }
-      if (own !== searching) return;
-    } else store.search(number, words, hits);
+    if (!store.folded[number]) await store.fold(number);
+    store.search(number, words, hits);
+    if (performance.now() - rested > 50) {
+      byId("progress").textContent = `searching texts: ${Math.round((100 * number) / store.chunks)} %`;
+      await new Promise((resume) => setTimeout(resume));
+      rested = performance.now();
+    }
+    if (own !== searching) return;
   }
-  await null;
-  if (own !== searching) return;
   found = hits;
   byId("progress").textContent = "";
   apply();

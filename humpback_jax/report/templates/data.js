@@ -68,22 +68,22 @@ class PairStore {
     return this.foldedTitles;
   }
 
-  /** Sets found[i] = 1 for the pairs of one chunk whose whole text holds the (lower-case) words. */
-  async search(number, words, found) {
-    if (!this.folded[number]) {
-      const rows = await this.chunk(number);
-      const texts = rows.map((row) => `${row[0]}\n${row[1]}`.toLowerCase());
-      let end = 0;
-      this.folded[number] = { text: texts.join("\0"), ends: texts.map((text) => (end += text.length + 1)) };
-    }
+  /** Lower-case texts of one chunk, ready to be searched; kept once they are. */
+  async fold(number) {
+    const texts = (await this.chunk(number)).map((row) => `${row[0]}\n${row[1]}`.toLowerCase());
+    let end = 0;
+    this.folded[number] = { text: texts.join("\0"), ends: texts.map((text) => (end += text.length + 1)) };
+  }
+
+  /** Sets found[i] = 1 for the pairs of a folded chunk whose whole text holds the (lower-case) words. */
+  search(number, words, found) {
     const { text, ends } = this.folded[number];
     const first = number * this.index.chunk;
     let row = 0;
-    for (let at = text.indexOf(words); at !== -1; at = text.indexOf(words, ends[row - 1])) {
+    for (let at = text.indexOf(words); at !== -1 && row < ends.length; at = text.indexOf(words, ends[row - 1])) {
       while (ends[row] <= at) row += 1;
       found[first + row] = 1;
       row += 1;
-      if (row >= ends.length) break;
     }
   }
 }
