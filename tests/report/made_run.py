@@ -25,10 +25,15 @@ NEEDLE = "xylophone"
 
 
 def make_run(folder, count, rounds=(1, 2), chars=700, forced=0.5):
-    """Writes a run of `count` candidates; pair 3 alone has the word NEEDLE in its text, the last pairs are hostile."""
+    """Writes a run of `count` pairs, a part of them cut off; pair 3 alone has the word NEEDLE in its text.
+
+    The last candidates are hostile.
+    """
     rng = random.Random(0)
+    cut_off = max(1, count // 20)
+    count -= cut_off
     rows = [candidate(rng, i, count, chars) for i in range(count)]
-    rejected = [{"reason": "truncated"} | candidate(rng, count + i, 0, chars) for i in range(max(1, count // 20))]
+    rejected = [{"reason": "truncated"} | candidate(rng, count + i, 0, chars) for i in range(cut_off)]
     write_jsonl(folder / "augmented" / "pairs.jsonl", rows)
     write_jsonl(folder / "augmented" / "rejected.jsonl", rejected)
     counts = {"in": count + len(rejected), "out": count, "rejected": {"truncated": len(rejected)}}

@@ -1,0 +1,172 @@
+"""The report in a real browser: no error, quick with 50,000 pairs, accessible, and deaf to what hostile pages say."""
+
+import made_run
+import pytest
+
+from humpback_jax.report.page import write_report
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+DESKTOP, PHONE = (1440, 900), (390, 844)
+FIRST_VIEW_SECONDS, FILTER_SECONDS = 2.0, 0.2
+# Time of one filter: from the event to the frame after it.
+FILTER = """async ([id, value, event]) => {
+  const control = document.getElementById(id);
+  control.value = value;
+  const began = performance.now();
+  control.dispatchEvent(new Event(event));
+  await new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
+  return (performance.now() - began) / 1000;
+}"""
+FIRST_ROW = """new MutationObserver((_, observer) => {
+  if (document.querySelector("#list .row")) { window.firstRow = performance.now() / 1000; observer.disconnect(); }
+}).observe(document, { childList: true, subtree: true });"""
+
+
+def address(run, view=""):
+    return (run / "report.html").as_uri() + view
+
+
+def test_the_overview_tells_the_run(open_page, small_run):
+    page = open_page(address(small_run))
+    assert page.locator("h1").first.inner_text() == "What happened in small <b>run</b>"
+    assert page.locator("figure svg[role=img]").count() >= 10
+    assert page.get_by_text("57 of 60 candidate pairs").is_visible()
+    page.get_by_role("link", name="Cut off").click()
+    assert page.locator("#count").inner_text() == "3 of 60 pairs"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["#overview", "#pairs", "#pairs?id=00000000000000000003"])
+def test_axe_finds_nothing_serious_and_nothing_is_cut_off(open_page, violations, small_run, view, scheme, size):
+    page = open_page(address(small_run, view), *size, scheme)
+    if view != "#overview":
+        page.locator("#pairs[data-ready]").wait_for()
+    else:
+        page.evaluate("for (const more of document.querySelectorAll('details')) more.open = true")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_texts_of_hostile_pages_are_shown_and_never_run(open_page, small_run):
+    page = open_page(address(small_run, "#pairs"))
+    page.locator("#pairs[data-ready]").wait_for()
+    last = 60 - 3 - 1
+    for place, text in enumerate(made_run.HOSTILE[:-1]):
+        name = f"{last - place:020x}"
+        page.evaluate("(hash) => { location.hash = hash; }", f"pairs?id={name}")
+        page.locator("#detail-title", has_text=name).wait_for()
+        assert text in page.locator("#detail").inner_text()
+        assert page.locator("#detail a").count() == 0  # `javascript:` is never a link
+    assert page.locator("#detail :is(script, img, iframe, svg)").count() == 0
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+    page.evaluate("location.hash = 'overview'")
+    page.evaluate("for (const more of document.querySelectorAll('details')) more.open = true")
+    assert page.get_by_text(made_run.HOSTILE[2]).first.is_visible()
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_policy_stops_a_script_that_got_into_the_document(browser, small_run):
+    """The escaping aside: what would happen to markup that slipped through."""
+    slipped = small_run.parent / "slipped.html"
+    evil = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+    slipped.write_text((small_run / "report.html").read_text().replace("<main", evil + "<main"))
+    page = browser.new_page()
+    refused = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(slipped.as_uri() + "#pairs")
+    page.locator("#pairs[data-ready]").wait_for()
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in text for text in refused)
+    made = page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>'; return 'made'; } catch { return 'refused'; } }"
+    )
+    assert made == "refused"
+    page.close()
+
+
+def test_pairs_are_found_by_outcome_score_source_and_words(open_page, small_run):
+    page = open_page(address(small_run, "#pairs?round=1"))
+    page.locator("#pairs[data-ready]").wait_for()
+    count = page.locator("#count")
+    kept = (small_run / "curated1" / "curated.jsonl").read_text().count("\n")
+    page.locator("#f-outcome").select_option("kept")
+    assert count.inner_text() == f"{kept} of 60 pairs"
+    page.locator("#f-sort").select_option("low")
+    scores = [float(text.removeprefix("Score ")) for text in page.locator(".row .score").all_text_contents()]
+    assert scores == sorted(scores)
+    assert min(scores) >= 4.5
+    page.locator("#reset").click()
+    page.locator("#f-domain").fill("site12.")
+    assert count.inner_text() == "1 of 60 pairs"
+    page.locator("#reset").click()
+    page.locator("#f-q").fill(made_run.NEEDLE.upper())
+    page.locator("#count", has_text="1 of 60 pairs").wait_for()
+    page.locator(".row").click()
+    assert page.locator("#detail mark").inner_text() == made_run.NEEDLE
+    page.locator("#f-q").fill("nothing has these words")
+    page.locator("#empty").wait_for()
+    assert page.locator("#empty").is_visible()
+
+
+def test_the_keyboard_alone_reads_pairs(open_page, small_run):
+    page = open_page(address(small_run, "#pairs"))
+    page.locator("#pairs[data-ready]").wait_for()
+    page.locator("#list").focus()
+    page.keyboard.press("End")
+    chosen = page.locator(".row[aria-selected=true]")
+    assert chosen.get_attribute("aria-posinset") == "60"
+    assert page.locator("#list").get_attribute("aria-activedescendant") == chosen.get_attribute("id")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator("#detail-title:focus", has_text=f"{1:020x}").wait_for()
+    assert "id=00000000000000000001" in page.url
+
+
+def test_a_phone_shows_the_list_then_the_pair_then_the_list(open_page, small_run):
+    page = open_page(address(small_run, "#pairs"), *PHONE)
+    page.locator("#pairs[data-ready]").wait_for()
+    page.locator(".row").nth(3).click()
+    page.locator("#detail-title").wait_for()
+    assert not page.locator("#list").is_visible()
+    page.get_by_role("button", name="Back to the list").click()
+    assert page.locator("#list").is_visible()
+
+
+def test_a_chosen_theme_stays(open_page, small_run):
+    page = open_page(address(small_run))
+    paper = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    light = paper()
+    page.locator("#theme").select_option("dark")
+    assert paper() != light
+    page.reload()
+    assert page.locator("#theme").input_value() == "dark"
+    assert paper() != light
+
+
+def test_fifty_thousand_pairs_open_and_filter_at_once(browser, tmp_path):
+    made_run.make_run(tmp_path, 50_000, chars=1200)
+    assert write_report(tmp_path).pairs == 50_000
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(120_000)
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.add_init_script(FIRST_ROW)
+    page.goto(address(tmp_path, "#pairs"))
+    page.locator("#pairs[data-ready]").wait_for()
+    filters = [("f-outcome", "kept", "change"), ("f-outcome", "all", "change"), ("f-sort", "high", "change")]
+    filters += [("f-round", "1", "change"), ("f-min", "3", "input"), ("f-domain", "site12", "input")]
+    filters += [("f-domain", "", "input"), ("f-min", "", "input"), ("f-q", "garden", "input")]
+    seconds = {f"{name} {value}": page.evaluate(FILTER, [name, value, event]) for name, value, event in filters}
+    print(page.evaluate("window.firstRow"), seconds)
+    assert page.evaluate("window.firstRow") < FIRST_VIEW_SECONDS
+    assert max(seconds.values()) < FILTER_SECONDS, seconds
+    page.locator("#f-q").fill(made_run.NEEDLE)
+    page.locator("#count", has_text="1 of 50,000 pairs").wait_for()
+    assert page.locator("#list .row").count() < 60  # only the rows in sight are in the document
+    assert problems == []
+    page.close()

@@ -1,0 +1,153 @@
+"""The report of a run as a page, without a browser: what it says, what it holds, and that it is safe to open."""
+
+import base64
+import gzip
+import html
+import json
+import re
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from humpback_jax.cli import cli
+from humpback_jax.report.page import write_report
+from humpback_jax.report.pairs import domain_of
+from humpback_jax.report.words import reason_label, reason_text, stage_words
+
+
+def unpacked(page, name):
+    packed = re.search(rf'id="{name}">([^<]*)<', page).group(1)
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+@pytest.fixture(scope="module")
+def page(small_run):
+    """The page of the small run."""
+    return (small_run / "report.html").read_text()
+
+
+def test_the_page_holds_every_pair_with_all_that_happened_to_it(small_run, page):
+    index = unpacked(page, "pairs-index")
+    rows = unpacked(page, "pairs-texts-0")
+    assert len(index["id"]) == len(rows) == 60
+    pairs = [json.loads(line) for line in (small_run / "augmented" / "pairs.jsonl").read_text().splitlines()]
+    scores = [json.loads(line) for line in (small_run / "scores2" / "scores.jsonl").read_text().splitlines()]
+    assert index["id"][:57] == [pair["id"] for pair in pairs]
+    assert [row[1] for row in rows[:57]] == [pair["output"].replace("\ud83d\ude00", "😀") for pair in pairs]
+    assert index["score"][1][:57] == [round(row["score"], 3) for row in scores]
+    assert [row[4][1][0] for row in rows[:57]] == [row["rationale"] for row in scores]
+    kept = {json.loads(line)["id"] for line in (small_run / "curated2" / "curated.jsonl").read_text().splitlines()}
+    states = [index["reasons"][code][0] for code in index["state"][1]]
+    assert {name for name, state in zip(index["id"], states, strict=True) if state == "kept"} == kept
+    assert states[57:] == ["truncated"] * 3
+    assert index["score"][0][57:] == [None] * 3
+
+
+def test_the_page_loads_nothing_and_runs_only_its_own_script(page):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page).group(1))
+    assert "default-src 'none'" in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<(link|script|img|iframe)[^>]*(src|href)=\"(?!data:,)", page)
+    assert not re.search(r"\sstyle=|\son\w+=", re.sub(r"<script>.*?</script>|<style>.*?</style>", "", page, flags=re.S))
+
+
+def test_no_text_of_a_page_reaches_the_markup(page):
+    assert "window.hacked" in page  # the held-out predictions show hostile texts, escaped
+    assert "<script>window.hacked" not in page
+    assert "<img src=x" not in page
+    assert "What happened in small &lt;b&gt;run&lt;/b&gt;" in page
+
+
+def test_equal_runs_give_equal_bytes(small_run, page):
+    plots = {path.name: path.read_bytes() for path in (small_run / "plots").iterdir()}
+    write_report(small_run)
+    assert (small_run / "report.html").read_text() == page
+    assert {path.name: path.read_bytes() for path in (small_run / "plots").iterdir()} == plots
+
+
+def test_plots_are_files_too(small_run):
+    names = {path.name for path in (small_run / "plots").iterdir()}
+    assert {"scores_round1.svg", "scores_round1.png", "loss.svg", "loss.png", "agreement_1_2.svg"} <= names
+    assert (small_run / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (small_run / "plots" / "loss.svg").read_text()
+
+
+def test_many_pairs_are_drawn_and_the_figures_stay_of_all(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    written = write_report(tmp_path / "run", max_pairs=10)
+    assert (written.pairs, written.total_pairs) == (10, 60)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert len(unpacked(page, "pairs-index")["id"]) == 10
+    assert "10 of 60 pairs, drawn at random" in " ".join(page.split())
+    assert "<strong>57</strong> of 60 candidate pairs" in page
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        ["curated1", "curated2", "scores1", "scores2", "m0", "m1", "evaluation"],
+        ["augmented", "curated2", "scores1", "scores2"],
+        ["seeds", "augmented", "curated1", "curated2", "scores1", "scores2", "m0", "m1"],
+        ["scores2", "curated2", "evaluation"],
+    ],
+    ids=["no round yet", "scores of another run", "evaluation alone", "one round"],
+)
+def test_a_part_of_a_run_has_a_report(small_run, tmp_path, missing):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    for name in missing:
+        shutil.rmtree(run / name)
+    written = write_report(run)
+    assert written.pairs == (0 if "seeds" in missing else 57 if "augmented" in missing else 60)
+
+
+def test_results_of_other_evaluations_are_shown(page):
+    assert ">alpaca</summary>" in page
+    assert '<th scope="row">win_rate</th><td>51.25</td>' in page
+
+
+def test_a_damaged_file_is_named(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    (tmp_path / "run" / "scores1" / "scores.jsonl").write_text('{"id": \n')
+    with pytest.raises(ValueError, match=r"scores1.scores\.jsonl:1"):
+        write_report(tmp_path / "run")
+
+
+def test_the_verb_prints_figures_and_says_where_the_page_lies(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "report.html").unlink()
+    result = CliRunner().invoke(cli, ["report", str(run), "--json"])
+    assert next(iter(json.loads(result.stdout))) == "seeds"
+    assert str(run / "report.html") in result.stderr
+    assert (run / "report.html").exists()
+    (run / "report.html").unlink()
+    result = CliRunner().invoke(cli, ["report", str(run), "--no_page"])
+    assert "curated2" in result.stdout
+    assert not (run / "report.html").exists()
+
+
+def test_reasons_are_told_with_the_run_s_own_limits():
+    assert reason_text("too_long", {"corpus": {"max_chars": 700}}) == "more than 700 characters"
+    assert reason_text("below_best_fraction", {"selection": {"keep_fraction": 0.35}}).startswith("only the best 35 %")
+    assert reason_text("too_long", {}) == "more than … characters"
+    assert (reason_label("quite_new"), reason_text("quite_new")) == ("Quite new", "")
+    assert stage_words("scores3")[1].startswith("M_2")
+    assert stage_words("own_stage")[0] == "Own stage"
+
+
+@pytest.mark.parametrize(
+    ("source", "domain"),
+    [
+        ("https://www.example.org/a?b", "example.org"),
+        ("break.html", "break.html"),
+        ("folder/page.html", "page.html"),
+        ("javascript:alert(1)", "javascript:alert(1)"),
+        ("http://[bad", "http://[bad"),
+        ("", ""),
+    ],
+)
+def test_domains(source, domain):
+    assert domain_of(source) == domain
