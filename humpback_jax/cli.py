@@ -139,8 +139,9 @@ def align(
         return
     run_dir = os.fspath(alignment.run_dir)
     show_report(run_dir, as_json)
-    save_page(run_dir)
-    if alignment.complete_stages() == complete:
+    nothing_done = alignment.complete_stages() == complete
+    save_page(run_dir, keep=nothing_done)
+    if nothing_done:
         click.echo(f"Nothing to do: every stage of {alignment.run_dir} was complete.", err=True)
 
 

@@ -40,13 +40,17 @@ def show_report(run_dir: str, as_json: bool) -> None:
         print_report(run_dir, figures)
 
 
-def save_page(run_dir: str, max_pairs: int | None = None) -> "epath.Path":
-    """Writes the page, says on stderr where it lies, and returns that place."""
-    from humpback_jax.report.page import MAX_PAIRS, write_report
+def save_page(run_dir: str, max_pairs: int | None = None, keep: bool = False) -> "epath.Path":
+    """Writes the page, says on stderr where it lies, and returns that place; `keep`: one that is there will do."""
+    from etils import epath
 
-    written = write_report(run_dir, max_pairs or MAX_PAIRS)
-    click.echo(f"Report to open in a browser: {written.path}", err=True)
-    return written.path
+    path = epath.Path(run_dir) / "report.html"
+    if not (keep and path.exists()):
+        from humpback_jax.report.page import MAX_PAIRS, write_report
+
+        path = write_report(run_dir, max_pairs or MAX_PAIRS).path
+    click.echo(f"Report to open in a browser: {path}", err=True)
+    return path
 
 
 @click.group()
@@ -56,6 +60,7 @@ def judge() -> None:
 
 def _judged(function: Any) -> Any:
     for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
         click.option("--limit", type=click.IntRange(min=1), help="Judge so many items, drawn at random."),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the sides and of the drawn items."),
         click.argument("b", type=click.Path()),
@@ -68,13 +73,16 @@ def _judged(function: Any) -> Any:
 @judge.command("page")
 @_judged
 @click.option("--out", type=click.Path(), required=True, help="The page; its key is written beside it.")
-def judge_page(a: str, b: str, seed: int, limit: int | None, out: str) -> None:
+def judge_page(a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str) -> None:
     """Write a page that raters open anywhere; each saves a file of judgments. Do not send them the key."""
     from humpback_jax.report.judging import key_path, make_sheet, write_sheet
 
     sheet = make_sheet(a, b, seed, limit)
     write_sheet(sheet, out)
-    click.echo(f"{out}: {len(sheet.items)} items to judge; the key, for the tally only: {key_path(out)}")
+    if as_json:
+        click.echo(json.dumps({"page": out, "key": str(key_path(out)), "items": len(sheet.items)}))
+    else:
+        click.echo(f"{out}: {len(sheet.items)} items to judge; the key, for the tally only: {key_path(out)}")
 
 
 @judge.command("serve")
@@ -82,14 +90,16 @@ def judge_page(a: str, b: str, seed: int, limit: int | None, out: str) -> None:
 @click.option("--out", type=click.Path(), required=True, help="Judgments are added here, one JSON line each.")
 @click.option("--port", type=int, default=0, help="Default: a free one.")
 @click.option("--browser/--no_browser", default=True, help="Open the browser.")
-def judge_serve(a: str, b: str, seed: int, limit: int | None, out: str, port: int, browser: bool) -> None:
+def judge_serve(
+    a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str, port: int, browser: bool
+) -> None:
     """Judge on this machine: every judgment is saved at once, and a rater goes on where they were."""
     from humpback_jax.report.judging import make_sheet, save_judgments, write_sheet
     from humpback_jax.report.serve import serve
 
     sheet = make_sheet(a, b, seed, limit)
     page = write_sheet(sheet, out, posts=True)
-    serve(page, port, save_judgments(sheet, out), browser)
+    serve(page, port, save_judgments(sheet, out), browser, as_json)
 
 
 @judge.command("tally")

@@ -102,6 +102,7 @@ def _figure(name: str, size: tuple[float, float]) -> Iterator[tuple[Any, Any, Ca
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's own fonts have it
                 figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+                figure.set_layout_engine("none")  # the layout that the SVG got
                 figure.savefig(png, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
             return Plot(name, section, title, alt, svg.getvalue(), png.getvalue())
 

@@ -60,14 +60,16 @@ def make_server(
         raise OSError(error.errno, f"port {port} is taken ({error.strerror}); give another one with --port") from error
 
 
-def serve(page: bytes, port: int, receive: Callable[[Any], None] | None = None, show: bool = True) -> None:
-    """Serves until Ctrl-C; `show` opens the browser."""
+def serve(
+    page: bytes, port: int, receive: Callable[[Any], None] | None = None, show: bool = True, as_json: bool = False
+) -> None:
+    """Serves until Ctrl-C; `show` opens the browser; the address is printed as text or as JSON."""
     with make_server(page, port, receive) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/"
-        click.echo(f"{url} (Ctrl-C ends)")
+        click.echo(json.dumps({"url": url}) if as_json else f"{url} (Ctrl-C ends)")
         if show:
             webbrowser.open(url)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            click.echo("stopped")
+            click.echo("stopped", err=True)

@@ -18,7 +18,7 @@ AXE_IMPACTS = ("serious", "critical")
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> pathlib.Path:
     """A run of 60 pairs, two rounds, seven of its pages hostile; with its report."""
-    folder = tmp_path_factory.mktemp("small") / "small <b>run</b>"
+    folder = tmp_path_factory.mktemp("small") / "small <b> run"
     made_run.make_run(folder, 60)
     write_report(folder)
     return folder

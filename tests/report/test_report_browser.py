@@ -29,7 +29,7 @@ def address(run, view=""):
 
 def test_the_overview_tells_the_run(open_page, small_run):
     page = open_page(address(small_run))
-    assert page.locator("h1").first.inner_text() == "What happened in small <b>run</b>"
+    assert page.locator("h1").first.inner_text() == "What happened in small <b> run"
     assert page.locator("figure svg[role=img]").count() >= 10
     assert page.get_by_text("57 of 60 candidate pairs").is_visible()
     page.get_by_role("link", name="Cut off").click()

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import html
+import html.parser
 import json
 import re
 import shutil
@@ -19,6 +20,18 @@ from humpback_jax.report.words import reason_label, reason_text, stage_words
 def unpacked(page, name):
     packed = re.search(rf'id="{name}">([^<]*)<', page).group(1)
     return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+class Markup(html.parser.HTMLParser):
+    """Tags and attributes as a browser reads them."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +62,21 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(page):
     assert "default-src 'none'" in policy
     assert "require-trusted-types-for 'script'" in policy
     assert "unsafe" not in policy
-    assert not re.search(r"<(link|script|img|iframe)[^>]*(src|href)=\"(?!data:,)", page)
-    assert not re.search(r"\sstyle=|\son\w+=", re.sub(r"<script>.*?</script>|<style>.*?</style>", "", page, flags=re.S))
+    reader = Markup()
+    reader.feed(page)
+    loading = [value for tag, name, value in reader.attributes if name == "src" or (name == "href" and tag == "link")]
+    assert loading == ["data:,"]
+    assert not [name for _, name, _ in reader.attributes if name == "style" or name.startswith("on")]
+    links = {value[0] for tag, name, value in reader.attributes if tag == "a" and name == "href"}
+    assert links == {"#"}
+    assert not reader.tags & {"iframe", "img", "object", "embed", "base"}
 
 
 def test_no_text_of_a_page_reaches_the_markup(page):
     assert "window.hacked" in page  # the held-out predictions show hostile texts, escaped
     assert "<script>window.hacked" not in page
     assert "<img src=x" not in page
-    assert "What happened in small &lt;b&gt;run&lt;/b&gt;" in page
+    assert "What happened in small &lt;b&gt; run" in page
 
 
 def test_equal_runs_give_equal_bytes(small_run, page):
