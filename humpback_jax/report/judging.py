@@ -66,8 +66,9 @@ def make_sheet(a: PathLike, b: PathLike, seed: int = 0, limit: int | None = None
     swapped = set(drawn[: len(drawn) // 2])  # a random half: `drawn` is in random order
     items = []
     for name in (name for name in common if name in set(drawn)):
-        texts = [answers_a[name]["output"], answers_b[name]["output"]]
-        left, right = reversed(texts) if name in swapped else texts
+        left, right = answers_a[name]["output"], answers_b[name]["output"]
+        if name in swapped:
+            left, right = right, left
         items.append({"id": name, "instruction": answers_a[name]["instruction"], "left": left, "right": right})
     sheet = sha256_of_bytes(json.dumps(items, sort_keys=True).encode())[:16]
     key = {"sheet": sheet, "a": str(a), "b": str(b), "seed": seed, "ids": [item["id"] for item in items]}

@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import made_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+NEEDS = "needs the extra `browser`: pip install 'humpback_jax[browser]'"
 AXE_IMPACTS = ("serious", "critical")
 
 
@@ -27,7 +28,7 @@ def small_run(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium, driven by playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
+    playwright = pytest.importorskip("playwright.sync_api", reason=NEEDS)
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed (Debian: apt install chromium)")
