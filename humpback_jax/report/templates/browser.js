@@ -87,6 +87,7 @@ function apply(push = false) {
   const chosen = store.place.get(state.id);
   list.show(items, chosen === undefined ? null : chosen);
   byId("empty").hidden = items.length > 0;
+  byId("split").hidden = items.length === 0;
   byId("count").textContent = items.length === store.size
     ? `${items.length.toLocaleString("en")} pairs`
     : `${items.length.toLocaleString("en")} of ${store.size.toLocaleString("en")} pairs`;
