@@ -71,8 +71,9 @@ def make_sheet(a: PathLike, b: PathLike, seed: int = 0, limit: int | None = None
             left, right = right, left
         items.append({"id": name, "instruction": answers_a[name]["instruction"], "left": left, "right": right})
     sheet = sha256_of_bytes(json.dumps(items, sort_keys=True).encode())[:16]
-    key = {"sheet": sheet, "a": str(a), "b": str(b), "seed": seed, "ids": [item["id"] for item in items]}
-    return Sheet(sheet, items, key | {"a_on_the_right": [name for name in key["ids"] if name in swapped]})
+    ids = [item["id"] for item in items]
+    key = {"sheet": sheet, "a": str(a), "b": str(b), "seed": seed, "ids": ids}
+    return Sheet(sheet, items, key | {"a_on_the_right": [name for name in ids if name in swapped]})
 
 
 def _answers(path: PathLike) -> dict[str, dict[str, str]]:
