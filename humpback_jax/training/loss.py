@@ -69,7 +69,7 @@ def summed_loss(
         params,
         batch["decoder_input_tokens"],
         batch["decoder_positions"],
-        batch["decoder_segment_ids"],
+        batch.get("decoder_segment_ids"),
         dropout_key=dropout_key,
     )
     weights = batch["decoder_loss_weights"]

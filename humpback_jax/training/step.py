@@ -31,11 +31,16 @@ def accumulate_gradients(
     num_microbatches: jax.Array,
     key: jax.Array,
 ) -> tuple[dict, jax.Array, jax.Array]:
-    """Sums over the first `num_microbatches` microbatches: (gradients in float32, loss, weights).
+    """Sums over the first `num_microbatches` (at least 1) microbatches: (float32 gradients, loss, weights).
 
-    The trip count is traced: a step whose examples packed into fewer rows costs less and compiles nothing.
+    The trip count is traced: a step whose examples packed into fewer rows costs less and compiles nothing. Where the
+    batch has one microbatch there is no sum, and no memory for one: gradients keep the dtype of their parameters.
     """
     gradient = jax.value_and_grad(loss, has_aux=True)
+    if jax.tree.leaves(batch)[0].shape[0] == 1:
+        only = jax.tree.map(lambda x: x[0], batch)
+        (loss_sum, weight_sum), gradients = gradient(params, only, jax.random.fold_in(key, 0))
+        return gradients, loss_sum, weight_sum
 
     def add(i: jax.Array, sums: tuple) -> tuple:
         microbatch = jax.tree.map(lambda x: x[i], batch)
@@ -76,7 +81,7 @@ def make_train_step(
         key = jax.random.fold_in(key, state.step)
         gradients, loss_sum, weight_sum = accumulate_gradients(loss, state.params, batch, num_microbatches, key)
         denominator = jnp.maximum(weight_sum, 1.0)
-        gradients = jax.tree.map(lambda g: g / denominator, gradients)
+        gradients = jax.tree.map(lambda g: g.astype(jnp.float32) / denominator, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = apply_updates(state.params, updates, learning_rate, jax.random.fold_in(key, ROUNDING))
         metrics = {

@@ -1,0 +1,101 @@
+"""The verbs `fit` and `plan`."""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import click
+
+STEP_NAMES = ("train", "prefill", "decode", "score")
+
+
+def _pairs(text: str | None, value_type: Any) -> tuple[tuple[str, Any], ...]:
+    """`a=1,b=2` as pairs."""
+    found = []
+    for part in filter(None, (text or "").replace(" ", ",").split(",")):
+        name, separator, value = part.partition("=")
+        if not separator:
+            raise ValueError(f"{part!r}: write NAME=VALUE, several of them separated by commas")
+        found.append((name, value_type(value)))
+    return tuple(found)
+
+
+def _mesh(text: str | None) -> tuple[tuple[str, int], ...] | None:
+    from humpback_jax.partitioning import MESH_AXES
+
+    if text is None:
+        return None
+    mesh = _pairs(text, int)
+    unknown = [axis for axis, _ in mesh if axis not in MESH_AXES]
+    if unknown:
+        raise ValueError(f"--mesh {text}: unknown axis {unknown[0]!r}; the axes are {', '.join(MESH_AXES)}")
+    return mesh
+
+
+@click.command()
+@click.option("--model", required=True, help="A published size, such as llama_65b.")
+@click.option("--slice", "slice_name", required=True, help="As in v4-256, v5e-16 (v5litepod-16), v5p-128, v6e-64.")
+@click.option("--step", type=click.Choice(STEP_NAMES), default="train", show_default=True)
+@click.option("--mesh", metavar="AXIS=N,…", help="data, fsdp, sequence, tensor; default: searched.")
+@click.option("--batch", type=click.IntRange(min=1), help="Rows, per device for train, else in all; default: searched.")
+@click.option("--length", type=int, default=2048, show_default=True, help="Positions per row; of the cache for decode.")
+@click.option("--prefix", type=int, default=0, show_default=True, help="Prompt tokens that all rows share (not train).")
+@click.option("--packed/--unpacked", default=True, show_default=True, help="Rows of several examples (train).")
+@click.option("--dropout", type=float, default=0.1, show_default=True, help="Residual dropout (train).")
+@click.option("--remat", default="full", show_default=True, help="What the backward pass keeps (train).")
+@click.option("--param_dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--logits_chunk", type=int, default=256, show_default=True, help="Positions with logits at once (train).")
+@click.option("--microbatches", type=int, default=1, show_default=True, help="Parts of an update (train).")
+@click.option("--kv_dtype", type=click.Choice(["bfloat16", "int8"]), help="Of the cache (decode).")
+@click.option("--weight_dtype", type=click.Choice(["bfloat16", "int8"]), default="bfloat16", help="Not train.")
+@click.option("--xla", metavar="OPTION=VALUE,…", help="Compiler options on top of the program's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, as_json: bool, **settings: Any) -> None:
+    """Compile a program for a TPU slice, without one: does it fit, and how fast would it be?
+
+    Exit status: 0 it fits, 2 it does not, 1 anything else.
+    """
+    from humpback_jax.topology.fit import fit as fit_one
+    from humpback_jax.topology.fit import search
+    from humpback_jax.topology.request import FitRequest
+    from humpback_jax.topology.slices import get_slice
+    from humpback_jax.weights.fetch import default_cache
+
+    cache, meshes = default_cache() / "topology", _mesh(mesh)
+    name = get_slice(slice_name).name
+    request = FitRequest(slice=name, options=_pairs(xla, str), mesh=meshes or (), batch=batch or 1, **settings)
+    request, report = search(
+        request,
+        None if meshes is None else [meshes],
+        None if batch is None else [batch],
+        lambda asked: fit_one(asked, cache),
+    )
+    if as_json:
+        asked = {key: value for key, value in dataclasses.asdict(request).items() if key not in ("mesh", "options")}
+        click.echo(json.dumps(dataclasses.asdict(report) | {"request": asked}, indent=2))
+    else:
+        _print_report(request, report)
+    sys.exit(0 if report.fits else 2)
+
+
+def _print_report(request: Any, report: Any) -> None:
+    mesh = " x ".join(f"{axis} {size}" for axis, size in report.mesh.items() if size > 1) or "one device"
+    rows = f"{request.batch} rows{' per device' if request.step == 'train' else ''} of {request.length}"
+    click.echo(f"{request.model} {request.step} on {request.slice} ({mesh}), {rows}")
+    if not report.fits:
+        needed = f"needs {report.peak_gib:.2f} GiB" if report.peak_gib else "does not fit"
+        click.secho(f"does not fit: {needed}, the chip has {report.hbm_gib:.2f} GiB", fg="red")
+        click.echo(f"  compiler: {report.error}")
+        click.echo("  change first: " + ", ".join(f"--{name} {value}" for name, value in report.knob.items()))
+        return
+    click.secho(f"fits: {report.peak_gib:.2f} of {report.hbm_gib:.2f} GiB per device", fg="green")
+    parts = f"arguments {report.argument_gib:.2f} (updated in place {report.alias_gib:.2f})"
+    click.echo(f"  {parts}, temporaries {report.temp_gib:.2f}")
+    click.echo(
+        f"estimate, not a measurement: {report.estimated_seconds:.4f} s = {report.fusion_seconds:.4f} s by the compiler's "
+        f"cycles + {report.kernel_seconds:.4f} s in kernels; at peak FLOPs {report.bound_seconds:.4f} s"
+    )
+    click.echo(f"  {report.hlo_flops:.4g} FLOPs per device; kernels {report.kernels or 'none'}")
+    for name, (count, size) in report.collectives.items():
+        click.echo(f"  {name}: {count:.0f} of {size:.2f} GiB together")

@@ -1,0 +1,92 @@
+"""The TPU compiler on a machine without a TPU: a process of its own with a quiet environment, and a cache of answers.
+
+A process that has loaded libtpu holds a lock file, may print, and may die of what it is asked to compile; none of this
+may touch the process of the user. JAX's own compilation cache cannot read back programs that were compiled ahead of
+time, so what is cached is the answer, under a hash of the lowered program, the compiler's version and the options.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from humpback_jax.files import write_atomically
+
+WORKER = "humpback_jax.topology.worker"
+QUIET = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    # Any accelerator will do: what is compiled for is named in each request.
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+INSTALL = "install the TPU compiler that JAX pins: pip install 'humpback_jax[tpu]'"
+
+
+class CompilerError(RuntimeError):
+    """The compiler could not be run, or ended without an answer."""
+
+
+def libtpu_version() -> str | None:
+    """The version of libtpu, or None where it is not installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        return None
+    return importlib.metadata.version("libtpu")
+
+
+def quiet_environment() -> dict[str, str]:
+    """The environment of a process that compiles; no persistent compilation cache, which cannot be read back."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION_", "XLA_FLAGS"))}
+    return kept | QUIET
+
+
+def ask_worker(request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    """The worker's answer to a request; both are plain JSON values.
+
+    Raises:
+      CompilerError: libtpu is missing, or the worker died; the message ends with what it printed last.
+    """
+    if libtpu_version() is None:
+        raise CompilerError(f"no libtpu here; {INSTALL}")
+    done = subprocess.run(
+        [sys.executable, "-m", WORKER],
+        input=json.dumps(request),
+        env=quiet_environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-12:])
+        raise CompilerError(f"the compiler process ended with status {done.returncode}:\n{tail}")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def program_key(lowered_text: str, **settings: Any) -> str:
+    """Hash of a lowered program and of all else that decides the answer."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(lowered_text.encode())
+    return digest.hexdigest()
+
+
+def read_answer(folder: pathlib.Path, key: str) -> dict[str, Any] | None:
+    """A cached answer."""
+    path = folder / f"{key}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_answer(folder: pathlib.Path, key: str, answer: dict[str, Any]) -> None:
+    """Keeps an answer."""
+    write_atomically(folder / f"{key}.json", json.dumps(answer))

@@ -1,0 +1,276 @@
+"""What a compiled TPU program does, read from its HLO text, with every loop body counted as often as it runs.
+
+XLA's own `cost_analysis` counts a loop body once, so a scan over 80 layers looks like one layer. Every fusion of a
+program compiled for a TPU carries the compiler's own estimate of its cycles; the sums here are over those.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+
+_SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\]")
+_INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8, "s4": 0.5}
+_COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A Pallas kernel: how often it runs, what one run costs by its own account (0 where it gives none), its operands.
+
+    `operands` are (dtype, shape) in the order of the call.
+    """
+
+    name: str
+    count: int
+    flops: float
+    bytes_accessed: float
+    operands: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class HloCost:
+    """Sums over one run of a program on one device.
+
+    Attributes:
+      cycles: the compiler's estimate for fusions, copies and the like; neither kernels nor exposed collectives.
+      flops: of matrix products (convolutions, in TPU terms), without those of kernels.
+      collectives: name to (count, bytes), of those that stand outside fusions.
+      kernels: Pallas kernels.
+      loops: (name, trips) of every loop, in the order of the text.
+    """
+
+    cycles: float
+    flops: float
+    collectives: dict[str, tuple[int, float]]
+    kernels: tuple[Kernel, ...]
+    loops: tuple[tuple[str, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    opcode: str
+    text: str
+
+    @functools.cached_property
+    def operands(self) -> list[str]:
+        inside = self.text[self.text.index(self.opcode + "(") + len(self.opcode) + 1 :]
+        depth = 0
+        for end, letter in enumerate(inside):  # noqa: B007 (the end is what is wanted)
+            depth += (letter in "({[") - (letter in ")}]")
+            if depth < 0:
+                break
+        return re.findall(r"%?([\w.\-]+)(?:,|$)", re.sub(r"/\*.*?\*/|\{[^}]*\}|\[[^\]]*\]", "", inside[:end]) + ",")
+
+    def called(self, attribute: str) -> str | None:
+        match = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.text)
+        return match.group(1) if match else None
+
+    @property
+    def shape(self) -> list[int]:
+        match = _SHAPE.search(self.text)
+        return [int(size) for size in match.group(2).split(",") if size] if match else []
+
+
+def _opcode(text: str) -> str:
+    """The operation of `SHAPE OPCODE(…`, where the shape may be a tuple."""
+    rest = text
+    if text.startswith("("):
+        depth = 0
+        for end, letter in enumerate(text):
+            depth += (letter == "(") - (letter == ")")
+            if depth == 0:
+                rest = "tuple " + text[end + 1 :].lstrip()
+                break
+    match = re.match(r"\S+ ([a-z][a-z0-9\-]*)\(", rest)
+    return match.group(1) if match else ""
+
+
+class HloModule:
+    """The computations of an HLO text."""
+
+    def __init__(self, text: str) -> None:
+        self.computations: dict[str, dict[str, _Instruction]] = {}
+        self.entry, current, last = "", None, ""
+        for line in text.splitlines():
+            if current is None:
+                if match := _COMPUTATION.match(line):
+                    current = self.computations.setdefault(match.group(2), {})
+                    self.entry = match.group(2) if match.group(1) else self.entry
+            elif line.rstrip() == "}":
+                current = None
+            elif match := _INSTRUCTION.match(line):
+                last = match.group(2)
+                current[last] = _Instruction(last, _opcode(match.group(3)), match.group(3))
+            elif last in current:  # the metadata of a kernel spans lines
+                current[last] = dataclasses.replace(current[last], text=current[last].text + line)
+
+    def trips(self, loop: _Instruction, unknown: int) -> int:
+        """How often a loop runs: the bound that its condition compares with, over the step of its counter.
+
+        `unknown` where the bound is no constant.
+        """
+        condition = self.computations[loop.called("condition") or ""]
+        found = []
+        for instruction in condition.values():
+            if instruction.opcode != "compare":
+                continue
+            bounds = [b for name in instruction.operands if (b := _constant(condition, name)) is not None]
+            counters = [condition[name] for name in instruction.operands if name in condition]
+            counters = [one for one in counters if one.opcode == "get-tuple-element"]
+            if bounds and counters:
+                index = int(re.search(r"index=(\d+)", counters[0].text).group(1))  # type: ignore[union-attr]
+                found.append(max(1, -(-bounds[0] // self._step(loop, index))))
+        if found:
+            return min(found)
+        return self._fused_bound(condition) or unknown
+
+    def _fused_bound(self, condition: dict[str, _Instruction]) -> int | None:
+        """Where the comparison is inside a fusion: the one constant that goes into it, if it is one."""
+        constants = [value for name in condition if (value := _constant(condition, name)) is not None]
+        fused = any(one.opcode == "fusion" for one in condition.values())
+        return max(constants) if fused and constants and max(constants) > 0 else None
+
+    def _step(self, loop: _Instruction, index: int) -> int:
+        """What one run of the body adds to the counter at `index` of the tuple; unrolled loops add more than 1."""
+        body = self.computations[loop.called("body") or ""]
+        name = [one for one in body.values() if one.opcode == "tuple"][-1].operands[index]
+        step = 0
+        for _ in range(20):
+            instruction = body.get(name)
+            if instruction is None or instruction.opcode not in ("copy", "bitcast", "add"):
+                break
+            if instruction.opcode != "add":
+                name = instruction.operands[0]
+                continue
+            values = {operand: _constant(body, operand) for operand in instruction.operands}
+            known = [operand for operand, value in values.items() if value is not None]
+            if not known:
+                break
+            step += values[known[0]] or 0
+            name = next(operand for operand in instruction.operands if operand != known[0])
+        return step or 1
+
+
+def _constant(computation: dict[str, _Instruction], name: str) -> int | None:
+    instruction = computation.get(name)
+    match = re.search(r"constant\((-?\d+)\)", instruction.text) if instruction else None
+    return int(match.group(1)) if match else None
+
+
+def _valid_positions(size: int, base: int, out: int, stride: int, lhs: int, rhs: int, low: int) -> int:
+    """Pairs of output position and window position of one dimension that fall on an input element, not on padding."""
+    if out * size > 4_000_000:
+        return out * size
+    places = (i * stride + j * rhs - low for i in range(out) for j in range(size))
+    return sum(0 <= place <= (base - 1) * lhs and place % lhs == 0 for place in places)
+
+
+def convolution_flops(computation: dict[str, "_Instruction"], instruction: _Instruction) -> float:
+    """FLOPs of a convolution, which on a TPU is what every matrix product becomes."""
+    left, kernel = (computation[name].shape for name in instruction.operands[:2])
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.text)
+    assert labels is not None, f"convolution without dim_labels: {instruction.text[:200]}"
+    of_left, of_kernel, of_out = labels.groups()
+    match = re.search(r"window=\{([^}]*)\}", instruction.text)
+    window = dict(part.split("=") for part in match.group(1).split()) if match else {}
+    valid = 1
+    for i in range(sum(letter.isdigit() for letter in of_kernel)):
+        part = lambda name, i=i: int(window[name].split("x")[i]) if name in window else 1  # noqa: E731
+        low = int(window["pad"].split("x")[i].split("_")[0]) if "pad" in window else 0
+        size, base, out = (
+            shape[of.index(str(i))] for shape, of in ((kernel, of_kernel), (left, of_left), (instruction.shape, of_out))
+        )
+        valid *= _valid_positions(size, base, out, part("stride"), part("lhs_dilate"), part("rhs_dilate"), low)
+    out_batch, out_features = (instruction.shape[of_out.index(letter)] for letter in "bf")
+    return 2.0 * valid * out_batch * out_features * kernel[of_kernel.index("i")]
+
+
+def _bytes_of(text: str) -> float:
+    """Bytes of all arrays named in a shape."""
+    return sum(
+        _BYTES.get(dtype, 4) * math.prod(int(size) for size in sizes.split(",") if size)
+        for dtype, sizes in _SHAPE.findall(text)
+    )
+
+
+class _Walk:
+    """Sums along the calls of a module; `unknown` is the trip count of loops without a constant bound."""
+
+    def __init__(self, module: HloModule, unknown: int) -> None:
+        self.module, self.unknown = module, unknown
+        self.cycles = self.flops = 0.0
+        self.collectives: dict[str, list[float]] = collections.defaultdict(lambda: [0, 0.0])
+        self.kernels: dict[Kernel, int] = collections.Counter()
+        self.loops: list[tuple[str, int]] = []
+        self._products: dict[str, float] = {}
+
+    def visit(self, name: str, times: int) -> None:
+        computation = self.module.computations[name]
+        for one in computation.values():
+            if match := re.search(r'"estimated_cycles":"(\d+)"', one.text):
+                self.cycles += int(match.group(1)) * times
+            if one.opcode == "while":
+                trips = self.module.trips(one, self.unknown)
+                self.loops.append((one.name, trips))
+                self.visit(one.called("body") or "", times * trips)
+            elif one.opcode == "conditional":
+                branches = re.search(r"branch_computations=\{([^}]*)\}", one.text)
+                names = branches.group(1).split(", ") if branches else [one.called("true_computation") or ""]
+                self.visit(names[0].lstrip("%"), times)
+            elif one.opcode in ("call", "async-start"):
+                self.visit(one.called("to_apply") or one.called("calls") or "", times)
+            elif one.opcode == "custom-call":
+                self._kernel(one, times)
+            elif one.opcode.removesuffix("-start") in _COLLECTIVES:
+                entry = self.collectives[one.opcode.removesuffix("-start")]
+                entry[0] += times
+                entry[1] += times * _bytes_of(one.text.split(one.opcode + "(")[0])
+            self.flops += times * self._matrix_flops(computation, one)
+
+    def _matrix_flops(self, computation: dict[str, _Instruction], one: _Instruction) -> float:
+        if one.opcode == "convolution":
+            return convolution_flops(computation, one)
+        if one.opcode != "fusion":
+            return 0.0
+        inner = one.called("calls") or ""
+        if inner not in self._products:
+            inside = self.module.computations[inner]
+            self._products[inner] = sum(self._matrix_flops(inside, deeper) for deeper in inside.values())
+        return self._products[inner]
+
+    def _kernel(self, one: _Instruction, times: int) -> None:
+        if 'custom_call_target="tpu_custom_call"' not in one.text:
+            return
+        cost = re.search(r'"cost_estimate":\{([^}]*)\}', one.text)
+        figures = dict(re.findall(r'"(\w+)":"?([\d.e+]+)', cost.group(1))) if cost else {}
+        name = re.search(r'op_name="[^"]*?(\w+)(?:/pallas_call)?"', one.text)
+        layouts = re.search(r"operand_layout_constraints=\{(.*?\})\}", one.text)
+        shapes = _SHAPE.findall(layouts.group(1)) if layouts else []
+        kernel = Kernel(
+            name.group(1) if name else one.name,
+            0,
+            float(figures.get("flops", 0)),
+            float(figures.get("bytes_accessed", 0)),
+            tuple((dtype, tuple(int(n) for n in sizes.split(",") if n)) for dtype, sizes in shapes),
+        )
+        self.kernels[kernel] += times
+
+
+def hlo_cost(text: str, unknown_trips: int = 1) -> HloCost:
+    """Costs of one run of a compiled TPU program.
+
+    Args:
+      text: `compiled.as_text()`.
+      unknown_trips: how often a loop runs whose bound is no constant.
+    """
+    module = HloModule(text)
+    walk = _Walk(module, unknown_trips)
+    walk.visit(module.entry, 1)
+    kernels = [dataclasses.replace(kernel, count=count) for kernel, count in walk.kernels.items()]
+    collectives = {name: (int(count), size) for name, (count, size) in sorted(walk.collectives.items())}
+    return HloCost(walk.cycles, walk.flops, collectives, tuple(kernels), tuple(walk.loops))

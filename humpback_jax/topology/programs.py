@@ -1,0 +1,194 @@
+"""The programs that training and inference run, lowered for the devices of a slice: the same functions, no weights."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from humpback_jax.inference.compiled import Programs
+from humpback_jax.inference.decode import Prefix
+from humpback_jax.inference.engine import Engine, EngineConfig
+from humpback_jax.inference.precision import CONTRACTED_AXES
+from humpback_jax.models.config import LlamaConfig, get_config
+from humpback_jax.models.kv_cache import KeyValues
+from humpback_jax.models.llama import Llama, abstract_params, logical_specs
+from humpback_jax.models.quantized import QuantizedKernel
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape, batch_sharding, make_mesh, shardings, use_mesh
+from humpback_jax.topology.request import FitRequest
+from humpback_jax.training.layout import check_layout
+from humpback_jax.training.loop import dropout_rates
+from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
+from humpback_jax.training.state import abstract_state, state_shardings
+from humpback_jax.training.step import BATCH_AXES, make_train_step
+
+FEATURES = {
+    "decoder_input_tokens": jnp.int32,
+    "decoder_target_tokens": jnp.int32,
+    "decoder_positions": jnp.int32,
+    "decoder_segment_ids": jnp.int32,
+    "decoder_loss_weights": jnp.float32,
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+STOP_IDS = (2,)
+RATINGS = 5  # candidates of a scoring call
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A lowered program, and how many units of work one run of it is (updates, prefill calls, decode steps, …)."""
+
+    lowered: jax.stages.Lowered
+    mesh: dict[str, int]
+    units: int = 1
+    unknown_trips: int = 1
+
+
+def lower_program(request: FitRequest, devices: Sequence[Any]) -> Program:
+    """What a request asks for, lowered for these devices.
+
+    Raises:
+      ValueError: the model or the batch does not divide over the mesh; the message says what would.
+    """
+    config = get_config(request.model)
+    if request.layers is not None:
+        config = dataclasses.replace(config, num_layers=request.layers)
+    if request.step == "train":
+        return _train(config, request, devices)
+    return _inference(config, request, devices)
+
+
+def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _train(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> Program:
+    """One update on `batch` rows per device, in `microbatches` parts."""
+    mesh, rules = make_mesh(MeshShape(**request.mesh_sizes), devices), LogicalAxisRules()
+    rows = request.batch * len(devices) // mesh.shape["tensor"] // mesh.shape["sequence"]
+    check_layout(config, mesh, rules, rows, request.length)
+    model = Llama(
+        config,
+        dtype=jnp.bfloat16,
+        param_dtype=DTYPES[request.param_dtype],
+        remat_policy=request.remat,
+        dropout_rates=dropout_rates(request.dropout, config.num_layers, "constant"),
+        platform="tpu",
+    )
+    optimizer = OptimizerConfig()
+    step = make_train_step(model, optimizer, mesh, rules, logits_chunk=request.logits_chunk)
+    transform = make_optimizer(optimizer)
+    state = abstract_state(model, transform, state_shardings(model, transform, mesh, rules))
+    sharding = batch_sharding(mesh, rules, BATCH_AXES)
+    shape = (request.microbatches, rows, request.length)
+    batch = {
+        name: _struct(shape, dtype, sharding)
+        for name, dtype in FEATURES.items()
+        if request.packed or name != "decoder_segment_ids"
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with use_mesh(mesh, rules):
+        lowered = step.lower(state, batch, _struct((), jnp.int32), _struct((), jnp.float32), key)  # type: ignore[attr-defined]
+    return Program(lowered, dict(mesh.shape), unknown_trips=request.microbatches)
+
+
+class _Recorder(Programs):
+    """Remembers what an engine asks to have compiled, and compiles none of it."""
+
+    def __init__(self, mesh: jax.sharding.Mesh, rules: LogicalAxisRules) -> None:
+        super().__init__(mesh, rules)
+        self.asked: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._compiling = Programs(mesh, rules)
+
+    def compile(self, name: Any, function: Any, static: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+        self.asked[name[0]] = (function, {**static, **arguments})
+
+    def outputs(self, name: Any, function: Any, static: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+        return self._compiling.outputs(name, function, static, arguments)
+
+
+class AbstractEngine(Engine):
+    """The engine of inference without weights, for devices that are not there: shapes in the place of arrays."""
+
+    def __init__(self, model: Llama, config: EngineConfig, devices: Sequence[Any], int8_weights: bool = False) -> None:
+        """Like `Engine`; `int8_weights` stands for `transform_params=quantize_params`."""
+        super().__init__(
+            model,
+            lambda placed: {"layers": {}},
+            config,
+            devices=devices,
+            transform_params=lambda _: self._abstract_params(int8_weights),
+        )
+        self.programs: _Recorder = _Recorder(self.mesh, self.rules)
+
+    def _abstract_params(self, int8_weights: bool) -> dict:
+        shapes = abstract_params(self.model)
+        placed = shardings(self.mesh, self.rules, logical_specs(self.model), shapes)
+
+        def one(path: tuple, leaf: Any, sharding: NamedSharding) -> Any:
+            if not int8_weights or leaf.ndim < 2:
+                return _struct(leaf.shape, leaf.dtype, sharding)
+            kept = [i for i in range(leaf.ndim) if i not in CONTRACTED_AXES[path[-2].key]]
+            spec = (*sharding.spec, *(None,) * leaf.ndim)
+            scale_sharding = NamedSharding(self.mesh, jax.sharding.PartitionSpec(*(spec[i] for i in kept)))
+            scales: Any = _struct(tuple(leaf.shape[i] for i in kept), jnp.float32, scale_sharding)
+            values: Any = _struct(leaf.shape, jnp.int8, sharding)
+            return QuantizedKernel(values, scales)
+
+        return jax.tree_util.tree_map_with_path(one, shapes, placed)
+
+    def put(self, array: np.ndarray) -> Any:
+        """The shape of a host array, replicated."""
+        return _struct(array.shape, array.dtype, batch_sharding(self.mesh, self.rules, (None,) * array.ndim))
+
+    def prefix(self, ids: Sequence[int]) -> Prefix:
+        """Shapes of keys and values of a shared head."""
+        if not ids:
+            return ()
+        config = self.model.config
+        dtype = self.model.dtype if self.cache_dtype == jnp.int8 else self.cache_dtype
+        sharding = batch_sharding(self.mesh, self.rules, ("activation_kv_heads", None, None))
+        heads, width, length = config.num_kv_heads, config.head_dim, len(ids)
+        keys: Any = _struct((heads, width, length), dtype, sharding)
+        values: Any = _struct((heads, length, width), dtype, sharding)
+        return (KeyValues(keys, values),) * config.num_layers
+
+
+def _inference(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> Program:
+    """A prefill or scoring call of `batch` rows of `length` tokens, or a chunk of decode steps of `batch` rows."""
+    sizes = request.mesh_sizes
+    tensor = sizes.get("tensor", 1)
+    bucket = request.length
+    if request.step == "decode":
+        bucket = request.length // 2
+    engine_config = EngineConfig(
+        slots=request.batch if request.step == "decode" else 4 * request.batch,
+        prompt_buckets=(bucket,),
+        max_new_tokens=1,
+        prefill_tokens=request.batch * request.length,
+        kv_dtype=request.kv_dtype,
+        tensor_parallelism=tensor,
+    )
+    steps = engine_config.steps_per_chunk(overlap=True)
+    if request.step == "decode":  # caches of exactly `length` positions
+        engine_config = dataclasses.replace(engine_config, max_new_tokens=request.length - bucket - steps)
+    model = Llama(config, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, platform="tpu")
+    mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=tensor), devices)
+    check_layout(config, mesh, LogicalAxisRules(), request.batch, request.length)
+    engine = AbstractEngine(model, engine_config, devices, request.weight_dtype == "int8")
+    prefix = range(request.prefix)
+    if request.step == "score":
+        # A prompt's length counts the prefix; its rest fills the bucket.
+        engine.config = dataclasses.replace(engine_config, prompt_buckets=(bucket, bucket + len(prefix)))
+        engine.compile_scoring([bucket + len(prefix)], RATINGS, prefix)
+    else:
+        engine.config = dataclasses.replace(engine_config, prompt_buckets=(bucket, bucket + len(prefix)))
+        engine.compile_generation([bucket + len(prefix)], STOP_IDS, prefix_ids=prefix)
+    function, arguments = engine.programs.asked[request.step]
+    with use_mesh(engine.mesh, engine.rules):
+        lowered = function.lower(**arguments)
+    units = steps if request.step == "decode" else 1
+    return Program(lowered, dict(engine.mesh.shape), units, unknown_trips=units)

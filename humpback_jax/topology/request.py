@@ -1,0 +1,113 @@
+"""What is asked of the compiler, and what it answers."""
+
+import dataclasses
+from typing import Any, Literal
+
+Step = Literal["train", "prefill", "decode", "score"]
+STEPS: tuple[Step, ...] = ("train", "prefill", "decode", "score")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRequest:
+    """A program and the slice that should run it.
+
+    Attributes:
+      model: a published size.
+      slice: by the name users type.
+      step: which program.
+      mesh: (axis, size) of the axes that are not 1; training: `fsdp` defaults to the rest, inference: `data`.
+      batch: rows: per device in training, in all otherwise.
+      length: positions per row; of a scoring or prefill call without the shared prefix.
+      prefix: tokens that all prompts of a call share (inference).
+      packed: rows hold several examples, told apart by segment ids (training), as the trainer's do.
+      dropout: residual dropout rate (training).
+      remat: a name in `humpback_jax.models.llama.REMAT_POLICIES` (training).
+      param_dtype: of the weights in training; their moments are float32.
+      logits_chunk: positions per row whose logits exist at one time (training).
+      microbatches: parts of an update (training).
+      kv_dtype: of the cache (inference), default bfloat16; or `int8`.
+      weight_dtype: `bfloat16` or `int8` (inference).
+      layers: fewer layers than the model has, for quick tests.
+      options: compiler options on top of the program's own.
+    """
+
+    model: str
+    slice: str
+    step: Step = "train"
+    mesh: tuple[tuple[str, int], ...] = ()
+    batch: int = 1
+    length: int = 2048
+    prefix: int = 0
+    packed: bool = True
+    dropout: float = 0.1
+    remat: str = "full"
+    param_dtype: str = "float32"
+    logits_chunk: int = 256
+    microbatches: int = 1
+    kv_dtype: str | None = None
+    weight_dtype: str = "bfloat16"
+    layers: int | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.step not in STEPS:
+            raise ValueError(f"unknown step {self.step!r}; choose from {', '.join(STEPS)}")
+        if self.batch < 1 or self.length < 16 or self.prefix < 0 or self.microbatches < 1:
+            raise ValueError(
+                f"batch {self.batch}, length {self.length}, prefix {self.prefix}, microbatches {self.microbatches}: "
+                "batch and microbatches must be at least 1, length at least 16, prefix not negative"
+            )
+
+    @property
+    def mesh_sizes(self) -> dict[str, int]:
+        """The mesh as a mapping."""
+        return dict(self.mesh)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "FitRequest":
+        """Inverse of `dataclasses.asdict` through JSON, which has no tuples."""
+        pairs = {name: tuple((key, value) for key, value in fields[name]) for name in ("mesh", "options")}
+        return cls(**{**fields, **pairs})
+
+
+@dataclasses.dataclass(frozen=True)
+class FitReport:
+    """The compiler's answer.
+
+    Attributes:
+      fits: the program fits the memory of every device.
+      peak_gib: highest use of memory per device, in GiB; of a program that does not fit, what it asked for.
+      hbm_gib: memory that a program may have on this chip.
+      estimated_seconds: of one unit (an update, a call, a decode step): fusions by the compiler's cycles, and kernels.
+      hlo_flops: of matrix products per device and unit, kernels included.
+      mesh: axis sizes.
+      error: the compiler's first line, where it refused.
+      fusion_seconds, kernel_seconds: the parts of `estimated_seconds`.
+      argument_gib, temp_gib, alias_gib: parts of memory: arguments, temporaries, and outputs that lie in arguments.
+      collectives: name to count and GiB per device and unit, of those outside fusions.
+      kernels: Pallas kernels and how often each runs.
+      bound_seconds: what the FLOPs take at the peak.
+      knob: what to change first where it does not fit: option name to value.
+      libtpu, jax: versions.
+      compile_seconds: of compiling; 0 where the answer was cached.
+    """
+
+    fits: bool
+    peak_gib: float | None
+    hbm_gib: float
+    estimated_seconds: float | None
+    hlo_flops: float | None
+    mesh: dict[str, int]
+    error: str | None = None
+    fusion_seconds: float | None = None
+    kernel_seconds: float | None = None
+    argument_gib: float | None = None
+    temp_gib: float | None = None
+    alias_gib: float | None = None
+    collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    kernels: dict[str, int] = dataclasses.field(default_factory=dict)
+    bound_seconds: float | None = None
+    knob: dict[str, Any] = dataclasses.field(default_factory=dict)
+    libtpu: str = ""
+    jax: str = ""
+    compile_seconds: float = 0.0

@@ -1,0 +1,104 @@
+"""The process that compiles: reads one request as JSON from standard input, prints one answer as its last line."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+import time
+from typing import Any
+
+import jax
+
+from humpback_jax.topology.compiler import libtpu_version, program_key, read_answer, write_answer
+from humpback_jax.topology.estimate import estimate, kernel_flops
+from humpback_jax.topology.hlo import hlo_cost
+from humpback_jax.topology.programs import Program, lower_program
+from humpback_jax.topology.request import FitReport, FitRequest
+from humpback_jax.topology.slices import GIB, Slice, get_slice
+
+_NEEDED = re.compile(r"\(([\d.]+)([GMK])\) exceeds available HBM|Used ([\d.]+)([GMK]) of [\d.]+[GMK] hbm")
+REPORT_VERSION = 1  # part of the cache's key: raised when a report is made in another way
+_UNITS = {"G": 1.0, "M": 2.0**-10, "K": 2.0**-20}
+
+
+def main() -> None:
+    """Answers the request on standard input."""
+    asked = json.loads(sys.stdin.read())
+    try:
+        answer = dataclasses.asdict(check(FitRequest.from_json(asked["request"]), asked.get("cache")))
+    except (ValueError, KeyError) as error:
+        answer = {"invalid": str(error.args[0])}
+    print(json.dumps(answer))
+
+
+def check(request: FitRequest, cache: str | None = None) -> FitReport:
+    """Compiles the program that is asked for; ValueError where it cannot even be laid out over the slice."""
+    chip_slice = get_slice(request.slice)
+    program = lower_program(request, chip_slice.devices())
+    libtpu = libtpu_version() or ""
+    key = program_key(
+        program.lowered.as_text(),
+        topology=chip_slice.topology_arguments,
+        options=request.options,
+        versions=(libtpu, jax.__version__, REPORT_VERSION),
+    )
+    folder = pathlib.Path(cache) if cache else None
+    if folder and (found := read_answer(folder, key)):
+        return dataclasses.replace(FitReport(**found), compile_seconds=0.0)
+    report = dataclasses.replace(_compile(program, request, chip_slice), libtpu=libtpu, jax=jax.__version__)
+    if folder:
+        write_answer(folder, key, dataclasses.asdict(report))
+    return report
+
+
+def _compile(program: Program, request: FitRequest, chip_slice: Slice) -> FitReport:
+    started, hbm = time.monotonic(), chip_slice.chip.hbm_gib
+    try:
+        compiled = program.lowered.compile(compiler_options=dict(request.options) or None)
+    except jax.errors.JaxRuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "RESOURCE_EXHAUSTED" not in lines[0]:
+            raise
+        message = " ".join(lines)[:600]
+        match = _NEEDED.search(message)
+        needed = None
+        if match:
+            amount, unit = (match.group(1), match.group(2)) if match.group(1) else (match.group(3), match.group(4))
+            needed = round(float(amount) * _UNITS[unit], 3)
+        return FitReport(False, needed, hbm, None, None, program.mesh, message)
+    return _report(compiled, program, chip_slice, time.monotonic() - started)
+
+
+def _report(compiled: Any, program: Program, chip_slice: Slice, seconds: float) -> FitReport:
+    memory, chip = compiled.memory_analysis(), chip_slice.chip
+    cost = hlo_cost(compiled.as_text(), program.unknown_trips)
+    time_parts = estimate(cost, chip)
+    flops = cost.flops + sum(kernel.count * kernel_flops(kernel) for kernel in cost.kernels)
+    gib = lambda size: round(size / GIB, 4)  # noqa: E731
+    peak = gib(memory.peak_memory_in_bytes)
+    units = program.units
+    kernels: dict[str, int] = {}
+    for kernel in cost.kernels:
+        kernels[kernel.name] = kernels.get(kernel.name, 0) + kernel.count
+    return FitReport(
+        fits=peak <= chip.hbm_gib,
+        peak_gib=peak,
+        hbm_gib=chip.hbm_gib,
+        estimated_seconds=round(time_parts.total / units, 6),
+        hlo_flops=flops / units,
+        mesh=program.mesh,
+        fusion_seconds=round(time_parts.fusions / units, 6),
+        kernel_seconds=round(time_parts.kernels / units, 6),
+        argument_gib=gib(memory.argument_size_in_bytes),
+        temp_gib=gib(memory.temp_size_in_bytes),
+        alias_gib=gib(memory.alias_size_in_bytes),
+        collectives={name: [count / units, gib(size / units)] for name, (count, size) in cost.collectives.items()},
+        kernels=kernels,
+        bound_seconds=round(flops / units / chip.peak_flops, 6),
+        compile_seconds=round(seconds, 1),
+    )
+
+
+if __name__ == "__main__":
+    main()
