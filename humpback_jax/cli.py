@@ -13,7 +13,7 @@ from humpback_jax.distributed import join_processes, leave_at_once
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.stopping import Stopped, stop_on_sigterm
-from humpback_jax.topology.command import fit
+from humpback_jax.topology.command import fit, plan
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
 
@@ -401,6 +401,7 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
 cli.add_command(report)
 cli.add_command(judge)
 cli.add_command(fit)
+cli.add_command(plan)
 
 
 if __name__ == "__main__":

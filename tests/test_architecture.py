@@ -81,7 +81,7 @@ def test_models_know_neither_weights_nor_training_nor_inference():
 
 def test_gin_stays_at_the_edge():
     assert importers("gin") == {"gin_utils"}
-    assert importers("humpback_jax.gin_utils") == {"cli"}
+    assert importers("humpback_jax.gin_utils") == {"cli", "topology.command"}
 
 
 def test_tensorflow_stays_in_the_seqio_room():
@@ -92,8 +92,10 @@ def test_tensorflow_stays_in_the_seqio_room():
 
 def test_only_the_top_knows_the_stages():
     outside = {name for name in importers("humpback_jax.stages") if not of_room(name, "stages")}
-    assert outside <= {"align", "cli", "gin_utils"} | {name for name in outside if of_room(name, "report")}
-    assert importers("humpback_jax.align") == {"cli", "gin_utils"}
+    assert outside <= {"align", "cli", "gin_utils", "topology.work"} | {
+        name for name in outside if of_room(name, "report")
+    }
+    assert importers("humpback_jax.align") == {"cli", "gin_utils", "topology.recipe_plan", "topology.work"}
     assert importers("humpback_jax.cli") == {"__main__"}
 
 

@@ -5,6 +5,7 @@ inference (`scan_layers=False`) has one subtree per layer, so that no step copie
 Rotary embeddings follow Hugging Face's convention (the head is split in halves, not interleaved).
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -235,6 +236,28 @@ class _ScannedLayer(DecoderLayer):
         return super().__call__(x, *arguments)[0], None
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _embedding_lookup(table: jax.Array, tokens: jax.Array, dtype: Any) -> jax.Array:
+    """Rows of the table [vocab, emb_dim] in `dtype`; their gradients are summed in the dtype of the table."""
+    # Gathered like any weight; else rows sharded along embed meet tokens sharded along batch on the same axis.
+    return constrain(table.astype(dtype), "vocab", None)[tokens]
+
+
+def _embedding_lookup_forward(table: jax.Array, tokens: jax.Array, dtype: Any) -> tuple[jax.Array, Any]:
+    # Of the table the backward pass needs shape and dtype alone; an empty slice carries the dtype.
+    return _embedding_lookup(table, tokens, dtype), (tokens, table[:, :0])
+
+
+def _embedding_lookup_backward(dtype: Any, residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, None]:
+    tokens, empty = residuals
+    zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), empty.dtype)
+    # Each device adds up its own rows; the sums go to where the table lies, and no device holds all of them.
+    return constrain(zeros.at[tokens].add(cotangent.astype(empty.dtype)), "vocab", "embed"), None
+
+
+_embedding_lookup.defvjp(_embedding_lookup_forward, _embedding_lookup_backward)
+
+
 class TokenEmbedder(nn.Module):
     """Token embedding, also the output projection of tied models."""
 
@@ -248,11 +271,9 @@ class TokenEmbedder(nn.Module):
         self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        table = self.embedding
-        if not isinstance(table, QuantizedKernel):
-            # Gathered like any weight; else rows sharded along embed meet tokens sharded along batch on the same axis.
-            table = constrain(table, "vocab", None)
-        return embedding_rows(table, tokens, self.dtype)
+        if isinstance(self.embedding, QuantizedKernel):
+            return embedding_rows(self.embedding, tokens, self.dtype)
+        return _embedding_lookup(self.embedding, tokens, self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Logits, float32, of a tied model: x [batch, length, emb_dim]."""

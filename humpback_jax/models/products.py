@@ -72,7 +72,10 @@ def _float_einsum(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike) -
 
 
 def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=jnp.float32)
+    if y.dtype != x.dtype:
+        # Cast where it is used: hoisted out of a loop over layers, the cast makes a second copy of all weights.
+        y = jax.lax.optimization_barrier(y).astype(x.dtype)
+    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
 def _forward(

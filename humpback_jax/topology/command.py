@@ -93,9 +93,58 @@ def _print_report(request: Any, report: Any) -> None:
     parts = f"arguments {report.argument_gib:.2f} (updated in place {report.alias_gib:.2f})"
     click.echo(f"  {parts}, temporaries {report.temp_gib:.2f}")
     click.echo(
-        f"estimate, not a measurement: {report.estimated_seconds:.4f} s = {report.fusion_seconds:.4f} s by the compiler's "
-        f"cycles + {report.kernel_seconds:.4f} s in kernels; at peak FLOPs {report.bound_seconds:.4f} s"
+        f"estimate, not a measurement: {report.estimated_seconds:.4f} s = {report.fusion_seconds:.4f} s by the "
+        f"compiler's cycles + {report.kernel_seconds:.4f} s in kernels; at peak FLOPs {report.bound_seconds:.4f} s"
     )
     click.echo(f"  {report.hlo_flops:.4g} FLOPs per device; kernels {report.kernels or 'none'}")
     for name, (count, size) in report.collectives.items():
         click.echo(f"  {name}: {count:.0f} of {size:.2f} GiB together")
+
+
+@click.command()
+@click.argument("gin_file")
+@click.option("--slice", "slice_name", required=True, help="A slice, as for `fit`; or cpu: this machine.")
+@click.option("--model", help="A published size; default: the recipe's architecture.")
+@click.option("--segments", type=int, help="Segments of the corpus; default: what the recipe keeps at most.")
+@click.option("--price_per_chip_hour", type=float, help="Adds what every stage costs.")
+@click.option("--of_estimate", type=float, help="Share of the compiler's speed that a run reaches (an assumption).")
+@click.option("--slots", type=int, help="Rows that are decoded together; default: the recipe's.")
+@click.option("--machine_gflops", type=float, help="Of matrix products, with --slice cpu; default: measured now.")
+@click.option("--run_dir", type=click.Path(), help="A finished run of this recipe, to compare its times with.")
+@click.option("--gin_bindings", multiple=True, hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(gin_file: str, slice_name: str, gin_bindings: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Say how long a recipe takes on a TPU slice, and what it costs, stage by stage: an estimate, with assumptions."""
+    from humpback_jax.gin_utils import parse_recipe
+    from humpback_jax.topology.recipe_plan import plan_recipe
+
+    recipe = parse_recipe((gin_file,), gin_bindings)
+    made = plan_recipe(recipe, slice_name, **options)
+    if as_json:
+        click.echo(json.dumps(made, indent=2))
+        return
+    _print_plan(made)
+
+
+def _print_plan(made: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("stage", "items", "tokens", "FLOPs", "bytes", "hours", "cost")
+    compared = any(stage.get("measured_hours") for stage in made["stages"])
+    table = Table(*columns, *(("measured", "ratio") if compared else ()))
+    for stage in made["stages"]:
+        cost = "" if stage["cost"] is None else f"{stage['cost']:,.2f}"
+        figures = [
+            stage["name"],
+            f"{stage['items']:,}",
+            *(f"{stage[key]:.3g}" for key in ("tokens", "flops", "bytes_moved")),
+        ]
+        figures += [f"{stage['hours']:.3f}", cost]
+        if compared and stage.get("measured_hours"):
+            figures += [f"{stage['measured_hours']:.3f}", f"{stage['hours'] / stage['measured_hours']:.2f}"]
+        table.add_row(*figures)
+    Console().print(table)
+    click.echo("Assumed, not measured: " + ", ".join(f"{key} {value}" for key, value in made["assumptions"].items()))
+    for name, program in made["programs"].items():
+        click.echo(f"Compiled: {name}: {program['estimated_seconds']} s, {program['peak_gib']} GiB, {program['mesh']}")
