@@ -61,6 +61,7 @@ class LogicalAxisRules:
     # activations
     activation_batch: MeshAxes = ("data", "fsdp")
     activation_length: MeshAxes = ("sequence",)
+    residual_length: MeshAxes = ("sequence", "tensor")  # of what training keeps of every layer
     activation_embed: MeshAxes = ()
     activation_heads: MeshAxes = ("tensor",)
     activation_kv_heads: MeshAxes = ("tensor",)

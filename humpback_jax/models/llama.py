@@ -233,7 +233,11 @@ class _ScannedLayer(DecoderLayer):
     """The layer as the body of a scan: nothing is collected along the layers."""
 
     def __call__(self, x: jax.Array, *arguments: Any) -> tuple[jax.Array, None]:  # type: ignore[override]
-        return super().__call__(x, *arguments)[0], None
+        x = super().__call__(x, *arguments)[0]
+        if x.shape[1] % num_shards("residual_length") == 0:
+            # Kept for the backward pass, layer by layer: devices that share a row share what is kept of it.
+            x = constrain(x, "activation_batch", "residual_length", "activation_embed")
+        return x, None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

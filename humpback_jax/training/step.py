@@ -18,6 +18,9 @@ from humpback_jax.training.state import TrainState, state_shardings
 
 BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
 
+# Gathers of sharded weights as one copy each, beside the products, instead of products cut into a loop over slices: by
+# the compiler's estimate a third faster for 7B on 16 chips, at about the same memory.
+TPU_COMPILER_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 ROUNDING = 2**31 - 1  # folded into the key of a step; microbatches fold in 0, 1, 2, …
 
 Metrics = dict[str, jax.Array]
@@ -94,5 +97,9 @@ def make_train_step(
     states = state_shardings(model, optimizer, mesh, rules, lora)
     batches = batch_sharding(mesh, rules, BATCH_AXES)
     return jax.jit(
-        train_step, donate_argnums=0, in_shardings=(states, batches, None, None, None), out_shardings=(states, None)
+        train_step,
+        donate_argnums=0,
+        in_shardings=(states, batches, None, None, None),
+        out_shardings=(states, None),
+        compiler_options=TPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None,
     )

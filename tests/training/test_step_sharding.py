@@ -18,7 +18,15 @@ from humpback_jax.training.state import abstract_state, state_shardings
 
 MODEL = Llama(get_config("tiny"))
 # What the forward pass declares: per call, and per layer (once under the scan over layers).
-DECLARED = {"mask": 1, "embedding table": 1, "embedded tokens": 1, "norm": 1, "hidden of a chunk": 1, "logits": 1}
+DECLARED = {
+    "mask": 1,
+    "embedding table": 1,
+    "embedded tokens": 1,
+    "norm": 1,
+    "hidden of a chunk": 1,
+    "logits": 1,
+    "kept": 1,
+}
 DECLARED_PER_LAYER = {"norms": 2, "query, key, value": 3, "attended": 1, "mlp": 1, "residual stream": 2}
 
 

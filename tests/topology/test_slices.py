@@ -1,0 +1,65 @@
+"""Slices by the names that users type: their chips, and what the compiler makes of them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from humpback_jax.topology.compiler import libtpu_version, quiet_environment
+from humpback_jax.topology.slices import SLICES, get_slice
+from humpback_jax.training.throughput import peak_flops
+
+NUM_DEVICES = {
+    "v4-8": 4,
+    "v4-32": 16,
+    "v4-256": 128,
+    "v5p-8": 4,
+    "v5p-16": 8,
+    "v5p-256": 128,
+    "v5e-1": 1,
+    "v5e-16": 16,
+    "v5e-256": 256,
+    "v6e-8": 8,
+    "v6e-64": 64,
+}
+COUNT_ALL = """
+import json
+from humpback_jax.topology.slices import SLICES
+print(json.dumps({name: len(one.devices()) for name, one in SLICES.items()}))
+"""
+
+
+@pytest.mark.parametrize(("name", "expected"), NUM_DEVICES.items())
+def test_names_count_cores_or_chips(name, expected):
+    assert get_slice(name).num_devices == expected
+
+
+def test_other_spellings_are_known():
+    assert get_slice("v5litepod-16") is get_slice("V5E-16") is SLICES["v5e-16"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("v4-24", r"known are v4-8, v4-16.*'v4-2"), ("v5e-17", "'v5e-1"), ("h100-8", "v6e-256")]
+)
+def test_an_unknown_name_is_an_error_with_advice(name, message):
+    with pytest.raises(ValueError, match=message):
+        get_slice(name)
+
+
+def test_only_whole_tori_wrap():
+    wrapped = {name for name, one in SLICES.items() if any(one.wrap)}
+    assert {"v4-128", "v4-256", "v5p-256", "v5e-256", "v6e-256"} <= wrapped
+    assert not wrapped & {"v4-8", "v4-64", "v5p-32", "v5e-16", "v5e-64"}
+
+
+def test_peaks_are_those_of_the_throughput_table():
+    assert all(peak_flops(one.chip.device_kind) == one.chip.peak_flops for one in SLICES.values())
+
+
+@pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")
+def test_the_compiler_makes_as_many_devices():
+    command = [sys.executable, "-c", COUNT_ALL]
+    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {name: one.num_devices for name, one in SLICES.items()}
