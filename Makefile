@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup quickstart test test-all bench lint clean
+.PHONY: setup quickstart test test-all test-slices bench lint clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -28,6 +28,10 @@ test: lint
 
 test-all: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# TPU slices without a TPU: device counts, tiny programs, and full-size ones against goldens; one compiler at a time.
+test-slices: setup
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 0 tests/topology
 
 # BENCH_DATA holds web/pages.warc.gz and seed/seed_pairs.jsonl; the peer needs torch (the extra `parity`).
 BENCH_DATA ?= ../shared/data

@@ -96,6 +96,7 @@ class Kernel(nn.Module):
     names: tuple[str, ...]
     dtype: Any
     param_dtype: Any
+    gradient_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -103,7 +104,7 @@ class Kernel(nn.Module):
         fan_in = math.prod(self.shape[:-1]) if self.names[-1] == "embed" else self.shape[0]
         init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
         kernel: Any = self.param("kernel", init, self.shape, self.param_dtype)
-        return einsum(self.equation, x, kernel, self.dtype)
+        return einsum(self.equation, x, kernel, self.dtype, self.gradient_dtype)
 
 
 class Attention(nn.Module):
@@ -113,9 +114,11 @@ class Attention(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
+    gradient_dtype: Any = None
 
     def setup(self) -> None:
-        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        c = self.config
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype, gradient_dtype=self.gradient_dtype)
         kv_shape, kv_names = (c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim")
         query_shape, query_names = (c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim")
         out_shape, out_names = (c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed")
@@ -179,9 +182,11 @@ class SwiGLU(nn.Module):
     config: LlamaConfig
     dtype: Any
     param_dtype: Any
+    gradient_dtype: Any = None
 
     def setup(self) -> None:
-        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        c = self.config
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype, gradient_dtype=self.gradient_dtype)
         self.gate = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
         self.up = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
         self.down = Kernel("btf,fe->bte", (c.mlp_dim, c.emb_dim), ("mlp", "embed"), **types)
@@ -198,13 +203,14 @@ class DecoderLayer(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
+    gradient_dtype: Any = None
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.attention_norm = RMSNorm(c.rms_norm_eps, **types)
-        self.attention = Attention(c, platform=self.platform, **types)
+        self.attention = Attention(c, platform=self.platform, gradient_dtype=self.gradient_dtype, **types)
         self.mlp_norm = RMSNorm(c.rms_norm_eps, **types)
-        self.mlp = SwiGLU(c, **types)
+        self.mlp = SwiGLU(c, gradient_dtype=self.gradient_dtype, **types)
 
     def __call__(
         self,
@@ -296,6 +302,8 @@ class Llama(nn.Module):
       scan_layers: stack the layers' parameters and scan over them (training); else `layers_0`, `layers_1`, … as
         `unstack_layers` gives them, which is what `hidden_states_in_context` needs.
       platform: of the devices that will run it, `cpu`, `gpu` or `tpu`: which attention kernels it may use.
+      gradient_dtype: in which gradients of weights leave their products and are summed over devices, before they are
+        cast to the dtype of the weights; None: float32.
     """
 
     config: LlamaConfig
@@ -305,6 +313,7 @@ class Llama(nn.Module):
     dropout_rates: tuple[float, ...] | None = None
     scan_layers: bool = True
     platform: str = "cpu"
+    gradient_dtype: Any = None
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -312,12 +321,12 @@ class Llama(nn.Module):
             raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
         self.token_embedder = TokenEmbedder(c, **types)
         if self.scan_layers:
-            self.layers = self._scanned_layer()(c, platform=self.platform, **types)
+            self.layers = self._scanned_layer()(c, platform=self.platform, gradient_dtype=self.gradient_dtype, **types)
         else:
             self.layers = [DecoderLayer(c, platform=self.platform, **types) for _ in range(c.num_layers)]
         self.final_norm = RMSNorm(c.rms_norm_eps, **types)
         if not c.tie_word_embeddings:
-            types["dtype"] = jnp.float32
+            types |= dict(dtype=jnp.float32, gradient_dtype=self.gradient_dtype)
             self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), **types)
 
     def _scanned_layer(self) -> Any:

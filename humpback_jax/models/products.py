@@ -36,7 +36,13 @@ class AdaptedKernel(NamedTuple):
     dropout: tuple[jax.Array, jax.Array] | None = None
 
 
-def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel | AdaptedKernel, dtype: DTypeLike) -> jax.Array:
+def einsum(
+    equation: str,
+    x: jax.Array,
+    y: jax.Array | QuantizedKernel | AdaptedKernel,
+    dtype: DTypeLike,
+    gradient_dtype: DTypeLike | None = None,
+) -> jax.Array:
     """einsum of two operands; `y` is cast to the dtype of `x`, and the float32 result to `dtype`.
 
     Args:
@@ -45,12 +51,14 @@ def einsum(equation: str, x: jax.Array, y: jax.Array | QuantizedKernel | Adapted
       x: activations, in the compute dtype.
       y: a weight in its stored dtype, or activations.
       dtype: of the result.
+      gradient_dtype: in which the gradient of `y` leaves its product, to be summed over devices; it is then cast to the
+        dtype of `y`, which is the default. bfloat16 halves what devices exchange.
     """
     if isinstance(y, AdaptedKernel):
         return einsum(equation, x, y.kernel, dtype) + _low_rank(equation, x, y, dtype)
     if isinstance(y, QuantizedKernel):
         return (_product(equation, x, y.values) * y.scales).astype(dtype)
-    return _float_einsum(equation, x, y, dtype)
+    return _float_einsum(equation, x, y, dtype, gradient_dtype)
 
 
 def _low_rank(equation: str, x: jax.Array, adapted: AdaptedKernel, dtype: DTypeLike) -> jax.Array:
@@ -62,37 +70,41 @@ def _low_rank(equation: str, x: jax.Array, adapted: AdaptedKernel, dtype: DTypeL
     if adapted.dropout is not None:
         key, rate = adapted.dropout
         x = jnp.where(jax.random.uniform(key, x.shape) >= rate, x / (1.0 - rate).astype(x.dtype), 0)
-    low = _float_einsum(f"{x_axes},{contracted}r->{batch}r", x, adapted.a, x.dtype)
-    return _float_einsum(f"{batch}r,r{kept}->{result}", low, adapted.b, dtype)
+    low = _float_einsum(f"{x_axes},{contracted}r->{batch}r", x, adapted.a, x.dtype, None)
+    return _float_einsum(f"{batch}r,r{kept}->{result}", low, adapted.b, dtype, None)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def _float_einsum(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _float_einsum(
+    equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike, gradient_dtype: DTypeLike | None
+) -> jax.Array:
     return _product(equation, x, y).astype(dtype)
 
 
-def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    if y.dtype != x.dtype:
-        # Cast where it is used: hoisted out of a loop over layers, the cast makes a second copy of all weights.
-        y = jax.lax.optimization_barrier(y).astype(x.dtype)
-    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
+def _product(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=dtype)
 
 
 def _forward(
-    equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike
+    equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike, gradient_dtype: DTypeLike | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _product(equation, x, y).astype(dtype), (x, y)
 
 
 def _backward(
-    equation: str, dtype: DTypeLike, operands: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    equation: str,
+    dtype: DTypeLike,
+    gradient_dtype: DTypeLike | None,
+    operands: tuple[jax.Array, jax.Array],
+    cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, y = operands
     terms, result = equation.split("->")
     x_axes, y_axes = terms.split(",")
     cotangent = cotangent.astype(x.dtype)
     x_gradient = _product(f"{result},{y_axes}->{x_axes}", cotangent, y).astype(x.dtype)
-    y_gradient = _product(f"{x_axes},{result}->{y_axes}", x, cotangent).astype(y.dtype)
+    # The sum over devices is taken in the dtype of the product, and only then is it cast.
+    y_gradient = _product(f"{x_axes},{result}->{y_axes}", x, cotangent, gradient_dtype or jnp.float32).astype(y.dtype)
     return x_gradient, y_gradient
 
 

@@ -62,6 +62,8 @@ class FinetuneConfig:
       seed: of the data order and of dropout.
       dtype: of activations and matrix products.
       param_dtype: of the weights, `float32`, or `bfloat16` where memory is short; the moments are float32 either way.
+      gradient_dtype: of the weights' gradients as devices sum them, `float32`, or `bfloat16`, which halves what they
+        exchange and the memory for it; clipping and the moments are float32 either way.
       remat_policy: a name in `humpback_jax.models.llama.REMAT_POLICIES`.
       logits_chunk: positions per row whose logits exist at one time.
       z_loss: weight of the squared log-normalizer of the logits, added to the loss of every token.
@@ -90,6 +92,7 @@ class FinetuneConfig:
     seed: int = 0
     dtype: str = "bfloat16"
     param_dtype: str = "float32"
+    gradient_dtype: str = "float32"
     remat_policy: str = "full"
     logits_chunk: int = 256
     z_loss: float = 0.0
@@ -128,6 +131,7 @@ class FinetuneConfig:
             remat_policy=self.remat_policy,
             dropout_rates=dropout_rates(self.dropout, llama.num_layers, self.dropout_schedule),
             platform=platform,
+            gradient_dtype=dtype_of(self.gradient_dtype),
         )
 
 

@@ -45,6 +45,7 @@ def _mesh(text: str | None) -> tuple[tuple[str, int], ...] | None:
 @click.option("--dropout", type=float, default=0.1, show_default=True, help="Residual dropout (train).")
 @click.option("--remat", default="full", show_default=True, help="What the backward pass keeps (train).")
 @click.option("--param_dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--gradient_dtype", type=click.Choice(["float32", "bfloat16"]), default="bfloat16", show_default=True)
 @click.option("--logits_chunk", type=int, default=256, show_default=True, help="Positions with logits at once (train).")
 @click.option("--microbatches", type=int, default=1, show_default=True, help="Parts of an update (train).")
 @click.option("--kv_dtype", type=click.Choice(["bfloat16", "int8"]), help="Of the cache (decode).")

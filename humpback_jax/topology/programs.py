@@ -77,6 +77,7 @@ def _train(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> 
         remat_policy=request.remat,
         dropout_rates=dropout_rates(request.dropout, config.num_layers, "constant"),
         platform="tpu",
+        gradient_dtype=DTYPES[request.gradient_dtype],
     )
     optimizer = OptimizerConfig()
     step = make_train_step(model, optimizer, mesh, rules, logits_chunk=request.logits_chunk)
@@ -159,36 +160,43 @@ class AbstractEngine(Engine):
 
 def _inference(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> Program:
     """A prefill or scoring call of `batch` rows of `length` tokens, or a chunk of decode steps of `batch` rows."""
-    sizes = request.mesh_sizes
-    tensor = sizes.get("tensor", 1)
-    bucket = request.length
-    if request.step == "decode":
-        bucket = request.length // 2
-    engine_config = EngineConfig(
-        slots=request.batch if request.step == "decode" else 4 * request.batch,
-        prompt_buckets=(bucket,),
-        max_new_tokens=1,
-        prefill_tokens=request.batch * request.length,
-        kv_dtype=request.kv_dtype,
-        tensor_parallelism=tensor,
-    )
-    steps = engine_config.steps_per_chunk(overlap=True)
-    if request.step == "decode":  # caches of exactly `length` positions
-        engine_config = dataclasses.replace(engine_config, max_new_tokens=request.length - bucket - steps)
+    if set(request.mesh_sizes) - {"data", "tensor"}:
+        raise ValueError(f"mesh {request.mesh_sizes}: inference has the axes data (copies of the weights) and tensor")
+    engine_config = _engine_config(request)
     model = Llama(config, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, platform="tpu")
-    mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=tensor), devices)
+    mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=engine_config.tensor_parallelism), devices)
     check_layout(config, mesh, LogicalAxisRules(), request.batch, request.length)
     engine = AbstractEngine(model, engine_config, devices, request.weight_dtype == "int8")
-    prefix = range(request.prefix)
+    prefix, prompt = range(request.prefix), [engine_config.max_prompt_length]
     if request.step == "score":
-        # A prompt's length counts the prefix; its rest fills the bucket.
-        engine.config = dataclasses.replace(engine_config, prompt_buckets=(bucket, bucket + len(prefix)))
-        engine.compile_scoring([bucket + len(prefix)], RATINGS, prefix)
+        engine.compile_scoring(prompt, RATINGS, prefix)
     else:
-        engine.config = dataclasses.replace(engine_config, prompt_buckets=(bucket, bucket + len(prefix)))
-        engine.compile_generation([bucket + len(prefix)], STOP_IDS, prefix_ids=prefix)
+        engine.compile_generation(prompt, STOP_IDS, prefix_ids=prefix)
     function, arguments = engine.programs.asked[request.step]
     with use_mesh(engine.mesh, engine.rules):
         lowered = function.lower(**arguments)
-    units = steps if request.step == "decode" else 1
+    units = engine.decode_steps if request.step == "decode" else 1
     return Program(lowered, dict(engine.mesh.shape), units, unknown_trips=units)
+
+
+def _engine_config(request: FitRequest) -> EngineConfig:
+    """An engine whose calls have the rows and lengths of the request; for decode, whose caches have its length.
+
+    Half of a cache is for prompts. What prompts share is no part of their bucket, but of their longest length.
+    """
+    decode = request.step == "decode"
+    bucket = request.length // 2 - request.prefix if decode else request.length
+    if bucket < 1:
+        raise ValueError(f"a prefix of {request.prefix} tokens leaves no room in caches of {request.length}")
+    config = EngineConfig(
+        slots=request.batch if decode else 4 * request.batch,
+        prompt_buckets=tuple(sorted({bucket, bucket + request.prefix})),
+        max_new_tokens=1,
+        prefill_tokens=request.batch * bucket,
+        kv_dtype=request.kv_dtype,
+        tensor_parallelism=request.mesh_sizes.get("tensor", 1),
+    )
+    if not decode:
+        return config
+    rest = request.length - config.max_prompt_length - config.steps_per_chunk(overlap=True)
+    return dataclasses.replace(config, max_new_tokens=rest)

@@ -23,6 +23,7 @@ class FitRequest:
       dropout: residual dropout rate (training).
       remat: a name in `humpback_jax.models.llama.REMAT_POLICIES` (training).
       param_dtype: of the weights in training; their moments are float32.
+      gradient_dtype: of the weights' gradients as devices sum them, as the paper's recipes have it.
       logits_chunk: positions per row whose logits exist at one time (training).
       microbatches: parts of an update (training).
       kv_dtype: of the cache (inference), default bfloat16; or `int8`.
@@ -42,6 +43,7 @@ class FitRequest:
     dropout: float = 0.1
     remat: str = "full"
     param_dtype: str = "float32"
+    gradient_dtype: str = "bfloat16"
     logits_chunk: int = 256
     microbatches: int = 1
     kv_dtype: str | None = None

@@ -34,9 +34,13 @@ def main() -> None:
 
 def check(request: FitRequest, cache: str | None = None) -> FitReport:
     """Compiles the program that is asked for; ValueError where it cannot even be laid out over the slice."""
-    chip_slice = get_slice(request.slice)
-    program = lower_program(request, chip_slice.devices())
-    libtpu = libtpu_version() or ""
+    chip_slice, libtpu = get_slice(request.slice), libtpu_version() or ""
+    devices = chip_slice.devices()
+    try:
+        program = lower_program(request, devices)
+    except jax.errors.JaxRuntimeError as error:  # caches alone are too large
+        tensor = request.mesh_sizes.get("tensor", 1)
+        return _refusal(error, chip_slice, {"data": len(devices) // tensor, "fsdp": 1, "sequence": 1, "tensor": tensor})
     key = program_key(
         program.lowered.as_text(),
         topology=chip_slice.topology_arguments,
@@ -46,28 +50,29 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
     folder = pathlib.Path(cache) if cache else None
     if folder and (found := read_answer(folder, key)):
         return dataclasses.replace(FitReport(**found), compile_seconds=0.0)
-    report = dataclasses.replace(_compile(program, request, chip_slice), libtpu=libtpu, jax=jax.__version__)
+    started = time.monotonic()
+    try:
+        compiled = program.lowered.compile(compiler_options=dict(request.options) or None)
+    except jax.errors.JaxRuntimeError as error:
+        report = _refusal(error, chip_slice, program.mesh)
+    else:
+        report = _report(compiled, program, chip_slice, time.monotonic() - started)
+    report = dataclasses.replace(report, libtpu=libtpu, jax=jax.__version__)
     if folder:
         write_answer(folder, key, dataclasses.asdict(report))
     return report
 
 
-def _compile(program: Program, request: FitRequest, chip_slice: Slice) -> FitReport:
-    started, hbm = time.monotonic(), chip_slice.chip.hbm_gib
-    try:
-        compiled = program.lowered.compile(compiler_options=dict(request.options) or None)
-    except jax.errors.JaxRuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if "RESOURCE_EXHAUSTED" not in lines[0]:
-            raise
-        message = " ".join(lines)[:600]
-        match = _NEEDED.search(message)
-        needed = None
-        if match:
-            amount, unit = (match.group(1), match.group(2)) if match.group(1) else (match.group(3), match.group(4))
-            needed = round(float(amount) * _UNITS[unit], 3)
-        return FitReport(False, needed, hbm, None, None, program.mesh, message)
-    return _report(compiled, program, chip_slice, time.monotonic() - started)
+def _refusal(error: jax.errors.JaxRuntimeError, chip_slice: Slice, mesh: dict[str, int]) -> FitReport:
+    """The report of a program that is too large; any other error of the compiler is raised again."""
+    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:600]
+    if "RESOURCE_EXHAUSTED" not in message:
+        raise error
+    needed = None
+    if match := _NEEDED.search(message):
+        amount, unit = match.group(1) or match.group(3), match.group(2) or match.group(4)
+        needed = round(float(amount) * _UNITS[unit], 3)
+    return FitReport(False, needed, chip_slice.chip.hbm_gib, None, None, mesh, message)
 
 
 def _report(compiled: Any, program: Program, chip_slice: Slice, seconds: float) -> FitReport:
