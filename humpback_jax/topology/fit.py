@@ -33,19 +33,27 @@ def resident_gib(request: FitRequest) -> float:
     return config.num_params * size / request.mesh_sizes.get("tensor", 1) / 2**30
 
 
+def working_gib(request: FitRequest) -> float:
+    """What a program needs per device beside what is resident, whatever its batch, in GiB: an estimate.
+
+    Training: float32 gradients, a bfloat16 copy of the weights, and one whole layer with its gradient.
+    """
+    config = get_config(request.model)
+    if request.step != "train":
+        return 0.3
+    shards = get_slice(request.slice).num_devices // request.mesh_sizes.get("data", 1)
+    return config.num_params * 6 * (1 / shards + 1 / config.num_layers) / 2**30
+
+
 def first_knob(request: FitRequest, report: FitReport) -> dict[str, object]:
     """What to change first so that it fits: fewer rows where rows are what is too much, else how weights are held.
 
-    The number of rows scales what is not resident; `MARGIN` covers what does not scale.
+    What is neither resident nor working memory scales with the rows.
     """
-    resident, config = resident_gib(request), get_config(request.model)
-    needed = report.peak_gib or 0.0
-    # The compiler reports the temporaries alone, or with the arguments; the larger reading is the safe one.
-    total = needed if needed > resident * 1.02 + 1 and request.step != "train" else needed + resident
-    free = report.hbm_gib * MARGIN - resident
-    unit = _batch_unit(request)
-    batch = int(request.batch * free / max(total - resident, 1e-9)) if free > 0 else 0
-    batch = min(batch, request.batch - unit) // unit * unit
+    config, unit = get_config(request.model), _batch_unit(request)
+    fixed = resident_gib(request) + working_gib(request)
+    room, needed = MARGIN * report.hbm_gib - fixed, max((report.peak_gib or 0.0) - fixed, 1e-9)
+    batch = min(int(request.batch * max(room, 0.0) / needed), request.batch - unit) // unit * unit
     if batch >= unit:
         return {"batch": batch}
     if request.step != "train":
