@@ -143,7 +143,8 @@ def _print_plan(made: dict[str, Any]) -> None:
         ]
         figures += [f"{stage['hours']:.3f}", cost]
         if compared and stage.get("measured_hours"):
-            figures += [f"{stage['measured_hours']:.3f}", f"{stage['hours'] / stage['measured_hours']:.2f}"]
+            ratio = stage.get("hours_of_measured", stage["hours"]) / stage["measured_hours"]
+            figures += [f"{stage['measured_hours']:.3f}", f"{ratio:.2f}"]
         table.add_row(*figures)
     Console().print(table)
     click.echo("Assumed, not measured: " + ", ".join(f"{key} {value}" for key, value in made["assumptions"].items()))

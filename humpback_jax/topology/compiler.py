@@ -15,6 +15,8 @@ import subprocess
 import sys
 from typing import Any
 
+import click
+
 from humpback_jax.files import write_atomically
 
 WORKER = "humpback_jax.topology.worker"
@@ -33,8 +35,8 @@ QUIET = {
 INSTALL = "install the TPU compiler that JAX pins: pip install 'humpback_jax[tpu]'"
 
 
-class CompilerError(RuntimeError):
-    """The compiler could not be run, or ended without an answer."""
+class CompilerError(click.ClickException):
+    """The compiler could not be run, or ended without an answer; a verb that meets it ends with status 1."""
 
 
 def libtpu_version() -> str | None:
