@@ -7,7 +7,7 @@ from typing import Any
 
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.topology.fit import candidate_meshes
-from humpback_jax.topology.request import FitReport, FitRequest
+from humpback_jax.topology.request import FitReport, FitRequest, Step
 from humpback_jax.topology.slices import get_slice
 from humpback_jax.topology.work import StageWork
 
@@ -144,14 +144,14 @@ def compile_programs(
     for stage in work:
         if stage.kind == "train" or stage.name[-1] in "23456789":  # later rounds run the programs of the first
             continue
-        mesh = (("tensor", min(settings["tensor"] or 1, devices)),)
+        mesh: tuple[tuple[str, int], ...] = (("tensor", min(settings["tensor"] or 1, devices)),)
         if settings["tensor"] is None:
             mesh = candidate_meshes(dataclasses.replace(base, step="decode"))[0]
         copies = devices // mesh[0][1]
         bucket = 2 ** math.ceil(math.log2(max(stage.prompt_tokens, 128)))
         prefix = round(stage.shared_tokens)
         call = dataclasses.replace(base, mesh=mesh, length=bucket, batch=copies * max(1, 8192 // bucket // copies))
-        kind = "score" if stage.kind == "score" else "prefill"
+        kind: Step = "score" if stage.kind == "score" else "prefill"
         asked[f"{stage.name} {kind}"] = dataclasses.replace(call, step=kind, prefix=prefix)
         if stage.new_tokens:
             length = -(-int(stage.prompt_tokens + stage.new_tokens) // 128) * 128 + 128

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import statistics
-from typing import Literal
+from typing import Any, Literal
 
 from humpback_jax.align import Recipe
 from humpback_jax.data.pairs import read_pairs
@@ -133,7 +133,8 @@ def _training(name: str, config: FinetuneConfig, examples: int, tokens: float, l
     if config.num_steps is None and config.batch_unit == "tokens":
         updates, batch = max(1, round(config.epochs * examples * tokens / config.batch_size)), config.batch_size
     else:
-        updates, batch = config.steps_for(range(examples))  # type: ignore[arg-type] (only counted)
+        counted: Any = range(examples)  # examples are only counted
+        updates, batch = config.steps_for(counted)
     per_update = batch / tokens if config.batch_unit == "tokens" else batch
     rows = per_update * tokens / config.row_length / lengths.packing_fill if config.packing else per_update
     return StageWork(name, "train", round(updates * per_update), tokens, updates=updates, rows=math.ceil(rows))
