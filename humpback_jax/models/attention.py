@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from humpback_jax.models.decode_kernel import Attended
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.products import einsum
+from humpback_jax.models.quantized import kept_int8
 
 
 class Source(NamedTuple):
@@ -113,14 +114,15 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     """float32 [batch, kv_heads, length * group, key]; the lowest float where the mask is false."""
     kv, mask = source
     rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
-    scores = einsum("bkrd,kds->bkrs" if kv.keys.ndim == 3 else "bkrd,bkds->bkrs", rows, kv.keys, jnp.float32)
+    keys = kv.keys if kv.key_scales is None else kept_int8(kv.keys, rows)
+    scores = einsum("bkrd,kds->bkrs" if keys.ndim == 3 else "bkrd,bkds->bkrs", rows, keys, jnp.float32)
     if kv.key_scales is not None:
         scores = scores * kv.key_scales[:, :, None, :]
     if mask is None:
         return scores
-    batch, kv_heads, count, keys = scores.shape
-    scores = scores.reshape(batch, kv_heads, length, count // length, keys)
-    return jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
+    shape = scores.shape
+    scores = scores.reshape(*shape[:2], length, shape[2] // length, shape[3])
+    return jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min).reshape(shape)
 
 
 def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
@@ -129,4 +131,5 @@ def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
         weights = weights * kv.value_scales[:, :, None, :]
     weights = weights.astype(dtype if kv.value_scales is not None else kv.values.dtype)
     equation = "bkrs,ksd->bkrd" if kv.values.ndim == 3 else "bkrs,bksd->bkrd"
-    return einsum(equation, weights, kv.values, jnp.float32)
+    values = kv.values if kv.value_scales is None else kept_int8(kv.values, weights)
+    return einsum(equation, weights, values, jnp.float32)

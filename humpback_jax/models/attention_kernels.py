@@ -1,7 +1,7 @@
 """Attention of whole sequences by the kernels of TPUs, GPUs and CPUs, and the function that chooses among all kernels.
 
-All kernels here compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a whole
-row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
+All kernels here compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a
+whole row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
 """
 
 import functools

@@ -9,12 +9,11 @@ Nothing is asked of the local devices: the kind of chip is an argument, and prog
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from humpback_jax.models.kv_cache import KeyValues
@@ -105,6 +104,9 @@ def _attend(
     query: jax.Array, cache: KeyValues, lengths: jax.Array, *, device_kind: str, block: int | None, interpret: bool
 ) -> Attended:
     """`ragged_attention` of one device."""
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
     batch, kv_heads, queries, head_dim = query.shape
     block = block or block_length(device_kind, cache.length, kv_heads * head_dim * cache.keys.dtype.itemsize)
     blocks = cache.length // block
@@ -113,32 +115,14 @@ def _attend(
     rows = jnp.pad(query.astype(jnp.float32), [(0, 0), (0, 0), (0, padded - queries), (0, 0)])
     compute = query.dtype if cache.key_scales is not None else cache.keys.dtype
 
-    def place(row: jax.Array, index: jax.Array, lengths: Any) -> tuple[jax.Array, jax.Array]:
-        """(row, block) to read at a step of the grid: behind the end of a row, the start of the next one."""
-        filled = (index == 0) | (index * block < lengths[row])
-        following = jnp.minimum(row + 1, batch - 1)
-        return jnp.where(filled, row, following), jnp.where(filled, index, 0)
-
-    def keys_at(row: Any, index: Any, lengths: Any) -> tuple:
-        row, index = place(row, index, lengths)
-        return row, 0, 0, index
-
-    def values_at(row: Any, index: Any, lengths: Any) -> tuple:
-        row, index = place(row, index, lengths)
-        return row, 0, index, 0
-
-    def scales_at(row: Any, index: Any, lengths: Any) -> tuple:
-        row, index = place(row, index, lengths)
-        return row, 0, index
-
     whole = lambda *shape: pl.BlockSpec((1, kv_heads, *shape), lambda row, index, lengths: (row, 0, 0, 0))  # noqa: E731
     in_specs = [
         whole(padded, head_dim),
-        pl.BlockSpec((1, kv_heads, head_dim, block), keys_at),
-        pl.BlockSpec((1, kv_heads, block, head_dim), values_at),
+        pl.BlockSpec((1, kv_heads, head_dim, block), _at(3, 4, batch, block)),
+        pl.BlockSpec((1, kv_heads, block, head_dim), _at(2, 4, batch, block)),
     ]
     scales = [x for x in (cache.key_scales, cache.value_scales) if x is not None]
-    in_specs += [pl.BlockSpec((1, kv_heads, block), scales_at) for _ in scales]
+    in_specs += [pl.BlockSpec((1, kv_heads, block), _at(2, 3, batch, block)) for _ in scales]
     shapes = [(kv_heads, padded, width) for width in (head_dim, LANES, LANES)]
     outputs = pl.pallas_call(
         functools.partial(_kernel, block=block, compute=jnp.dtype(compute), scaled=bool(scales)),
@@ -159,13 +143,32 @@ def _attend(
     return Attended(values, highest[..., :1], total[..., :1])
 
 
-def cost(cache: KeyValues, query_shape: tuple[int, ...]) -> pl.CostEstimate:
+def _at(axis: int, rank: int, batch: int, block: int) -> Callable[..., tuple]:
+    """Which block of an array of the cache a step of the grid reads; `axis` is that of the slots.
+
+    Behind the end of a row that is the start of the next one, so that it is there when the next row begins.
+    """
+
+    def index_map(row: jax.Array, index: jax.Array, lengths: Any) -> tuple:
+        filled = (index == 0) | (index * block < lengths[row])
+        place = jnp.where(filled, row, jnp.minimum(row + 1, batch - 1)), jnp.where(filled, index, 0)
+        return tuple(place[0] if i == 0 else place[1] if i == axis else 0 for i in range(rank))
+
+    return index_map
+
+
+def cost(cache: KeyValues, query_shape: tuple[int, ...]) -> Any:
     """What the kernel does when all rows are full, which is the most: products, exponentials, and bytes moved.
 
     Args:
       cache: of one device.
       query_shape: (batch, kv_heads, queries, head_dim), the queries padded.
+
+    Returns:
+      A `pallas.CostEstimate`; the compiler does not look into kernels.
     """
+    from jax.experimental import pallas as pl
+
     scores = math.prod(query_shape[:3]) * cache.length
     moved = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
     beside = 4 * math.prod(query_shape[:3]) * (2 * query_shape[3] + 2 * LANES)
@@ -176,6 +179,8 @@ def _kernel(
     lengths: Any, query: Any, keys: Any, values: Any, *refs: Any, block: int, compute: Any, scaled: bool
 ) -> None:
     """One block of one row, all heads."""
+    from jax.experimental import pallas as pl
+
     key_scales, value_scales = refs[:2] if scaled else (None, None)
     outputs, (summed, highest, total) = refs[-6:-3], refs[-3:]
     row, index = pl.program_id(0), pl.program_id(1)

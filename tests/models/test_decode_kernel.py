@@ -15,15 +15,15 @@ import pytest
 from humpback_jax.models.attention import Source, attention, scaled_rows
 from humpback_jax.models.attention_kernels import choose_attention
 from humpback_jax.models.cache_write_kernel import write_ragged
-from humpback_jax.models.decode_kernel import BLOCK_BYTES, MAX_BLOCK_LENGTH, block_length, cost, ragged_attention
+from humpback_jax.models.decode_kernel import block_length, cost, ragged_attention
 from humpback_jax.models.kv_cache import KeyValues, merge_recent, quantize
 
 LENGTHS = [0, 1, 127, 128, 129, 384]  # of the rows: empty, one slot, around a block, full
 
 
-def tensors(heads, kv_heads, dtype, length=384, batch=len(LENGTHS), head_dim=128):
+def tensors(heads, kv_heads, dtype, length=384, head_dim=128):
     """Query [batch, 1, heads, head_dim], a cache whose empty slots hold large values, and the call's own token."""
-    random = np.random.default_rng(0)
+    random, batch = np.random.default_rng(0), len(LENGTHS)
     normal = lambda *shape: jnp.asarray(random.normal(size=shape), dtype)  # noqa: E731
     cache = KeyValues(normal(batch, kv_heads, head_dim, length), normal(batch, kv_heads, length, head_dim))
     empty = jnp.arange(length) >= jnp.asarray(LENGTHS)[:, None]
@@ -174,7 +174,8 @@ for kv_heads, group, name in shapes:
     longest = block_length(kind, length, kv_heads * 128 * dtype.itemsize)
     for block in [n for n in (2048, 1024, 512, 256, 128) if n <= longest]:
         attend = lambda query, cache, lengths: ragged_attention(query, cache, lengths, device_kind=kind, block=block)
-        split = jax.shard_map(attend, mesh=mesh, in_specs=PartitionSpec("batch"), out_specs=PartitionSpec("batch"), check_vma=False)
+        spec = PartitionSpec("batch")
+        split = jax.shard_map(attend, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
         compiled = jax.jit(split).lower(query, cache, struct(jnp.int32)).compile()
         text = compiled.as_text()
         assert "tpu_custom_call" in text and '"cost_estimate"' in text, "no kernel, or one without its cost"
