@@ -41,7 +41,7 @@ def embedding_rows(table: jax.Array | QuantizedKernel, index: jax.Array, dtype: 
 def kept_int8(values: jax.Array, beside: jax.Array) -> jax.Array:
     """int8 `values` that are about to be widened for a product with `beside`.
 
-    A loop's compiler widens once, before the loop, what no step changes: all weights, and the whole cache, would be held
+    The compiler widens once, before a loop, what no step changes: all weights, and the whole cache, would be held
     in float as well. Bound to `beside`, which every step changes, they are widened where they are used.
     """
     return jax.lax.optimization_barrier((values, jax.lax.stop_gradient(beside)))[0]

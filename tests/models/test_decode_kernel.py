@@ -196,3 +196,38 @@ def test_every_block_compiles_for_every_chip(chip):
     compiled = [json.loads(line) for line in done.stdout.splitlines()]
     assert {kind for kind, *_ in compiled} == {CHIPS[chip][1]}
     assert {block for *_, block in compiled} >= {128, 256, 512, 1024}, compiled
+
+
+MESH_SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np
+from humpback_jax.models.cache_write_kernel import write_ragged
+from humpback_jax.models.decode_kernel import ragged_attention
+from humpback_jax.models.kv_cache import KeyValues, constrain_cache, merge_recent, quantize
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
+
+random = np.random.default_rng(0)
+normal = lambda *shape: jnp.asarray(random.normal(size=shape), jnp.float32)
+query, lengths = normal(4, 2, 1, 128), jnp.asarray([3, 128, 200, 250], jnp.int32)
+cache = quantize(KeyValues(normal(4, 2, 128, 256), normal(4, 2, 256, 128)))
+recent = quantize(KeyValues(normal(4, 2, 128, 4), normal(4, 2, 4, 128)))
+
+def run(query, cache, recent):
+    cache = write_ragged(constrain_cache(cache), recent, lengths, interpret=True)
+    return cache, ragged_attention(query, cache, lengths + 4, device_kind="TPU v4", block=128, interpret=True)
+
+expected = run(query, cache, recent)
+with use_mesh(make_mesh(MeshShape(data=2, fsdp=1, tensor=2)), LogicalAxisRules()):
+    found = jax.jit(run)(query, cache, recent)
+assert {shard.data.shape for shard in found[0].keys.addressable_shards} == {(2, 1, 128, 256)}, found[0].keys.sharding
+for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+print("agrees")
+"""
+
+
+@pytest.mark.slow
+def test_rows_and_heads_are_split_over_a_mesh():
+    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", MESH_SCRIPT]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
+    assert done.stdout.strip().endswith("agrees"), done.stderr
