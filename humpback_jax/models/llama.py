@@ -153,7 +153,7 @@ class Attention(nn.Module):
             length_shards=num_shards("activation_length"),
             cache_length=0 if cache is None else cache.length,
         )
-        if implementation in ("splash", "cudnn"):
+        if implementation not in ("xla", "ragged"):
             return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
         sources = [Source(own, masks.own)]
         if cache is not None and implementation == "ragged" and masks.cache_lengths is not None:
