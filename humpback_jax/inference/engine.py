@@ -93,7 +93,8 @@ class Engine:
         placed = shardings(self.mesh, self.rules, logical_specs(stacked), abstract_params(stacked))
         transform = transform_params or (lambda params: params)
         # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
-        lay_out = lay_out_for_decode if device.platform == "tpu" else lambda params: params
+        rows = config.slots // self.copies
+        lay_out = lambda params: params if device.platform != "tpu" else lay_out_for_decode(params, rows)  # noqa: E731
         self.params = lay_out(transform(unstack_layers(load_params(placed), model.config.num_layers)))
         self.job_prefix_ids: tuple[int, ...] | None = None
         self.programs = Programs(self.mesh, self.rules)

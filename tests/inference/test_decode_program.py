@@ -97,7 +97,7 @@ numbers = {"stop_ids": jax.ShapeDtypeStruct((1,), jnp.int32, sharding=whole)}
 numbers["exit_at"] = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
 with use_mesh(mesh, rules):
     state = SlotState(caches, *rest)
-    lowered = decode_chunk.lower(model, lay_out_for_decode(params), (), state, **numbers, max_steps=4)
+    lowered = decode_chunk.lower(model, lay_out_for_decode(params, rows), (), state, **numbers, max_steps=4)
 compiled = lowered.compile()
 memory, cache = compiled.memory_analysis(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(caches))
 with open(sys.argv[2], "w") as file:
@@ -113,7 +113,7 @@ print(json.dumps(report))
     ("topology", "model", "rows", "kv_dtype", "heads", "most"),
     [
         ("v5e:2x4", "llama_7b", 64, "bfloat16", 4, 0.02),
-        # From 128 rows on the compiler copies query kernels before the steps; a layer's cache is a quarter here.
+        # What does not grow with the layers weighs more in four of them; a copied layer would be a quarter.
         ("v5e:2x4", "llama_7b", 128, "int8", 4, 0.1),
         ("v5p:2x2x2", "llama2_70b", 256, "bfloat16", 1, 0.1),
     ],
