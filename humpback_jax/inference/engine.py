@@ -5,6 +5,7 @@ slot, or on the order of requests.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -92,9 +93,9 @@ class Engine:
         stacked = dataclasses.replace(model, scan_layers=True)
         placed = shardings(self.mesh, self.rules, logical_specs(stacked), abstract_params(stacked))
         transform = transform_params or (lambda params: params)
+        on_tpu, rows = device.platform == "tpu", config.slots // self.copies
+        lay_out = functools.partial(lay_out_for_decode, rows=rows) if on_tpu else lambda params: params
         # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
-        rows = config.slots // self.copies
-        lay_out = lambda params: params if device.platform != "tpu" else lay_out_for_decode(params, rows)  # noqa: E731
         self.params = lay_out(transform(unstack_layers(load_params(placed), model.config.num_layers)))
         self.job_prefix_ids: tuple[int, ...] | None = None
         self.programs = Programs(self.mesh, self.rules)
