@@ -133,6 +133,13 @@ def num_shards(name: str) -> int:
     return axes_size(mesh, (axes,) if isinstance(axes, str) else tuple(axes or ()))
 
 
+def dividing_mesh_axes(name: str, size: int) -> MeshAxes | None:
+    """Mesh axes of a logical axis under `use_mesh`; None where they do not divide its size."""
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+    return axes if axes and size % axes_size(jax.sharding.get_abstract_mesh(), axes) == 0 else None
+
+
 def axes_size(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
     """Devices along these mesh axes together."""
     return math.prod(mesh.shape[axis] for axis in axes)

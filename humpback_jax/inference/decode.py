@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from humpback_jax.inference.sampling import request_keys, sample
 from humpback_jax.models.attention import causal_mask
+from humpback_jax.models.cache_write_kernel import write_ragged, writes_in_place
 from humpback_jax.models.kv_cache import (
     Context,
     KeyValues,
@@ -231,7 +232,7 @@ def decode_chunk(
 
     def step(carry: Carry) -> Carry:
         rows, recents, number = carry
-        masks = Masks(own=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid)
+        masks = Masks(own=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid, cache_lengths=starts)
         with_recent = [context._replace(recent=one) for context, one in zip(contexts, recents, strict=True)]
         hidden, recents = hidden_states_in_context(
             model, params, rows.tokens[:, None], rows.positions[:, None], masks, with_recent, number
@@ -246,7 +247,8 @@ def decode_chunk(
 
     first = (state.rows, [recent] * config.num_layers, jnp.zeros((), jnp.int32))
     rows, recents, steps = jax.lax.while_loop(goes_on, step, first)
-    caches = tuple(merge_recent(cache, new, starts) for cache, new in zip(state.caches, recents, strict=True))
+    merge = write_ragged if writes_in_place(model.platform, state.caches[0], max_steps) else merge_recent
+    caches = tuple(merge(cache, new, starts) for cache, new in zip(state.caches, recents, strict=True))
     kept = jnp.sum(rows.counts - state.rows.counts)
     report = ChunkReport(rows.output, rows.counts, rows.stopped, rows.done, rows.finite, steps, kept)
     report = ChunkReport(*(constrain(x, *(None,) * x.ndim) for x in report))

@@ -5,6 +5,7 @@ slot, or on the order of requests.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix, compute_prefix
+from humpback_jax.inference.layouts import lay_out_for_decode
 from humpback_jax.inference.likelihood import answer_log_likelihoods, candidate_log_probs
 from humpback_jax.inference.requests import DTYPES, Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
@@ -79,8 +81,9 @@ class Engine:
                 f"EngineConfig.slots is {config.slots}, which {self.copies} copies of the weights cannot share "
                 "equally; choose a multiple"
             )
-        platform = self.mesh.devices.flat[0].platform
-        self.model, on_cpu = dataclasses.replace(model, scan_layers=False, platform=platform), platform == "cpu"
+        device = self.mesh.devices.flat[0]
+        where = dict(platform=device.platform, device_kind=device.device_kind)
+        self.model, on_cpu = dataclasses.replace(model, scan_layers=False, **where), device.platform == "cpu"
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
         default_dtype = jnp.float32 if on_cpu else model.dtype
         self.cache_dtype = DTYPES[config.kv_dtype] if config.kv_dtype else default_dtype
@@ -90,8 +93,10 @@ class Engine:
         stacked = dataclasses.replace(model, scan_layers=True)
         placed = shardings(self.mesh, self.rules, logical_specs(stacked), abstract_params(stacked))
         transform = transform_params or (lambda params: params)
+        on_tpu, rows = device.platform == "tpu", config.slots // self.copies
+        lay_out = functools.partial(lay_out_for_decode, rows=rows) if on_tpu else lambda params: params
         # No name here for what is loaded: each step releases an array as soon as it has made the next one of it.
-        self.params = transform(unstack_layers(load_params(placed), model.config.num_layers))
+        self.params = lay_out(transform(unstack_layers(load_params(placed), model.config.num_layers)))
         self.job_prefix_ids: tuple[int, ...] | None = None
         self.programs = Programs(self.mesh, self.rules)
         self._prefixes: dict[tuple[int, ...], Prefix] = {}

@@ -24,6 +24,8 @@ from humpback_jax.inference.slots import Finished
 if TYPE_CHECKING:
     from humpback_jax.inference.engine import Engine
 
+CACHE_MULTIPLE = 256  # slots per row of a cache on TPUs
+
 
 class SlotPrograms:
     """The programs of one call of `Engine.generate`: holds the device state; `run_slots` decides what is dispatched.
@@ -160,7 +162,11 @@ class SlotPrograms:
 
     def _cache_length(self, room: int) -> int:
         """A chunk is written as a block: room for it also where a row ends at once."""
-        return room + self.config.max_new_tokens + self.engine.decode_steps
+        length = room + self.config.max_new_tokens + self.engine.decode_steps
+        if self.engine.model.platform != "tpu":
+            return length
+        # The decode kernel reads whole blocks; lengths with few divisors would leave it short ones.
+        return -(-length // CACHE_MULTIPLE) * CACHE_MULTIPLE
 
     def _prefill_arguments(self, state: SlotState, bucket: int, members: Sequence[tuple[int, int]]) -> dict[str, Any]:
         engine, size = self.engine, self.group_size(bucket)

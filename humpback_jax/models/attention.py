@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from humpback_jax.models.decode_kernel import Attended
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.products import einsum
+from humpback_jax.models.quantized import kept_int8
 
 
 class Source(NamedTuple):
@@ -38,7 +40,18 @@ def causal_mask(length: int) -> jax.Array:
     return jnp.tril(jnp.ones((1, length, length), bool))
 
 
-def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
+def scaled_rows(query: jax.Array, kv_heads: int) -> jax.Array:
+    """Query [batch, length, heads, head_dim], scaled, to [batch, kv_heads, length * group, head_dim].
+
+    The query heads that share a key head become rows of one matrix product per (batch, key head); their length comes
+    first, so that rows of a sharded length stay sharded.
+    """
+    batch, length, heads, head_dim = query.shape
+    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, heads // kv_heads, head_dim).swapaxes(1, 2)
+    return rows.reshape(batch, kv_heads, -1, head_dim)
+
+
+def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | None = None) -> jax.Array:
     """Softmax attention over all sources at once, softmax in float32.
 
     A source's products run in the dtype it is stored in; int8 sources run in the dtype of `query`, their scales applied
@@ -47,6 +60,7 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
     Args:
       query: [batch, query, heads, head_dim].
       sources: with or without a batch axis (shared keys); heads is a multiple of their kv_heads.
+      attended: what a kernel made of one more source, for `scaled_rows` of the query.
 
     Returns:
       [batch, query, heads, head_dim] in the dtype of `query`.
@@ -56,20 +70,20 @@ def attention(query: jax.Array, sources: Sequence[Source]) -> jax.Array:
         sources = [_joined(sources, batch, length)]
     kv_heads = sources[0].kv.values.shape[-3]
     group = heads // kv_heads
-    # The query heads that share a key head become rows of one matrix product per (batch, key head); their length comes
-    # first, so that rows of a sharded length stay sharded.
-    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, group, head_dim).swapaxes(1, 2)
-    rows = rows.reshape(batch, kv_heads, length * group, head_dim)
+    rows = scaled_rows(query, kv_heads)
     scores = [_scores(rows, source, length) for source in sources]
-    highest = functools.reduce(jnp.maximum, [jnp.max(one, axis=-1, keepdims=True) for one in scores])
+    maxima = [jnp.max(one, axis=-1, keepdims=True) for one in scores]
+    highest = functools.reduce(jnp.maximum, maxima + ([attended.highest] if attended is not None else []))
     # The weights stay unnormalized until their product with the values, which is smaller than they are.
     weights = [jnp.exp(one - jax.lax.stop_gradient(highest)) for one in scores]
-    total = functools.reduce(jnp.add, [jnp.sum(one, axis=-1, keepdims=True) for one in weights])
+    totals = [jnp.sum(one, axis=-1, keepdims=True) for one in weights]
     parts = [_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True)]
-    attended = (
-        (functools.reduce(jnp.add, parts) / total).astype(query.dtype).reshape(batch, kv_heads, length, group, head_dim)
-    )
-    return attended.swapaxes(1, 2).reshape(batch, length, heads, head_dim)
+    if attended is not None:
+        share = jnp.exp(attended.highest - highest)
+        totals.append(attended.total * share)
+        parts.append(attended.values * share)
+    result = (functools.reduce(jnp.add, parts) / functools.reduce(jnp.add, totals)).astype(query.dtype)
+    return result.reshape(batch, kv_heads, length, group, head_dim).swapaxes(1, 2).reshape(query.shape)
 
 
 def _joined(sources: Sequence[Source], batch: int, length: int) -> Source:
@@ -100,14 +114,15 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     """float32 [batch, kv_heads, length * group, key]; the lowest float where the mask is false."""
     kv, mask = source
     rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
-    scores = einsum("bkrd,kds->bkrs" if kv.keys.ndim == 3 else "bkrd,bkds->bkrs", rows, kv.keys, jnp.float32)
+    keys = kv.keys if kv.key_scales is None else kept_int8(kv.keys, rows)
+    scores = einsum("bkrd,kds->bkrs" if keys.ndim == 3 else "bkrd,bkds->bkrs", rows, keys, jnp.float32)
     if kv.key_scales is not None:
         scores = scores * kv.key_scales[:, :, None, :]
     if mask is None:
         return scores
-    batch, kv_heads, count, keys = scores.shape
-    scores = scores.reshape(batch, kv_heads, length, count // length, keys)
-    return jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min).reshape(batch, kv_heads, count, keys)
+    shape = scores.shape
+    scores = scores.reshape(*shape[:2], length, shape[2] // length, shape[3])
+    return jnp.where(mask[:, None, :, None], scores, jnp.finfo(jnp.float32).min).reshape(shape)
 
 
 def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
@@ -116,4 +131,5 @@ def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
         weights = weights * kv.value_scales[:, :, None, :]
     weights = weights.astype(dtype if kv.value_scales is not None else kv.values.dtype)
     equation = "bkrs,ksd->bkrd" if kv.values.ndim == 3 else "bkrs,bksd->bkrd"
-    return einsum(equation, weights, kv.values, jnp.float32)
+    values = kv.values if kv.value_scales is None else kept_int8(kv.values, weights)
+    return einsum(equation, weights, values, jnp.float32)

@@ -1,15 +1,13 @@
-"""Attention of whole sequences by the kernels of TPUs, GPUs and CPUs, and the function that chooses among them.
+"""Attention of whole sequences by the kernels of TPUs, GPUs and CPUs, and the function that chooses among all kernels.
 
-All kernels compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a whole
-row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
+All kernels here compute what `humpback_jax.models.attention.attention` computes, without ever holding the scores of a
+whole row. They serve calls whose queries stand for all tokens of the call: training, prefill, scoring.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,11 +16,12 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from humpback_jax.models.blockwise_attention import blockwise_attention
+from humpback_jax.models.decode_kernel import LANES
 from humpback_jax.models.kv_cache import KeyValues
+from humpback_jax.partitioning import dividing_mesh_axes
 
-AttentionName = Literal["xla", "splash", "cudnn", "blockwise"]
+AttentionName = Literal["xla", "splash", "cudnn", "blockwise", "ragged"]
 
-LANES = 128  # width of a TPU vector register: what splash's blocks are multiples of
 MAX_BLOCK = 512  # queries or keys of one splash block; 2048 do not fit the vector memory
 MIN_LENGTH = 128  # queries from which on a kernel is worth its padding
 MIN_BLOCKWISE_LENGTH = 512  # queries from which on there are enough blocks of other segments to skip
@@ -38,8 +37,9 @@ def choose_attention(
     segmented: bool = False,
     shared_prefix: bool = False,
     length_shards: int = 1,
+    cache_length: int = 0,
 ) -> AttentionName:
-    """Which implementation attends over whole sequences on a platform.
+    """Which implementation attends on a platform: over whole sequences, or also over a cache of rows.
 
     Nothing is asked of the local devices: programs are also compiled ahead of time for other machines.
 
@@ -51,15 +51,22 @@ def choose_attention(
       segmented: rows hold several packed segments.
       shared_prefix: keys without a batch axis stand before those of the call.
       length_shards: devices that a row is split over; XLA splits queries, a kernel would gather whole rows.
+      cache_length: slots per row of the cache before the call's own tokens; 0 for none.
 
     Returns:
-      `"xla"` for `attention`, or the name of an `implementation` of `prefill_attention`.
+      `"xla"` for `attention`, the name of an `implementation` of `prefill_attention`, or, with a cache, `"ragged"` for
+      `humpback_jax.models.decode_kernel.ragged_attention` over the cache, XLA over the rest.
 
     Raises:
       ValueError: an unknown platform.
     """
     if platform not in ("cpu", "tpu", "gpu"):
         raise ValueError(f"unknown platform {platform!r}; choose from cpu, tpu, gpu")
+    if cache_length:
+        # Registers are 128 wide: what is not a multiple would be padded, which copies the cache.
+        whole = head_dim % LANES == 0 and cache_length % LANES == 0 and length_shards == 1
+        served = dtype in (jnp.bfloat16, jnp.float32)
+        return "ragged" if platform == "tpu" and query_length == 1 and whole and served else "xla"
     if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
     if platform == "cpu" and segmented and query_length >= MIN_BLOCKWISE_LENGTH:
@@ -129,8 +136,8 @@ def prefill_attention(
 def _specs(*arguments: Any) -> tuple[Any, ...]:
     """PartitionSpecs of (query, own, segment_ids, prefix); query heads lie where the key heads that serve them do."""
     query, own, segment_ids, prefix = arguments
-    batch = _mesh_axes("activation_batch", query.shape[0])
-    heads = _mesh_axes("activation_kv_heads", own.values.shape[1])
+    batch = dividing_mesh_axes("activation_batch", query.shape[0])
+    heads = dividing_mesh_axes("activation_kv_heads", own.values.shape[1])
     spec: Any = PartitionSpec  # KeyValues holds arrays, or here what says how they are split
     return (
         spec(batch, None, heads, None),
@@ -138,14 +145,6 @@ def _specs(*arguments: Any) -> tuple[Any, ...]:
         None if segment_ids is None else spec(batch, None),
         None if prefix is None else KeyValues(spec(heads, None, None), spec(heads, None, None)),
     )
-
-
-def _mesh_axes(name: str, size: int) -> tuple[str, ...] | None:
-    """Mesh axes of a logical axis; none where they do not divide its size."""
-    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
-    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return axes if axes and size % math.prod(sizes[axis] for axis in axes) == 0 else None
 
 
 def _attend(

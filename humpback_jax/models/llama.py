@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from humpback_jax.models.attention import Source, attention, segment_mask
+from humpback_jax.models.attention import Source, attention, scaled_rows, segment_mask
 from humpback_jax.models.attention_kernels import choose_attention, prefill_attention
 from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.decode_kernel import ragged_attention
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
 from humpback_jax.models.products import einsum
 from humpback_jax.models.quantized import QuantizedKernel, embedding_rows
@@ -114,6 +115,7 @@ class Attention(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
+    device_kind: str
     gradient_dtype: Any = None
 
     def setup(self) -> None:
@@ -143,37 +145,42 @@ class Attention(nn.Module):
         return self.out(constrain(attended, *names, "activation_heads", "activation_head_dim")), own
 
     def _attend(self, query: jax.Array, own: KeyValues, masks: "Masks", context: Context) -> jax.Array:
-        """Whole sequences by the kernel of the platform where there is one, all else by XLA."""
-        implementation = "xla"
-        if context.cache is None and context.recent is None:
-            implementation = choose_attention(
-                self.platform,
-                head_dim=query.shape[-1],
-                query_length=query.shape[1],
-                dtype=query.dtype,
-                segmented=masks.segment_ids is not None,
-                shared_prefix=context.prefix is not None,
-                length_shards=num_shards("activation_length"),
-            )
-        if implementation != "xla":
+        """By the kernel of the platform where there is one, all else by XLA."""
+        cache, attended = context.cache, None
+        implementation = choose_attention(
+            self.platform,
+            head_dim=query.shape[-1],
+            query_length=query.shape[1],
+            dtype=query.dtype,
+            segmented=masks.segment_ids is not None,
+            shared_prefix=context.prefix is not None,
+            length_shards=num_shards("activation_length"),
+            cache_length=0 if cache is None else cache.length,
+        )
+        if implementation not in ("xla", "ragged"):
             return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
         sources = [Source(own, masks.own)]
-        if context.cache is not None:
-            sources.insert(0, Source(context.cache, masks.cache))
+        if cache is not None and implementation == "ragged" and masks.cache_lengths is not None:
+            rows = scaled_rows(query, cache.keys.shape[1])
+            attended = ragged_attention(rows, cache, masks.cache_lengths, device_kind=self.device_kind)
+        elif cache is not None:
+            sources.insert(0, Source(cache, masks.cache))
         if context.prefix is not None:
             sources.insert(0, Source(context.prefix, None))
-        return checkpoint_name(attention(query, sources), "attention_out")
+        return checkpoint_name(attention(query, sources, attended), "attention_out")
 
 
 class Masks(NamedTuple):
     """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache.
 
-    Without `segment_ids` (int32 [batch, query]) the call's own tokens are one causal sequence per row.
+    Without `segment_ids` (int32 [batch, query]) the call's own tokens are one causal sequence per row. `cache_lengths`
+    (int32 [batch]) says of single queries what `cache` does: they see the first slots of their row.
     """
 
     own: jax.Array
     cache: jax.Array | None = None
     segment_ids: jax.Array | None = None
+    cache_lengths: jax.Array | None = None
 
 
 class SwiGLU(nn.Module):
@@ -203,12 +210,14 @@ class DecoderLayer(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
+    device_kind: str
     gradient_dtype: Any = None
 
     def setup(self) -> None:
         c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.attention_norm = RMSNorm(c.rms_norm_eps, **types)
-        self.attention = Attention(c, platform=self.platform, gradient_dtype=self.gradient_dtype, **types)
+        where: dict[str, Any] = dict(platform=self.platform, device_kind=self.device_kind)
+        self.attention = Attention(c, gradient_dtype=self.gradient_dtype, **types, **where)
         self.mlp_norm = RMSNorm(c.rms_norm_eps, **types)
         self.mlp = SwiGLU(c, gradient_dtype=self.gradient_dtype, **types)
 
@@ -302,6 +311,7 @@ class Llama(nn.Module):
       scan_layers: stack the layers' parameters and scan over them (training); else `layers_0`, `layers_1`, … as
         `unstack_layers` gives them, which is what `hidden_states_in_context` needs.
       platform: of the devices that will run it, `cpu`, `gpu` or `tpu`: which attention kernels it may use.
+      device_kind: of these devices, as JAX names it (`"TPU v5 lite"`): which blocks suit the decode kernel.
       gradient_dtype: in which gradients of weights leave their products and are summed over devices, before they are
         cast to the dtype of the weights; None: float32.
     """
@@ -313,6 +323,7 @@ class Llama(nn.Module):
     dropout_rates: tuple[float, ...] | None = None
     scan_layers: bool = True
     platform: str = "cpu"
+    device_kind: str = ""
     gradient_dtype: Any = None
 
     def setup(self) -> None:
@@ -320,10 +331,11 @@ class Llama(nn.Module):
         if self.remat_policy not in REMAT_POLICIES:
             raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
         self.token_embedder = TokenEmbedder(c, **types)
+        where: dict[str, Any] = dict(platform=self.platform, device_kind=self.device_kind)
         if self.scan_layers:
-            self.layers = self._scanned_layer()(c, platform=self.platform, gradient_dtype=self.gradient_dtype, **types)
+            self.layers = self._scanned_layer()(c, gradient_dtype=self.gradient_dtype, **types, **where)
         else:
-            self.layers = [DecoderLayer(c, platform=self.platform, **types) for _ in range(c.num_layers)]
+            self.layers = [DecoderLayer(c, **types, **where) for _ in range(c.num_layers)]
         self.final_norm = RMSNorm(c.rms_norm_eps, **types)
         if not c.tie_word_embeddings:
             types |= dict(dtype=jnp.float32, gradient_dtype=self.gradient_dtype)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from humpback_jax.models.quantized import QuantizedKernel
+from humpback_jax.models.quantized import QuantizedKernel, kept_int8
 
 
 class AdaptedKernel(NamedTuple):
@@ -57,7 +57,7 @@ def einsum(
     if isinstance(y, AdaptedKernel):
         return einsum(equation, x, y.kernel, dtype) + _low_rank(equation, x, y, dtype)
     if isinstance(y, QuantizedKernel):
-        return (_product(equation, x, y.values) * y.scales).astype(dtype)
+        return (_product(equation, x, kept_int8(y.values, x)) * y.scales).astype(dtype)
     return _float_einsum(equation, x, y, dtype, gradient_dtype)
 
 

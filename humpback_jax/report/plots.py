@@ -73,7 +73,7 @@ def _figure(name: str, size: tuple[float, float]) -> Iterator[tuple[Any, Any, Ca
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.size": 10,
