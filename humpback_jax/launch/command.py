@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,16 @@ def _open(settings_file: str, *, with_secrets: bool = False) -> "tuple[Settings,
     elif with_secrets and (absent := [name for name in settings.secrets if name not in known]):
         raise ValueError(f"the settings name the secret {absent[0]}, which is not set: export it, and run this again")
     log = settings.state_dir / "launch.log"
-    shell = Shell(tuple(known.values()), log, dry_run, echo=lambda line: click.echo(line))
+    # For tests, and for those who try this on their own machine: time that passes faster for all waiting.
+    speed = float(os.environ.get("HUMPBACK_LAUNCH_SPEED", "1"))
+    shell = Shell(
+        tuple(known.values()),
+        log,
+        dry_run,
+        sleep=lambda seconds: time.sleep(seconds / speed),
+        clock=lambda: time.monotonic() * speed,
+        echo=lambda line: click.echo(line),
+    )
     return settings, shell, _backend(settings, shell, known)
 
 
@@ -64,12 +74,9 @@ def _backend(settings: "Settings", shell: "Shell", secrets: dict[str, str]) -> "
 
 
 def _watcher(settings: "Settings", shell: "Shell", backend: "Backend") -> "Watcher":
-    from humpback_jax.launch.watcher import Pace, Watcher
+    from humpback_jax.launch.watcher import Watcher
 
-    # For tests and for those who run on their own machines: a divisor of every time in `Pace`.
-    speed = float(os.environ.get("HUMPBACK_LAUNCH_SPEED", "1"))
-    pace = Pace()
-    return Watcher(settings, shell, backend, pace if speed == 1 else pace.faster(speed))
+    return Watcher(settings, shell, backend)
 
 
 @_verb

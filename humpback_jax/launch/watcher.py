@@ -39,11 +39,6 @@ class Pace:
     longest_wait: float = 1800
     healthy: float = 1800
 
-    def faster(self, factor: float) -> "Pace":
-        """All times divided by `factor`; whole seconds stay whole, and at least 1."""
-        times = {field.name: getattr(self, field.name) / factor for field in dataclasses.fields(self)}
-        return Pace(**times | {"stop": max(1, round(times["stop"]))})
-
 
 @dataclasses.dataclass(frozen=True)
 class End:
