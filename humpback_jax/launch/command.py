@@ -1,5 +1,6 @@
 """`humpback launch`: make a TPU slice, run one command on all its workers to its end, and delete the slice."""
 
+import functools
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ def launch() -> None:
     """Make a TPU slice, run on all its workers, resume what was preempted (DRY_RUN=1 prints the commands)."""
 
 
-def _verb(function: Callable[..., None]) -> click.Command:
+def _verb(function: Callable[..., None], **attributes: Any) -> click.Command:
     """A verb of `launch`, named like its function, with the option that names the settings file."""
     option = click.option(
         "--settings",
@@ -33,7 +34,7 @@ def _verb(function: Callable[..., None]) -> click.Command:
         envvar="HUMPBACK_LAUNCH_SETTINGS",
         help="The settings file.",
     )
-    return launch.command()(option(function))
+    return launch.command(**attributes)(option(function))
 
 
 def _open(settings_file: str, *, with_secrets: bool = False) -> "tuple[Settings, Shell, Backend]":
@@ -67,10 +68,15 @@ def _backend(settings: "Settings", shell: "Shell", secrets: dict[str, str]) -> "
     from humpback_jax.launch.gke import GkeBackend
     from humpback_jax.launch.ssh import SshBackend
 
-    if settings.backend == "gke":
-        return GkeBackend(settings, shell)
-    kinds = {"tpu": CloudTpuBackend, "compute": ComputeBackend, "ssh": SshBackend}
-    return kinds[settings.backend](settings, shell, secrets)
+    match settings.backend:
+        case "tpu":
+            return CloudTpuBackend(settings, shell, secrets)
+        case "compute":
+            return ComputeBackend(settings, shell, secrets)
+        case "gke":
+            return GkeBackend(settings, shell)
+        case _:
+            return SshBackend(settings, shell, secrets)
 
 
 def _watcher(settings: "Settings", shell: "Shell", backend: "Backend") -> "Watcher":
@@ -103,8 +109,7 @@ def setup(settings_file: str) -> None:
     shell.say("ready; next: humpback launch run EXPERIMENT.gin")
 
 
-@launch.command(context_settings={"ignore_unknown_options": True})
-@click.option("--settings", "settings_file", default="launch.toml", show_default=True, help="The settings file.")
+@functools.partial(_verb, context_settings={"ignore_unknown_options": True})
 @click.option("--create", "create_it", is_flag=True, help="Make the slice where it is not there, and set it up.")
 @click.option("--delete", "delete_it", is_flag=True, help="Delete the slice at the end, whatever the end is.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

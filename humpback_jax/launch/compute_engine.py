@@ -1,6 +1,7 @@
 """The backend `compute`: a slice of Compute Engine, which is a managed instance group with a workload policy."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -47,7 +48,7 @@ class ComputeBackend:
     def create(self) -> None:
         """Makes policy, template and an empty group, then asks for all its machines at once."""
         steps = (self._policy(), self._template(), self._group(), self._size())
-        create_all(self.shell, self, [lambda step=step: self.shell.run(step, seconds=600) for step in steps])
+        create_all(self.shell, self, [functools.partial(self.shell.run, step, seconds=600) for step in steps])
 
     def condition(self) -> Condition:
         """READY when all machines run, GONE when one was stopped."""

@@ -1,4 +1,4 @@
-"""A pod of four workers with two devices each, on this machine, through `launch run`: two are killed, the run resumes."""
+"""A pod of four workers with two devices each, through `launch run` on this machine: two are killed, it resumes."""
 
 import dataclasses
 import json

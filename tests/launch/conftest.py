@@ -1,4 +1,4 @@
-"""Settings for every backend, and a laboratory: the watcher in a fake cloud with a clock that nobody has to wait for."""
+"""Settings for every backend, and a laboratory: the watcher in a fake cloud whose clock nobody has to wait for."""
 
 import importlib.util
 import os
@@ -31,7 +31,12 @@ MORE = {
     "compute": 'package = "humpback_jax==0.1.0"\nsecrets = ["HF_TOKEN"]\n',
     "gke": 'image = "us-docker.pkg.dev/my-project/images/humpback:1"\n',
 }
-KINDS = {"tpu": ("tpu", "v5litepod-16"), "vm": ("tpu", "v4-16"), "compute": ("compute", "v6e-8"), "gke": ("gke", "v6e-16")}
+KINDS = {
+    "tpu": ("tpu", "v5litepod-16"),
+    "vm": ("tpu", "v4-16"),
+    "compute": ("compute", "v6e-8"),
+    "gke": ("gke", "v6e-16"),
+}
 HOSTS = {"tpu": 4, "vm": 2, "compute": 2, "gke": 4}
 
 

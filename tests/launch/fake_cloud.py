@@ -128,7 +128,9 @@ def _make(kind, needs=()):
         key = f"{kind}/{names[0] if names else flags['--cluster']}"
         if key in world["resources"]:
             return 1, "", "ERROR: (gcloud) ALREADY_EXISTS: already exists"
-        missing = [flag for flag, other in needs if f"{other}/{flags[flag].rpartition('/')[2]}" not in world["resources"]]
+        missing = [
+            flag for flag, other in needs if f"{other}/{flags[flag].rpartition('/')[2]}" not in world["resources"]
+        ]
         if missing:
             return 1, "", f"ERROR: (gcloud) INVALID_ARGUMENT: {missing[0]} names nothing"
         world["resources"][key] = {"state": "PENDING", "steps": world["steps"], "jobs": {}, "spot": True}
@@ -245,14 +247,22 @@ def _instances(world, names, flags):
     if group is None:
         return 1, "", NOT_FOUND
     word = {"PENDING": "STAGING", "ACTIVE": "RUNNING", "PREEMPTED": "TERMINATED"}[group["state"]]
-    machines = [{"instance": f"zones/z/instances/{names[0]}-{i}", "instanceStatus": word} for i in range(group.get("size", 0))]
+    machines = [
+        {"instance": f"zones/z/instances/{names[0]}-{i}", "instanceStatus": word} for i in range(group.get("size", 0))
+    ]
     return 0, json.dumps(machines), ""
 
 
 def _machine(world, names, flags):
     number = names[0].rpartition("-")[2]
     items = [{"key": "agent-worker-number", "value": number}]
-    return 0, json.dumps({"name": names[0], "networkInterfaces": [{"networkIP": f"10.0.0.{number}"}], "metadata": {"items": items}}), ""
+    return (
+        0,
+        json.dumps(
+            {"name": names[0], "networkInterfaces": [{"networkIP": f"10.0.0.{number}"}], "metadata": {"items": items}}
+        ),
+        "",
+    )
 
 
 def _cluster(world, names, flags):

@@ -1,4 +1,4 @@
-"""Slices in a cloud that fails, hangs and preempts: right commands, bounded retries, nothing left behind, no secret seen."""
+"""A cloud that fails, hangs and preempts: right commands, bounded retries, nothing left behind, no secret seen."""
 
 import tempfile
 
@@ -71,7 +71,7 @@ def test_a_creation_that_fails_at_any_step_leaves_nothing(laboratory, kind, step
     match = CREATION[kind][step].removesuffix(" pod")
     error = "ERROR: (gcloud) RESOURCE_EXHAUSTED: Quota 'TPUS' exceeded"
     lab = laboratory(kind, faults=[{"match": match, "do": do, "status": 1, "stderr": error}])
-    with pytest.raises(LaunchError, match="more than|smaller slice"):
+    with pytest.raises(LaunchError, match=r"more than|smaller slice"):
         lab.backend.create()
     assert lab.living == []
     assert_clean(lab)
@@ -132,7 +132,9 @@ def test_a_cloud_that_refuses_us_is_asked_once(laboratory):
 def test_what_cannot_be_deleted_is_said_with_the_command_to_run(laboratory):
     lab = laboratory("compute")
     lab.backend.create()
-    lab.world["faults"] = [{"match": "managed delete", "do": "fail", "status": 1, "stderr": "500 internal", "times": 99}]
+    lab.world["faults"] = [
+        {"match": "managed delete", "do": "fail", "status": 1, "stderr": "500 internal", "times": 99}
+    ]
     with pytest.raises(LaunchError, match="instance-groups managed delete pod") as caught:
         delete_surely(lab.shell, lab.backend)
     assert caught.value.status == 70
@@ -162,7 +164,9 @@ FAULTS = st.lists(
             | st.sampled_from(["kubectl get", "kubectl logs", "get-credentials", "start", "workload"]),
             "do": st.sampled_from(["fail", "half", "hang", "late", "preempt"]),
             "status": st.sampled_from([1, 255]),
-            "stderr": st.sampled_from(["UNAVAILABLE: try later", f"bad token {SECRET}", "RESOURCE_EXHAUSTED: no more capacity"]),
+            "stderr": st.sampled_from(
+                ["UNAVAILABLE: try later", f"bad token {SECRET}", "RESOURCE_EXHAUSTED: no more capacity"]
+            ),
             "times": st.integers(1, 6),
             "skip": st.integers(0, 25),
         }

@@ -13,7 +13,12 @@ from humpback_jax.launch.shell import Result, Shell
 
 SECRET = "hf_AbCdEf0123456789"
 KINDS = ("tpu", "vm", "compute", "gke")
-FIRST = {"tpu": "queued-resources create pod", "vm": "tpu-vm create pod", "compute": "workload-policy pod", "gke": "cluster create"}
+FIRST = {
+    "tpu": "queued-resources create pod",
+    "vm": "tpu-vm create pod",
+    "compute": "workload-policy pod",
+    "gke": "cluster create",
+}
 
 
 @pytest.fixture

@@ -20,7 +20,15 @@ COMMANDS = [line for cloud, language, text in BLOCKS if language == "bash" and n
 
 def test_the_page_has_what_these_tests_look_for():
     assert len(TOML) == 4
-    assert {command.split()[2] for command in COMMANDS} >= {"create", "wait", "setup", "run", "resume", "status", "logs"}
+    assert {command.split()[2] for command in COMMANDS} >= {
+        "create",
+        "wait",
+        "setup",
+        "run",
+        "resume",
+        "status",
+        "logs",
+    }
 
 
 @pytest.mark.parametrize("text", TOML, ids=[re.search('backend = "(.*)"', text)[1] for text in TOML])

@@ -50,7 +50,7 @@ def test_settings_that_do_not_fit_say_what_to_change(tmp_path, settings_file, ol
 
 
 def test_a_missing_settings_file_points_to_the_page_that_shows_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="docs/launch.md"):
+    with pytest.raises(FileNotFoundError, match=r"docs/launch\.md"):
         read_settings(tmp_path / "launch.toml")
 
 
@@ -84,7 +84,9 @@ def test_advice_and_what_may_be_tried_again():
 
 def test_no_secret_passes_the_shell_in_any_line(tmp_path):
     said = []
-    shell = Shell(["two\nlines of it", "it"], tmp_path / "log", execute=lambda c, s: Result(1, "", "no: two"), echo=said.append)
+    shell = Shell(
+        ["two\nlines of it", "it"], tmp_path / "log", execute=lambda c, s: Result(1, "", "no: two"), echo=said.append
+    )
     with pytest.raises(OSError, match=r"no: \[secret\]"):
         shell.run(["true"])
     shell.say("lines of it")

@@ -1,4 +1,4 @@
-"""worker.sh itself, and the shells that are sent to workers: the command outlives its starter and tells how it ended."""
+"""The scripts that are sent to workers: a command outlives its starter and tells how it ended; the environment."""
 
 import os
 import pathlib
@@ -46,7 +46,10 @@ def poll_until(worker, state, attempt="a1", offset=0):
 
 
 def test_a_command_gets_its_environment_and_its_status_and_log_are_told(worker, tmp_path):
-    command(tmp_path, 'echo "$GREETING|$TOKEN|$HUMPBACK_PROCESS_INDEX/$HUMPBACK_PROCESS_COUNT@$HUMPBACK_COORDINATOR"; exit 7')
+    command(
+        tmp_path,
+        'echo "$GREETING|$TOKEN|$HUMPBACK_PROCESS_INDEX/$HUMPBACK_PROCESS_COUNT@$HUMPBACK_COORDINATOR"; exit 7',
+    )
     worker("start", "a1", "1", "4", "host:8476")
     first, log = poll_until(worker, "exited")
     assert log == "it's $HOME|se'cret|1/4@host:8476\n"
