@@ -1,5 +1,6 @@
 """`humpback launch`: make a TPU slice, run one command on all its workers to its end, and delete the slice."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -192,8 +193,12 @@ def logs(settings_file: str, worker: int, lines: int) -> None:
 def stop(settings_file: str, seconds: int) -> None:
     """End the command on every worker; the slice stays."""
     from humpback_jax.launch.backends import State
+    from humpback_jax.launch.watcher import read_record, remember
 
-    _, shell, backend = _open(settings_file)
+    settings, shell, backend = _open(settings_file)
+    record = read_record(settings)
+    if record is not None and not shell.dry_run:  # for a watcher elsewhere, which would start it again
+        remember(settings, dataclasses.replace(record, stopped=True))
     if backend.condition().state is State.READY:
         backend.workers().stop(seconds)
     shell.say("nothing runs there now; the slice is still there and costs money until `humpback launch delete`")

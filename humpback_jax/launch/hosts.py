@@ -94,6 +94,8 @@ class HostWorkers:
         package = self.settings.package
         package = f"./{os.path.basename(package)}" if os.path.isfile(package) else package
         versions = [f"jax[tpu]=={self.settings.jax}", f"libtpu=={self.settings.libtpu}"]
+        # Reads and writes gs:// where there is no TensorFlow.
+        versions += ["etils[epath-gcs]"] if self.settings.bucket.startswith("gs://") else []
         script = f"cd {folder} && bash setup_vm.sh {shlex.join([self.settings.python_version, package, *versions])}"
         self._run(index, script, seconds=1800, attempts=3)
 

@@ -13,7 +13,7 @@ from humpback_jax.launch.hosts import RETRY_STATUS
 from humpback_jax.launch.settings import Settings
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
-KILLED = 137
+KILLED, STOPPED = 137, 143
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +68,14 @@ class Record:
       files: that the workers need.
       attempt: the last one.
       ended: whether its end was seen.
+      stopped: whether `launch stop` ended it.
     """
 
     arguments: tuple[str, ...]
     files: tuple[str, ...]
     attempt: str
     ended: bool = False
+    stopped: bool = False
 
 
 def read_record(settings: Settings) -> Record | None:
@@ -82,7 +84,13 @@ def read_record(settings: Settings) -> Record | None:
     if not path.exists():
         return None
     values = read_json(path)
-    return Record(tuple(values["arguments"]), tuple(values["files"]), values["attempt"], values["ended"])
+    return Record(**values | {"arguments": tuple(values["arguments"]), "files": tuple(values["files"])})
+
+
+def remember(settings: Settings, record: Record) -> None:
+    """Keeps a record for `read_record`."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    write_json(settings.state_dir / "job.json", dataclasses.asdict(record))
 
 
 class Watcher:
@@ -169,6 +177,9 @@ class Watcher:
                 self._remember(record)
                 workers.start(Job(record.attempt, arguments, files))
             end = self._follow(workers, record.attempt)
+            kept = read_record(self.settings)
+            if kept is not None and kept.attempt == record.attempt and kept.stopped:
+                end = End(STOPPED, "the command was ended by humpback launch stop; humpback launch resume goes on")
             self._remember(dataclasses.replace(record, ended=True))
             return end
         except LaunchError as error:
@@ -274,8 +285,7 @@ class Watcher:
 
     def _remember(self, record: Record) -> None:
         if not self.shell.dry_run:
-            self.settings.state_dir.mkdir(parents=True, exist_ok=True)
-            write_json(self.settings.state_dir / "job.json", dataclasses.asdict(record))
+            remember(self.settings, record)
 
 
 class Logs:

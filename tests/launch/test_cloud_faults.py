@@ -1,5 +1,6 @@
 """A cloud that fails, hangs and preempts: right commands, bounded retries, nothing left behind, no secret seen."""
 
+import dataclasses
 import tempfile
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from humpback_jax.launch.backends import State, delete_surely
 from humpback_jax.launch.shell import LaunchError
+from humpback_jax.launch.watcher import read_record, remember
 
 SECRET = "hf_AbCdEf0123456789"
 KINDS = ("tpu", "vm", "compute", "gke")
@@ -118,6 +120,21 @@ def test_a_run_that_was_told_to_stop_is_not_taken_for_finished(laboratory):
     lab = laboratory("compute", command_status=[0, 75, 0])
     assert lab.watcher.run(COMMAND) == 0
     assert lab.world["commands_started"] == 3
+
+
+def test_a_command_that_the_user_stopped_is_not_started_again(laboratory):
+    lab = laboratory("tpu", command_status=[0, 75])
+    look = lab.watcher._follow
+
+    def stopped_while_watched(workers, attempt):
+        if record := read_record(lab.settings):
+            remember(lab.settings, dataclasses.replace(record, stopped=True))
+        return look(workers, attempt)
+
+    lab.watcher._follow = stopped_while_watched
+    assert lab.watcher.run(COMMAND) == 143
+    assert lab.world["commands_started"] == 2
+    assert read_record(lab.settings).ended
 
 
 def test_a_cloud_that_refuses_us_is_asked_once(laboratory):
