@@ -28,9 +28,9 @@ def launch(tmp_path, monkeypatch, tools, fake_cloud, settings_file):
     monkeypatch.setenv("HF_TOKEN", SECRET)
     monkeypatch.delenv("DRY_RUN", raising=False)
 
-    def prepare(kind, hosts=2, more="", **world):
+    def prepare(kind, more="", **world):
         path = settings_file(tmp_path, kind, more)
-        tools.write_text(json.dumps(fake_cloud.new_world(hosts=hosts, **world)))
+        tools.write_text(json.dumps(fake_cloud.new_world(hosts=4 if kind == "gke" else 2, **world)))
 
         def typed(verb, *arguments):
             result = CliRunner().invoke(cli, ["launch", verb, f"--settings={path}", *arguments])
@@ -67,7 +67,7 @@ def test_every_verb_on_every_backend(launch, at_once, kind, tmp_path):
     assert [output.exit_code for output in outputs] == [0] * 10, [output.output for output in outputs]
     assert "worker 1: exited with 0" in outputs[4].output
     figures = json.loads(outputs[5].output)
-    assert [worker["status"] for worker in figures["workers"]] == [0, 0]
+    assert {worker["status"] for worker in figures["workers"]} == {0}
     assert figures["command"][:3] == ["humpback_jax", "align", "--gin_file=experiments/quickstart.gin"]
     assert "still there and costs money" in outputs[3].output
     world = launch.world()
