@@ -54,9 +54,6 @@ def _initialize(address: str, index: int, count: int) -> None:
     # jaxlib's preemption service would swallow SIGTERM, also outside of training.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # On CPUs a program whose inputs are late may start after one that was called later; where one process does so and
-    # another does not, each waits in another collective for ever.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     advice = (
         f"all {count} processes must run, with this address, numbers 0 to {count - 1} and --process_count {count}, and "
         f"the port must be open. Run the same command again in all of them; if they are slow to start, set "

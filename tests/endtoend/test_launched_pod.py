@@ -31,7 +31,7 @@ restarts = 8
 JAX_PLATFORMS = "cpu"
 XLA_FLAGS = "--xla_force_host_platform_device_count=2"
 PYTHONPATH = {root!r}
-JAX_COMPILATION_CACHE_DIR = {cache!r}
+JAX_ENABLE_COMPILATION_CACHE = "false"
 """
 MODELS = ("m_yx", "m0", "m1", "m2")
 TEXTS = ("augmented/pairs.jsonl", "curated1/curated.jsonl", "curated2/curated.jsonl", "curated2/dropped.jsonl")
@@ -42,7 +42,7 @@ def pod(tmp_path, free_port):
     """Writes the settings and gives a function that starts `humpback launch VERB …` with them."""
     settings = tmp_path / "launch.toml"
     values = dict(python=sys.executable, bucket=str(tmp_path), port=free_port(), root=str(ROOT))
-    settings.write_text(SETTINGS.format(**values, cache=os.environ["JAX_COMPILATION_CACHE_DIR"]))
+    settings.write_text(SETTINGS.format(**values))
 
     def start(verb, *arguments):
         command = [sys.executable, "-m", "humpback_jax", "launch", verb, f"--settings={settings}", *arguments]

@@ -148,11 +148,11 @@ def test_a_secret_in_the_command_or_missing_is_refused(launch, monkeypatch):
     typed = launch("tpu")
     assert "contains a secret" in str(typed("run", "align", f"--wandb_project={SECRET}").exception)
     monkeypatch.delenv("HF_TOKEN")
-    assert "names the secret HF_TOKEN" in str(typed("run", "experiments/quickstart.gin").exception)
+    assert "name the secret HF_TOKEN" in str(typed("run", "experiments/quickstart.gin").exception)
     assert launch.world()["calls"] == []
 
 
-def test_a_missing_tool_says_how_to_install_it(launch, monkeypatch):
+def test_a_missing_tool_says_how_to_install_it(launch, monkeypatch, tmp_path):
     typed = launch("gke")
-    monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.setenv("PATH", os.fspath(tmp_path / "nothing"))
     assert "cloud.google.com/sdk" in str(typed("create").exception)
