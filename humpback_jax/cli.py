@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
+from humpback_jax.launch.command import launch
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
-from humpback_jax.stopping import Stopped, stop_on_sigterm
+from humpback_jax.stopping import Stopped, retry_status, stop_on_sigterm
 from humpback_jax.topology.command import fit, plan
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
@@ -32,11 +33,12 @@ def main() -> None:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         click.echo(f"humpback: error: {message}", err=True)
-        leave_at_once(1)
-        sys.exit(1)
+        status = retry_status(1) if isinstance(error, ConnectionError) else getattr(error, "status", 1)
+        leave_at_once(status)
+        sys.exit(status)
     except Stopped as stop:
         click.echo(f"humpback: {stop}", err=True)
-        sys.exit(0)
+        sys.exit(retry_status(0))
     except KeyboardInterrupt:
         click.echo("humpback: stopped; run the same command again to go on", err=True)
         sys.exit(130)
@@ -402,7 +404,7 @@ cli.add_command(report)
 cli.add_command(judge)
 cli.add_command(fit)
 cli.add_command(plan)
-
+cli.add_command(launch)
 
 if __name__ == "__main__":
     main()

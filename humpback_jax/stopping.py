@@ -1,12 +1,14 @@
 """SIGTERM: work that survives `kill -9` ends at once, training first finishes its update and saves; the status is 0."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
 GO_ON = "run the same command to go on"
+RETRY_VARIABLE = "HUMPBACK_RETRY_STATUS"
 
 
 class Stopped(BaseException):
@@ -14,6 +16,16 @@ class Stopped(BaseException):
 
 
 _requested = threading.Event()
+
+
+def retry_status(default: int) -> int:
+    """Exit status of a process that was told to stop, lost its peers or hung: what starts it may name its own.
+
+    Without one, a watcher could not tell a run that was stopped from one that is finished.
+    """
+    return int(os.environ.get(RETRY_VARIABLE, default))
+
+
 _deferrals = 0
 
 

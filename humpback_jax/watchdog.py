@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from humpback_jax.stopping import retry_status
+
 
 @contextlib.contextmanager
 def watchdog(
@@ -40,4 +42,4 @@ def _end_process(message: str) -> None:
     """Says where every thread stands and what hung, and ends the process without waiting for anything."""
     faulthandler.dump_traceback(all_threads=True)
     print(f"humpback: error: {message}", file=sys.stderr, flush=True)
-    os._exit(1)
+    os._exit(retry_status(1))

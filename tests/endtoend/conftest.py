@@ -1,5 +1,6 @@
 """A whole alignment run that takes seconds: short pairs, one-sentence pages, short prompt templates, the tiny model."""
 
+import dataclasses
 import json
 
 import pytest
@@ -70,3 +71,34 @@ def tiny_recipe(sources, tiny_model_dir):
         evaluation=EvaluationConfig(generation),
         answering=generation,
     )
+
+
+@pytest.fixture(scope="session")
+def gin_text():
+    """A function from a recipe to the gin file that says the same."""
+    return as_gin
+
+
+def as_gin(recipe):
+    """A recipe of this folder as a gin file."""
+
+    def bindings(owner, value):
+        items = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        yield from (f"{owner}.{name} = {item!r}" for name, item in items if not dataclasses.is_dataclass(item))
+
+    training, generation = recipe.forward, recipe.augmentation
+    parts = {
+        "Recipe": recipe,
+        "SeedConfig": recipe.seeds,
+        "SegmentsConfig": recipe.segments,
+        "CorpusConfig": recipe.segments.corpus,
+        "FinetuneConfig": training,
+        "OptimizerConfig": training.optimizer,
+        "GenerationConfig": generation,
+        "EngineConfig": generation.engine,
+        "SamplingConfig": generation.sampling,
+        "SelectionConfig": recipe.selection,
+        "curate/CurationConfig": recipe.curation,
+    }
+    lines = [line for owner, value in parts.items() for line in bindings(owner, value)]
+    return "\n".join(["include 'defaults.gin'", *lines]) + "\n"

@@ -22,31 +22,6 @@ TEXTS = ("augmented/pairs.jsonl", "scores1/scores.jsonl", "curated1/curated.json
 TEXTS += ("scores2/scores.jsonl", "curated2/curated.jsonl", "curated2/dropped.jsonl")
 
 
-def gin_text(recipe):
-    """The recipe of the other end-to-end test, as a gin file."""
-
-    def bindings(owner, value):
-        items = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        yield from (f"{owner}.{name} = {item!r}" for name, item in items if not dataclasses.is_dataclass(item))
-
-    training, generation = recipe.forward, recipe.augmentation
-    parts = {
-        "Recipe": recipe,
-        "SeedConfig": recipe.seeds,
-        "SegmentsConfig": recipe.segments,
-        "CorpusConfig": recipe.segments.corpus,
-        "FinetuneConfig": training,
-        "OptimizerConfig": training.optimizer,
-        "GenerationConfig": generation,
-        "EngineConfig": generation.engine,
-        "SamplingConfig": generation.sampling,
-        "SelectionConfig": recipe.selection,
-        "curate/CurationConfig": recipe.curation,
-    }
-    lines = [line for owner, value in parts.items() for line in bindings(owner, value)]
-    return "\n".join(["include 'defaults.gin'", *lines]) + "\n"
-
-
 def start(gin_file, run_dir):
     arguments = ["align", f"--gin_file={gin_file}", f"--run_dir={run_dir}", "--json"]
     with log_of(run_dir).open("ab") as log:
@@ -97,7 +72,7 @@ def params_of(run_dir, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_run_killed_five_times_ends_like_one_that_was_not(tiny_recipe, tmp_path):
+def test_a_run_killed_five_times_ends_like_one_that_was_not(tiny_recipe, gin_text, tmp_path):
     gin_file = tmp_path / "tiny.gin"
     # Longer training, and checkpoints every second, often enough for a kill to fall between two of them.
     training = dataclasses.replace(tiny_recipe.forward, packing=True, num_steps=80, checkpoint_minutes=0.02)

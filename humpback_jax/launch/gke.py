@@ -1,0 +1,176 @@
+"""The backend `gke`: a cluster made by XPK, and workloads on it: one pod per worker, which runs our container image."""
+
+import dataclasses
+import datetime
+import json
+import shlex
+from collections.abc import Sequence
+
+from humpback_jax.launch.backends import Condition, Job, State, Worker, Workers, create_all, delete_all, describe
+from humpback_jax.launch.hosts import assignments, job_variables
+from humpback_jax.launch.settings import Settings
+from humpback_jax.launch.shell import CommandError, Shell
+
+CLUSTER_STATES = {
+    "RUNNING": State.READY,
+    "RECONCILING": State.READY,
+    "ERROR": State.FAILED,
+    "DEGRADED": State.FAILED,
+    "STOPPING": State.GONE,
+}
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+# XPK names the container so.
+CONTAINER = "jax-tpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class GkeBackend:
+    """A cluster with one slice; its nodes come back by themselves when they were preempted."""
+
+    settings: Settings
+    shell: Shell
+
+    def create(self) -> None:
+        """Makes the cluster and its node pool."""
+        settings = self.settings
+        command = ["xpk", "cluster", "create", *self._cluster(), f"--tpu-type={settings.slice}", "--num-slices=1"]
+        reserved = f"--reservation={settings.reservation}"
+        command += {"spot": ["--spot"], "reserved": [reserved], "on_demand": ["--on-demand"]}[settings.capacity]
+        create_all(self.shell, self, [lambda: self.shell.run(command, seconds=3600)])
+
+    def condition(self) -> Condition:
+        """State of the cluster."""
+        command = ["gcloud", "container", "clusters", "describe", self.settings.name, *self._region()]
+        word = describe(self.shell, [*command, "--format=value(status)"], "RUNNING")
+        if word is None:
+            return Condition(State.ABSENT, "no cluster")
+        return Condition(CLUSTER_STATES.get(word, State.PENDING), word)
+
+    def delete(self) -> None:
+        """Deletes the cluster and all on it."""
+        delete_all(self.shell, [["xpk", "cluster", "delete", *self._cluster(), "--force"]])
+
+    def workers(self) -> Workers:
+        """The pods of a workload."""
+        command = ["gcloud", "container", "clusters", "get-credentials", self.settings.name, *self._region()]
+        self.shell.run(command, attempts=4)
+        assert self.settings.tpu_slice is not None
+        return GkeWorkers(self.settings, self.shell, self.settings.tpu_slice.hosts)
+
+    def _cluster(self) -> list[str]:
+        return [f"--cluster={self.settings.name}", f"--project={self.settings.project}", f"--zone={self.settings.zone}"]
+
+    def _region(self) -> list[str]:
+        return [f"--region={self.settings.region}", f"--project={self.settings.project}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GkeWorkers:
+    """The pods of one workload at a time, which has the cluster's name.
+
+    Attributes:
+      settings: the settings file.
+      shell: runs xpk and kubectl.
+      count: pods of a workload.
+    """
+
+    settings: Settings
+    shell: Shell
+    count: int
+
+    def start(self, job: Job) -> None:
+        """Submits the workload in place of an older one; an attempt that is there already is left alone."""
+        if any(_attempt_of(pod) == job.attempt for pod in self._pods()):
+            return
+        self.stop(30)
+        exports = " ".join(f"export {line};" for line in assignments(job_variables(self.settings)).splitlines())
+        # On GKE SIGTERM reaches what XPK's shell started, so that the command must take its place.
+        script = f"{exports} {self._identity()}exec {self.settings.python or 'python'} -m {shlex.join(job.arguments)}"
+        command = ["xpk", "workload", "create", f"--workload={self.settings.name}", *self._cluster()]
+        command += [f"--tpu-type={self.settings.slice}", "--num-slices=1", f"--docker-image={self.settings.image}"]
+        # Restarts are the watcher's: it counts them and waits longer each time.
+        command += ["--max-restarts=0", f"--docker-name={CONTAINER}", f"--env=HUMPBACK_ATTEMPT={job.attempt}"]
+        self.shell.run([*command, f"--command={script}"], seconds=900)
+
+    def poll(self, attempt: str, offsets: Sequence[int]) -> list[Worker]:
+        """One look at all pods; the log of a pod is read whole, and what is known of it dropped."""
+        try:
+            pods = {_index_of(pod): pod for pod in self._pods() if _attempt_of(pod) == attempt}
+        except CommandError:
+            return [Worker(index, "unreachable", offset=offsets[index]) for index in range(self.count)]
+        absent = self._state_without_pod() if len(pods) < self.count else ""
+        return [
+            self._worker(index, pods[index], offsets[index]) if index in pods else self._podless(index, absent, offset)
+            for index, offset in enumerate(offsets)
+        ]
+
+    def stop(self, seconds: int) -> None:
+        """Deletes the workload; Kubernetes sends SIGTERM, and SIGKILL after 30 s."""
+        command = ["xpk", "workload", "delete", f"--workload={self.settings.name}", *self._cluster(), "--force"]
+        delete_all(self.shell, [command])
+
+    def install(self) -> None:
+        """Nothing: the container image has all."""
+
+    def tail(self, index: int, attempt: str, lines: int) -> str:
+        """The last lines of a pod's log."""
+        names = [
+            pod["metadata"]["name"] for pod in self._pods() if (_attempt_of(pod), _index_of(pod)) == (attempt, index)
+        ]
+        command = ["kubectl", "logs", *names[:1], f"--container={CONTAINER}", f"--tail={lines}"]
+        return self.shell.run(command, attempts=3).stdout if names else ""
+
+    def _state_without_pod(self) -> str:
+        """What it means that a pod is not there: the workload waits for nodes, or has ended, or was never made."""
+        expect = '{"status": {"conditions": [{"type": "Completed", "status": "True"}]}}'
+        command = ["kubectl", "get", "jobset", self.settings.name, "--output=json"]
+        said = describe(self.shell, command, expect)
+        if said is None:
+            return "absent"
+        conditions = json.loads(said).get("status", {}).get("conditions", [])
+        true = {condition["type"] for condition in conditions if condition["status"] == "True"}
+        return "lost" if "Failed" in true else "exited" if "Completed" in true else "running"
+
+    def _podless(self, index: int, state: str, offset: int) -> Worker:
+        return Worker(index, state, 0 if state == "exited" else None, offset=offset)
+
+    def _worker(self, index: int, pod: dict, offset: int) -> Worker:
+        log = self._log(pod["metadata"]["name"])
+        new, end = log[offset:].decode(errors="replace"), max(len(log), offset)
+        statuses = pod["status"].get("containerStatuses", [])
+        ends = [status["state"]["terminated"] for status in statuses if "terminated" in status.get("state", {})]
+        if ends:
+            ended = datetime.datetime.fromisoformat(ends[0]["finishedAt"]).timestamp()
+            return Worker(index, "exited", int(ends[0]["exitCode"]), ended, new, end)
+        return Worker(index, "lost" if pod["status"].get("phase") == "Failed" else "running", log=new, offset=end)
+
+    def _log(self, pod: str) -> bytes:
+        said = self.shell.run(["kubectl", "logs", pod, f"--container={CONTAINER}"], attempts=2, check=False)
+        return said.stdout.encode() if said.status == 0 else b""
+
+    def _pods(self) -> list[dict]:
+        chosen = f"--selector=xpk.google.com/workload={self.settings.name}"
+        said = self.shell.run(["kubectl", "get", "pods", chosen, "--output=json"], attempts=4, expect='{"items": []}')
+        return json.loads(said.stdout)["items"]
+
+    def _identity(self) -> str:
+        """What tells the processes apart: GKE gives every pod of a slice its number and all their names."""
+        if self.count == 1:
+            return ""
+        return (
+            f"export HUMPBACK_PROCESS_INDEX=$TPU_WORKER_ID HUMPBACK_PROCESS_COUNT={self.count} "
+            f"HUMPBACK_COORDINATOR=${{TPU_WORKER_HOSTNAMES%%,*}}:{self.settings.port}; "
+        )
+
+    def _cluster(self) -> list[str]:
+        return [f"--cluster={self.settings.name}", f"--project={self.settings.project}", f"--zone={self.settings.zone}"]
+
+
+def _index_of(pod: dict) -> int:
+    labels, annotations = pod["metadata"].get("labels", {}), pod["metadata"].get("annotations", {})
+    return int(labels.get(INDEX_LABEL, annotations.get(INDEX_LABEL, 0)))
+
+
+def _attempt_of(pod: dict) -> str:
+    variables = [pair for container in pod["spec"]["containers"] for pair in container.get("env") or []]
+    return next((pair.get("value", "") for pair in variables if pair["name"] == "HUMPBACK_ATTEMPT"), "")

@@ -1,0 +1,203 @@
+"""The settings file of `humpback launch`: one small TOML file that names the machines and what they get."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import tomllib
+from typing import Any
+
+from humpback_jax.launch.slices import Slice, parse_slice
+
+BACKENDS = ("tpu", "compute", "gke", "ssh")
+CAPACITIES = ("spot", "reserved", "on_demand")
+# The port that a project's default firewall rules open between its TPU VMs; JAX's own default, 8482, is shut.
+PORT = 8476
+JAX, LIBTPU = "0.10.2", "0.0.42.1"
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `launch.toml` says.
+
+    Attributes:
+      name: of the slice, and the beginning of the name of all that belongs to it: a letter, then a-z, 0-9 and dashes.
+      backend: `tpu` (Cloud TPU API), `compute` (Compute Engine), `gke` (XPK) or `ssh` (machines that are there).
+      bucket: where runs go, `gs://…` in the region of the slice; for `ssh` a folder that all hosts see.
+      project, zone: of Google Cloud.
+      slice: `v5litepod-16`, `v6e-8`, ….
+      capacity: `spot` (cheap, may be taken away), `reserved` or `on_demand`.
+      reservation: name of the reservation, for `reserved` under `compute` and `gke`.
+      queued: for `tpu`: wait in the queue of queued resources (else: there at once or not at all).
+      valid_hours: for how long a queued request stands.
+      runtime: instead of the runtime version or image family that `slice` is known to need.
+      service_account: of the VMs; it needs roles/storage.objectAdmin on the bucket.
+      internal_ip: reach the workers by their internal addresses.
+      hosts: for `ssh`: one name per worker, as ssh takes it.
+      transport: for `ssh`: `ssh`, or `shell`: every worker is a folder of this machine.
+      ssh_options: given to ssh and scp, before the host.
+      python: interpreter on the workers that has humpback_jax; empty: `setup` makes one.
+      package: what `setup` installs: a wheel here, or a requirement; it is copied where it is a file.
+      jax, libtpu: versions that `setup` installs.
+      python_version: of the environment that `setup` makes.
+      image: for `gke`: the container image, which has humpback_jax.
+      env: variables for the command, for all to see.
+      secrets: names of variables whose values are taken from the environment of `humpback launch`.
+      port: of the coordinator, on worker 0.
+      start_seconds: how long workers wait for each other at the start.
+      heartbeat_seconds: silence after which a worker counts as dead.
+      restarts: how often a run is resumed by itself.
+      wait_minutes: how long `wait` and a restart wait for a slice.
+      folder: of the settings file, set by `read_settings`.
+    """
+
+    name: str
+    backend: str
+    bucket: str
+    project: str = ""
+    zone: str = ""
+    slice: str = ""
+    capacity: str = "spot"
+    reservation: str = ""
+    queued: bool = True
+    valid_hours: int = 24
+    runtime: str = ""
+    service_account: str = ""
+    internal_ip: bool = False
+    hosts: tuple[str, ...] = ()
+    transport: str = "ssh"
+    ssh_options: tuple[str, ...] = ()
+    python: str = ""
+    package: str = ""
+    jax: str = JAX
+    libtpu: str = LIBTPU
+    python_version: str = "3.12"
+    image: str = ""
+    env: dict[str, str] = dataclasses.field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    port: int = PORT
+    start_seconds: int = 600
+    heartbeat_seconds: int = 60
+    restarts: int = 10
+    wait_minutes: float = 24 * 60
+    folder: str = "."
+
+    def __post_init__(self) -> None:
+        self._check_choice("backend", BACKENDS)
+        self._check_choice("capacity", CAPACITIES)
+        self._check_choice("transport", ("ssh", "shell"))
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name = {self.name!r}: expected a letter, then up to 31 of a-z, 0-9 and dashes")
+        if self.backend == "ssh":
+            self._check_given("hosts", "python")
+            if not self.bucket.startswith(("/", "gs://")):
+                raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, or the full path of a shared folder")
+        else:
+            self._check_given("project", "zone", "slice")
+            parse_slice(self.slice)
+        self._check_backend()
+        self._check_variables()
+
+    def _check_backend(self) -> None:
+        if self.backend == "gke":
+            self._check_given("image")
+            if self.secrets:
+                raise ValueError(
+                    "secrets are not passed with backend = 'gke': XPK would write their values into the JobSet, for "
+                    "all users of the cluster to read; let the image read them from Secret Manager instead"
+                )
+        elif self.backend in ("tpu", "compute") and not self.python:
+            self._check_given("package")
+        if self.backend == "compute" and parse_slice(self.slice).generation.machine is None:
+            raise ValueError(f"slice = {self.slice!r}: Compute Engine does not offer it; use backend = 'tpu' or 'gke'")
+        if self.capacity == "reserved" and self.backend in ("compute", "gke"):
+            self._check_given("reservation")
+        if self.backend != "ssh" and not self.bucket.startswith("gs://"):
+            raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, in the region of the slice")
+
+    def _check_variables(self) -> None:
+        for variable in (*self.env, *self.secrets):
+            if not re.fullmatch(r"[A-Za-z_]\w*", variable):
+                raise ValueError(f"{variable!r} in env or secrets is no name of a variable")
+        suspicious = [name for name in self.env if re.search(r"TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL", name)]
+        if suspicious:
+            raise ValueError(
+                f"env.{suspicious[0]} looks like a secret, and env is written to logs; name it in `secrets` and set it "
+                "in the environment of `humpback launch`"
+            )
+
+    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, field) not in choices:
+            raise ValueError(f"{field} = {getattr(self, field)!r}: expected one of {', '.join(choices)}")
+
+    def _check_given(self, *fields: str) -> None:
+        for field in fields:
+            if not getattr(self, field):
+                raise ValueError(f"`{field}` is missing; backend = {self.backend!r} needs it")
+
+    @property
+    def tpu_slice(self) -> Slice | None:
+        """What `slice` names; None for `ssh`."""
+        return parse_slice(self.slice) if self.slice else None
+
+    @property
+    def region(self) -> str:
+        """`us-west4` of `us-west4-a`."""
+        return self.zone.rpartition("-")[0]
+
+    @property
+    def state_dir(self) -> pathlib.Path:
+        """What `humpback launch` itself keeps: the job, its log, copies of the workers' logs."""
+        return pathlib.Path(self.folder) / ".launch" / self.name
+
+    @property
+    def worker_dir(self) -> str:
+        """Folder on a worker, below the home of its user."""
+        return f".humpback/{self.name}"
+
+
+def read_settings(path: str | os.PathLike[str]) -> Settings:
+    """Reads a settings file.
+
+    Raises:
+      ValueError: the file is no TOML, or a field is unknown, missing or of the wrong kind; names file and field.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such settings file; write one (docs/launch.md shows them) and name it with --settings"
+        )
+    try:
+        values = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML ({error})") from error
+    try:
+        return Settings(**_checked(values), folder=str(file.resolve().parent))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(Settings) if field.name != "folder"}
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ValueError(f"unknown field {unknown[0]!r}; there are {', '.join(fields)}")
+    if absent := [n for n, f in fields.items() if _is_required(f) and n not in values]:
+        raise ValueError(f"`{absent[0]}` is missing")
+    return {name: _converted(name, value, fields[name].type) for name, value in values.items()}
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if kind == dict[str, str] and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{name} = {value!r}: expected {getattr(kind, '__name__', kind)}")

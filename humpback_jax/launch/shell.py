@@ -1,0 +1,173 @@
+"""Running a cloud's command line tools: time limits, bounded retries, a log, dry runs, and no secret in any of it."""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from humpback_jax.launch.advice import advice_for, is_transient
+
+TIMED_OUT = 124
+REDACTED = "[secret]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a command gave: exit status (124: it was stopped after its time), standard output and error."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def text(self) -> str:
+        """Both outputs, for error messages."""
+        return (self.stderr + "\n" + self.stdout).strip()
+
+
+class LaunchError(OSError):
+    """Something outside failed: a command, a slice, a worker. `status` is what `humpback` ends with."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CommandError(LaunchError):
+    """A command failed for good; `result` is its last."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+Execute = Callable[[Sequence[str], float], Result]
+
+
+class Shell:
+    """Runs commands for the backends.
+
+    Args:
+      secrets: values that must not be seen; they are replaced in all that is logged, shown or raised.
+      log: file that gets every command, its status and its errors; None keeps none.
+      dry_run: print commands instead of running them; `run` then gives the answer it was told to expect.
+      execute: how a command is run, (arguments, seconds) to Result.
+      sleep, clock: time, which tests make run faster.
+      echo: prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        secrets: Sequence[str] = (),
+        log: pathlib.Path | None = None,
+        dry_run: bool = False,
+        execute: Execute | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        echo: Callable[[str], None] = print,
+    ) -> None:
+        # Line by line, for logs are read so; the longest first, for one may be part of another.
+        lines = {line for secret in secrets for line in secret.splitlines() if line.strip()}
+        self._secrets = sorted(lines, key=len, reverse=True)
+        self._log = log
+        self.dry_run = dry_run
+        self._execute = execute or execute_command
+        self.sleep, self.clock = sleep, clock
+        self._echo = echo
+
+    def say(self, message: str) -> None:
+        """One line for the user, which the log keeps too."""
+        self._write(message)
+        self._echo(self.redact(message))
+
+    def show(self, text: str) -> None:
+        """Lines of a worker's log, which the log of commands does not keep."""
+        self._echo(self.redact(text.rstrip("\n")))
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def run(
+        self, command: Sequence[str], *, seconds: float = 120, attempts: int = 1, expect: str = "", check: bool = True
+    ) -> Result:
+        """Runs a command; transient failures are tried again.
+
+        Args:
+          command: program and arguments; no secret may be among them.
+          seconds: limit for one attempt.
+          attempts: how often it may run in all; only safe for commands that may run twice.
+          expect: what a dry run takes as its output.
+          check: raise where it fails for good.
+
+        Raises:
+          CommandError: names the command, what it said and what to do about it.
+        """
+        shown = shlex.join(command)
+        if self.redact(shown) != shown:
+            raise ValueError(f"a secret stands in a command line, which others can read: {self.redact(shown)}")
+        if self.dry_run:
+            self._echo(shown)
+            return Result(0, expect)
+        for attempt in range(1, attempts + 1):
+            result = self._once(command, shown, seconds)
+            if result.status == 0 or attempt == attempts or not is_transient(result):
+                break
+            self.sleep(min(5 * 2 ** (attempt - 1), 60))
+        if check and result.status != 0:
+            raise CommandError(self._failure(shown, result, seconds), result)
+        return result
+
+    def _once(self, command: Sequence[str], shown: str, seconds: float) -> Result:
+        self._write(f"$ {shown}")
+        try:
+            result = self._execute(command, seconds)
+        except FileNotFoundError as error:
+            raise LaunchError(
+                f"{command[0]} is not installed or not on PATH; {advice_for(command[0] + ': command not found')}"
+            ) from error
+        self._write(f"  status {result.status}" + ("" if result.status == 0 else f": {result.text[-2000:]}"))
+        return result
+
+    def _failure(self, shown: str, result: Result, seconds: float) -> str:
+        what = f"took more than {seconds:g} s" if result.status == TIMED_OUT else f"ended with {result.status}"
+        said = self.redact("\n".join(result.text.splitlines()[-5:]))
+        advice = advice_for(result.text)
+        return f"`{shown}` {what}" + (f": {said}" if said else "") + (f"\n{advice}" if advice else "")
+
+    def _write(self, line: str) -> None:
+        if self._log is None or self.dry_run:
+            return
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a") as stream:
+            stream.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + self.redact(line) + "\n")
+
+
+def execute_command(command: Sequence[str], seconds: float) -> Result:
+    """Runs a command without input; after `seconds` it is killed with all that it started."""
+    process = subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+        return Result(process.returncode, stdout, stderr)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        return Result(TIMED_OUT, stdout, stderr)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise

@@ -1,0 +1,341 @@
+"""One command on all workers of a slice, to its end: what is lost is started again, with a limit and longer waits."""
+
+import dataclasses
+import pathlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from humpback_jax.files import read_json, write_json
+from humpback_jax.launch.advice import is_hopeless
+from humpback_jax.launch.backends import Backend, Job, State, Worker, Workers, delete_surely
+from humpback_jax.launch.hosts import RETRY_STATUS
+from humpback_jax.launch.settings import Settings
+from humpback_jax.launch.shell import CommandError, LaunchError, Shell
+
+KILLED, STOPPED = 137, 143
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How often and how long, all in seconds.
+
+    Attributes:
+      poll: between two looks at the workers.
+      state: between two looks at a slice that is awaited.
+      lost: without an answer of a worker, after which the slice counts as broken.
+      peers: for the others to end by themselves after one has failed.
+      stop: between SIGTERM and SIGKILL.
+      first_wait, longest_wait: before the first restart, which doubles with each, up to the longest.
+      healthy: a preemption after so long begins the count of restarts anew.
+    """
+
+    poll: float = 20
+    state: float = 30
+    lost: float = 900
+    peers: float = 60
+    stop: int = 45
+    first_wait: float = 30
+    longest_wait: float = 1800
+    healthy: float = 1800
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How an attempt ended.
+
+    Attributes:
+      status: what `launch run` ends with, if this was the last attempt.
+      reason: in words.
+      again: whether another attempt may go better.
+      preempted: the slice was taken away.
+      hopeless: the cloud refuses us: there is nothing to wait for.
+    """
+
+    status: int
+    reason: str
+    again: bool = False
+    preempted: bool = False
+    hopeless: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What `launch` remembers of the last command.
+
+    Attributes:
+      arguments: behind `python -m`.
+      files: that the workers need.
+      attempt: the last one.
+      ended: whether its end was seen.
+      stopped: whether `launch stop` ended it.
+    """
+
+    arguments: tuple[str, ...]
+    files: tuple[str, ...]
+    attempt: str
+    ended: bool = False
+    stopped: bool = False
+
+
+def read_record(settings: Settings) -> Record | None:
+    """The last command, if there was one."""
+    path = settings.state_dir / "job.json"
+    if not path.exists():
+        return None
+    values = read_json(path)
+    return Record(**values | {"arguments": tuple(values["arguments"]), "files": tuple(values["files"])})
+
+
+def remember(settings: Settings, record: Record) -> None:
+    """Keeps a record for `read_record`."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    write_json(settings.state_dir / "job.json", dataclasses.asdict(record))
+
+
+class Watcher:
+    """Brings one command to its end.
+
+    Args:
+      settings: the settings file.
+      shell: tells the user, and what time it is.
+      backend: makes slices.
+      pace: how often and how long.
+    """
+
+    def __init__(self, settings: Settings, shell: Shell, backend: Backend, pace: Pace = Pace()) -> None:
+        self.settings, self.shell, self.backend, self.pace = settings, shell, backend, pace
+        self._broken = False  # the slice is there and of no use
+        self._unprepared = False  # the slice is new and bare
+
+    def run(self, arguments: Sequence[str], files: Sequence[str] = ()) -> int:
+        """Runs a command on all workers; the slice is made where it is not there.
+
+        Returns:
+          0: it ended well on all. 75: it was cut off more often than the settings allow, and can be resumed. Else the
+          status of the worker that failed first.
+        """
+        failures = 0
+        while True:
+            began = self.shell.clock()
+            end = self._attempt(tuple(arguments), tuple(files))
+            if not end.again:
+                self.shell.say(end.reason)
+                if end.hopeless:
+                    self._leave_no_wreck()
+                return end.status
+            if end.preempted and self.shell.clock() - began >= self.pace.healthy:
+                failures = 0
+            failures += 1
+            if failures > self.settings.restarts:
+                self.shell.say(
+                    f"{end.reason}\ngiving up after {self.settings.restarts} restarts: humpback launch resume"
+                )
+                self._leave_no_wreck()
+                return end.status
+            wait = min(self.pace.first_wait * 2 ** (failures - 1), self.pace.longest_wait)
+            self.shell.say(f"{end.reason}\nrestart {failures} of {self.settings.restarts} in {wait:g} s")
+            self.shell.sleep(wait)
+
+    def wait(self, minutes: float) -> None:
+        """Returns when the slice is READY.
+
+        Raises:
+          LaunchError: it never will be, or not in time (status 75).
+        """
+        limit, last = self.shell.clock() + 60 * minutes, ""
+        while (condition := self.backend.condition()).state is not State.READY:
+            if condition.state is not State.PENDING:
+                raise LaunchError(f"there will be no slice: {condition.detail}; humpback launch delete, then create")
+            if self.shell.clock() >= limit:
+                raise LaunchError(f"no slice after {minutes:g} minutes: {condition.detail}; the request stands", 75)
+            if condition.detail != last:
+                self.shell.say(f"waiting for the slice: {condition.detail}")
+                last = condition.detail
+            self.shell.sleep(self.pace.state)
+
+    def setup(self) -> None:
+        """Makes the environment on all workers, and sees that together they have the devices of the slice."""
+        workers = self.backend.workers()
+        workers.install()
+        slice_ = self.settings.tpu_slice
+        devices = slice_.chips * slice_.generation.devices_per_chip if slice_ else 0
+        job = Job(_new_attempt(), ("humpback_jax.launch.check", str(devices)))
+        workers.start(job)
+        end = self._follow(workers, job.attempt)
+        if end.status != 0:
+            raise LaunchError(f"the workers do not make one slice: {end.reason}", end.status)
+
+    def _attempt(self, arguments: tuple[str, ...], files: tuple[str, ...]) -> End:
+        """Starts the command, or takes up an attempt that still runs, and follows it to its end."""
+        try:
+            self._bring_up()
+            workers = self.backend.workers()
+            record = read_record(self.settings)
+            if self.shell.dry_run or record is None or not self._still_runs(workers, record, arguments):
+                record = Record(arguments, files, _new_attempt())
+                self._remember(record)
+                workers.start(Job(record.attempt, arguments, files))
+            end = self._follow(workers, record.attempt)
+            kept = read_record(self.settings)
+            if kept is not None and kept.attempt == record.attempt and kept.stopped:
+                end = End(STOPPED, "the command was ended by humpback launch stop; humpback launch resume goes on")
+            self._remember(dataclasses.replace(record, ended=True))
+            return end
+        except LaunchError as error:
+            hopeless = isinstance(error.__cause__ or error, CommandError) and is_hopeless(str(error))
+            return End(error.status if hopeless else RETRY_STATUS, str(error), again=not hopeless, hopeless=hopeless)
+
+    def _still_runs(self, workers: Workers, record: Record, arguments: tuple[str, ...]) -> bool:
+        """Whether an attempt at the same command goes on; what is left of an older one is stopped."""
+        found = workers.poll(record.attempt, [0] * workers.count)
+        states = {worker.state for worker in found}
+        if "running" in states and record.arguments != arguments:
+            raise ValueError(
+                f"another command still runs ({' '.join(record.arguments)}): humpback launch resume to follow it, or "
+                "humpback launch stop"
+            )
+        whole = states <= {"running", "exited"} and not any(worker.status for worker in found)
+        if whole and not record.ended and record.arguments == arguments:
+            self.shell.say("following the command that was started before")
+            return True
+        workers.stop(self.pace.stop)
+        return False
+
+    def _bring_up(self) -> None:
+        """Leaves a slice that is READY and set up; one that is lost or broken is replaced."""
+        condition = self.backend.condition()
+        if condition.state is not State.READY or self._broken:
+            if condition.state is not State.PENDING or self._broken:
+                if condition.state is not State.ABSENT:
+                    self.shell.say(f"replacing the slice: {condition.detail}")
+                    delete_surely(self.shell, self.backend)
+                self._broken = False
+                self.backend.create()
+            self._unprepared = True
+            self.wait(self.settings.wait_minutes)
+        if self._unprepared:
+            self.setup()
+            self._unprepared = False
+
+    def _follow(self, workers: Workers, attempt: str) -> End:
+        """Looks at the workers until all have ended or cannot go on."""
+        logs = Logs(self.settings.state_dir / "logs" / attempt, workers.count, self.shell)
+        answered, failed_at = self.shell.clock(), None
+        while True:
+            states = workers.poll(attempt, logs.offsets)
+            logs.add(states)
+            now = self.shell.clock()
+            unreachable = [worker for worker in states if worker.state == "unreachable"]
+            answered = answered if unreachable else now
+            if all(worker.state == "exited" for worker in states):
+                if any(worker.log for worker in states):  # there may be more of it
+                    continue
+                break
+            if unreachable and (end := self._unreachable(unreachable, now - answered)):
+                return end
+            if any(worker.state in ("lost", "absent") or worker.status for worker in states):
+                failed_at = failed_at or now
+                if now - failed_at >= self.pace.peers and not unreachable:
+                    workers.stop(self.pace.stop)
+                    states = workers.poll(attempt, logs.offsets)
+                    logs.add(states)
+                    break
+            self.shell.sleep(self.pace.poll)
+        logs.close()
+        return self._verdict(states, logs)
+
+    def _unreachable(self, workers: Sequence[Worker], seconds: float) -> End | None:
+        """What silence means: the slice has gone, or is broken, or (None) there is hope."""
+        names = ", ".join(str(worker.index) for worker in workers)
+        try:
+            condition = self.backend.condition()
+        except LaunchError:
+            condition = None  # we may be the ones who are cut off
+        if condition is not None and condition.state is not State.READY:
+            return End(RETRY_STATUS, f"the slice has gone: {condition.detail}", again=True, preempted=True)
+        if seconds < self.pace.lost:
+            return None
+        self._broken = condition is not None
+        return End(RETRY_STATUS, f"no answer from worker {names} for {seconds:.0f} s", again=True)
+
+    def _verdict(self, states: Sequence[Worker], logs: "Logs") -> End:
+        """The end of a command that runs no more; the worker that ended first tells why."""
+        failed = [worker for worker in states if worker.state != "exited" or worker.status]
+        if not failed:
+            return End(0, f"the command ended well on all {len(states)} workers")
+        first = min(failed, key=lambda worker: (worker.ended or float("inf"), worker.index))
+        status = KILLED if first.status is None else first.status
+        how = f"ended with {status}" if first.state == "exited" else f"is {first.state}"
+        reason = f"worker {first.index} of {len(states)} {how}, before the others"
+        reason += " (is the environment there? humpback launch setup)" if status in (126, 127) else ""
+        if tail := logs.tail(first.index):
+            reason += f"; the last it wrote:\n{tail}"
+        condition = self.backend.condition()
+        if condition.state is not State.READY:
+            return End(RETRY_STATUS, f"{reason}\nthe slice has gone: {condition.detail}", again=True, preempted=True)
+        # A signal, or a status that asks for it: the machine's fault. Any other: the program's, and it would recur.
+        again = status == RETRY_STATUS or status > 128
+        return End(status, reason, again=again)
+
+    def _leave_no_wreck(self) -> None:
+        """Deletes a slice that is of no use, but may hold quota or cost money."""
+        if self.backend.condition().state not in (State.READY, State.ABSENT):
+            delete_surely(self.shell, self.backend)
+
+    def _remember(self, record: Record) -> None:
+        if not self.shell.dry_run:
+            remember(self.settings, record)
+
+
+class Logs:
+    """Copies of the workers' logs, without secrets, which outlive the workers; worker 0's is shown.
+
+    Args:
+      folder: gets worker-0.log, ….
+      count: how many workers.
+      shell: knows the secrets.
+    """
+
+    def __init__(self, folder: pathlib.Path, count: int, shell: Shell) -> None:
+        self._folder, self._shell = folder, shell
+        self.offsets = [0] * count
+        # A secret must not slip through in two halves, so only whole lines are passed on.
+        self._rest = [""] * count
+
+    def add(self, workers: Sequence[Worker]) -> None:
+        """Takes in what the workers wrote."""
+        for worker in workers:
+            self.offsets[worker.index] = max(worker.offset, self.offsets[worker.index])
+            whole, newline, rest = (self._rest[worker.index] + worker.log).rpartition("\n")
+            self._rest[worker.index] = rest
+            if newline:
+                self._pass_on(worker.index, whole + newline)
+
+    def close(self) -> None:
+        """Passes on last lines that have no end."""
+        for index, rest in enumerate(self._rest):
+            if rest:
+                self._pass_on(index, rest + "\n")
+        self._rest = [""] * len(self._rest)
+
+    def tail(self, index: int, lines: int = 15) -> str:
+        """The last lines of a worker."""
+        path = self.path(index)
+        return "\n".join(path.read_text().splitlines()[-lines:]) if path.exists() else ""
+
+    def path(self, index: int) -> pathlib.Path:
+        """Where a worker's log is kept."""
+        return self._folder / f"worker-{index}.log"
+
+    def _pass_on(self, index: int, text: str) -> None:
+        text = self._shell.redact(text)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.path(index).open("a") as stream:
+            stream.write(text)
+        if index == 0:
+            self._shell.show(text)
+
+
+def _new_attempt(now: Callable[[], float] = time.time) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now())) + f"-{secrets.token_hex(2)}"
