@@ -69,6 +69,9 @@ def _initialize(address: str, index: int, count: int) -> None:
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=heartbeat,
         )
+        if jax.default_backend() == "cpu":
+            # Processes that load a program run ahead of those that compile it, and gloo then mixes up their transfers.
+            jax.config.update("jax_enable_compilation_cache", False)
         with _stdout_as_stderr():  # gloo prints a line, and what a verb prints may be read as JSON
             agree(True)
     _say(

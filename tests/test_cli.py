@@ -14,6 +14,7 @@ VERBS = [
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", "build"), ("data", "show")),
+    *(("fit",), ("plan",)),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
     *(("launch", verb) for verb in ("create", "wait", "setup", "run", "status", "logs", "stop", "resume", "delete")),
 ]
