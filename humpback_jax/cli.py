@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
+from humpback_jax.evaluation.command import evaluate
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.stopping import Stopped, stop_on_sigterm
 
@@ -410,6 +411,8 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
         else:
             click.echo(f"{key}: {value}")
 
+
+cli.add_command(evaluate)
 
 if __name__ == "__main__":
     main()
