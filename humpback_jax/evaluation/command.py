@@ -1,0 +1,408 @@
+"""The verb `humpback evaluate`: the held-out stage of a run, and one subcommand per kind of evidence."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import click
+
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    """One figure per line, nested ones indented; or JSON."""
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    _print_lines(figures, "")
+
+
+def _print_lines(figures: dict[str, Any], indent: str) -> None:
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{key}:")
+            _print_lines(value, indent + "  ")
+        else:
+            click.echo(f"{indent}{key}: {round(value, 4) if isinstance(value, float) else value}")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--gin_file", "gin_files", multiple=True, help="Recipe whose finished models meet its held-out pairs.")
+@click.option("--gin_bindings", multiple=True, hidden=True)
+@click.option("--run_dir", type=click.Path(), help="The recipe's run (default: runs/NAME of the gin file).")
+@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    gin_files: tuple[str, ...],
+    gin_bindings: tuple[str, ...],
+    run_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Measure models. Without a subcommand: held-out likelihoods of the models of a recipe (--gin_file)."""
+    if context.invoked_subcommand is not None:
+        return
+    if not gin_files:
+        click.echo(context.get_help())
+        return
+    from humpback_jax.align import Alignment
+    from humpback_jax.compilation_cache import use_compilation_cache
+    from humpback_jax.gin_utils import parse_recipe
+    from humpback_jax.weights.fetch import default_cache
+
+    use_compilation_cache(default_cache() / "compiled")
+    recipe = parse_recipe(gin_files, gin_bindings)
+    stage = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem)).evaluate()
+    _print(stage.manifest if as_json else stage.manifest["figures"], as_json)
+
+
+@evaluate.command()
+@click.argument("annotations", type=click.Path())
+@json_option
+def winrate(annotations: str, as_json: bool) -> None:
+    """Recompute a win rate from annotations alone (.json, .jsonl, .gz), as AlpacaEval counts."""
+    from humpback_jax.evaluation.winrate import annotation_figures
+
+    _print(annotation_figures(annotations), as_json)
+
+
+def model_options(function: Any) -> Any:
+    """Options of verbs that run a model."""
+    for option in (
+        click.option("--dtype", default="float32", show_default=True, help="Of activations and weights."),
+        click.option("--weight_dtype", default=None, help="Of weights, if another: float32, bfloat16 or int8."),
+        click.option("--tensor_parallelism", type=int, default=1, show_default=True, help="Devices per copy."),
+    ):
+        function = option(function)
+    return function
+
+
+train_option = click.option(
+    "--train", "train_files", multiple=True, type=click.Path(), help="What the model was trained on: overlap is named."
+)
+tags_option = click.option(
+    "--tags", type=click.Choice(["both", "ai", "web", "none"]), default="both", show_default=True, help="Appended."
+)
+
+
+@evaluate.command()
+@click.argument("model")
+@click.option("--data", required=True, type=click.Path(), help="Folder of the benchmark files.")
+@click.option("--tasks", default=None, help="Comma-separated (default: every benchmark that has a file).")
+@click.option("--shots", type=int, default=0, show_default=True, help="Solved examples before a question (mmlu).")
+@click.option("--limit", type=int, default=None, help="Items per benchmark.")
+@click.option("--max_length", type=int, default=None, help="Tokens a context is cut to (default: the model's).")
+@click.option("--chat", is_flag=True, help="Ask in the model's chat format instead of plain text.")
+@click.option("--tags", type=click.Choice(["both", "ai", "web", "none"]), default="none", help="Of chat questions.")
+@click.option("--out", type=click.Path(), help="Folder for figures.json and one file of item results per benchmark.")
+@train_option
+@model_options
+@json_option
+def benchmarks(
+    model: str,
+    data: str,
+    tasks: str | None,
+    shots: int,
+    limit: int | None,
+    max_length: int | None,
+    chat: bool,
+    tags: str,
+    out: str | None,
+    train_files: tuple[str, ...],
+    dtype: str,
+    weight_dtype: str | None,
+    tensor_parallelism: int,
+    as_json: bool,
+) -> None:
+    """Multiple-choice accuracy by likelihood: ARC, PIQA, SIQA, OpenBookQA, MMLU."""
+    from humpback_jax.evaluation import benchmarks as room
+    from humpback_jax.evaluation.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
+
+    _use_compilation_cache()
+    chosen = tasks.split(",") if tasks else [n for n, t in room.TASKS.items() if (pathlib.Path(data) / t.file).exists()]
+    if not chosen:
+        raise ValueError(f"--data {data} holds no benchmark file; expected {', '.join(room.TASKS)} as NAME.jsonl")
+    config = ScoringConfig(dtype, weight_dtype, max_length, chat, TAGS[tags], tensor_parallelism)
+    scorer = ContinuationScorer(open_evaluated_model(model), config)
+    figures, results = room.run_benchmarks(scorer, chosen, data, shots, limit)
+    questions = {name: room.read_questions(name, data, limit) for name in chosen}
+    figures |= _contamination(model, train_files, questions)
+    if out:
+        from humpback_jax.files import write_json, write_jsonl
+
+        write_json(pathlib.Path(out) / "figures.json", figures)
+        for name, items in results.items():
+            write_jsonl(pathlib.Path(out) / f"{name}.jsonl", [dataclasses.asdict(item) for item in items])
+    _print(figures, as_json)
+
+
+TAGS = {"both": ("seed", "web"), "ai": ("seed",), "web": ("web",), "none": ()}
+
+
+def _use_compilation_cache() -> None:
+    from humpback_jax.compilation_cache import use_compilation_cache
+    from humpback_jax.weights.fetch import default_cache
+
+    use_compilation_cache(default_cache() / "compiled")
+
+
+@evaluate.command()
+@click.argument("model")
+@click.option(
+    "--instructions", required=True, type=click.Path(), help="AlpacaEval's instructions or any model_outputs."
+)
+@click.option("--out", required=True, type=click.Path(), help="Folder for model_outputs.json and resumable shards.")
+@tags_option
+@click.option("--generator", default=None, help="Name in the outputs (default: the name of --out).")
+@click.option("--limit", type=int, default=None, help="Only the first instructions.")
+@click.option("--max_new_tokens", type=int, default=1024, show_default=True)
+@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.option("--top_p", type=float, default=0.9, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--slots", type=int, default=32, show_default=True, help="Answers written together.")
+@click.option("--shard_size", type=int, default=64, show_default=True, help="Answers that a kill can cost.")
+@train_option
+@model_options
+@json_option
+def alpaca(
+    model: str,
+    instructions: str,
+    out: str,
+    tags: str,
+    generator: str | None,
+    limit: int | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    slots: int,
+    shard_size: int,
+    train_files: tuple[str, ...],
+    dtype: str,
+    weight_dtype: str | None,
+    tensor_parallelism: int,
+    as_json: bool,
+) -> None:
+    """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
+    from humpback_jax.evaluation.alpaca import generate_outputs, read_outputs
+    from humpback_jax.evaluation.continuations import open_evaluated_model
+    from humpback_jax.inference.engine import EngineConfig
+    from humpback_jax.inference.sampling import SamplingConfig
+    from humpback_jax.prompts import load_prompts
+    from humpback_jax.stages.generation import GenerationConfig
+
+    _use_compilation_cache()
+    engine = EngineConfig(slots=slots, max_new_tokens=max_new_tokens, tensor_parallelism=tensor_parallelism)
+    sampling = SamplingConfig(temperature=temperature, top_p=top_p)
+    config = GenerationConfig(engine, sampling, seed, shard_size, dtype, weight_dtype)
+    rows = read_outputs(instructions, limit)
+    name = generator or pathlib.Path(out).name
+    handle = open_evaluated_model(model)
+    outputs = generate_outputs(out, handle, rows, name, load_prompts(), config, TAGS[tags])
+    texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
+    _print(outputs.figures | _contamination(model, train_files, {instructions: texts}), as_json)
+
+
+def _contamination(model: str, train_files: tuple[str, ...], evaluation: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Overlap of the training sets, named or found in the model's run, with what was just evaluated."""
+    from humpback_jax.evaluation.contamination import overlap_figures, training_files
+
+    return overlap_figures(train_files or training_files(model), evaluation)
+
+
+@evaluate.command()
+@click.argument("outputs", type=click.Path())
+@click.argument("baseline", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for annotations.json and what was judged so far.")
+@click.option("--judge", default=None, help="Model name at an OpenAI-compatible endpoint.")
+@click.option("--base_url", default="https://api.openai.com/v1", show_default=True, help="Of that endpoint.")
+@click.option("--key_variable", default="OPENAI_API_KEY", show_default=True, help="Environment variable of its key.")
+@click.option("--concurrency", type=int, default=8, show_default=True, help="Calls in flight.")
+@click.option("--attempts", type=int, default=8, show_default=True, help="Of a call whose failure may pass.")
+@click.option("--max_wait", type=float, default=60.0, show_default=True, help="Seconds between attempts, at most.")
+@click.option("--judge_model", default=None, help="A local model instead: folder, stage of a run, or fetch name.")
+@click.option("--annotator", default=None, help="An annotator of the alpaca_eval package instead.")
+@click.option("--partial", is_flag=True, help="Judge what is there where outputs are missing; the rest is counted.")
+@click.option("--limit", type=int, default=None, help="Only the first instructions of the baseline.")
+@model_options
+@json_option
+def judge(
+    outputs: str,
+    baseline: str,
+    out: str,
+    judge: str | None,
+    base_url: str,
+    key_variable: str,
+    concurrency: int,
+    attempts: int,
+    max_wait: float,
+    judge_model: str | None,
+    annotator: str | None,
+    partial: bool,
+    limit: int | None,
+    dtype: str,
+    weight_dtype: str | None,
+    tensor_parallelism: int,
+    as_json: bool,
+) -> None:
+    """Judge OUTPUTS against BASELINE in both orders: annotations.json and the win rate."""
+    if sum(choice is not None for choice in (judge, judge_model, annotator)) != 1:
+        raise ValueError("give one judge: --judge NAME (an endpoint), --judge_model MODEL, or --annotator NAME")
+    if annotator is not None:
+        from humpback_jax.evaluation.alpaca import run_alpaca_eval
+
+        _print(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
+        return
+    from humpback_jax.evaluation.judge import judge_by_endpoint, judge_by_model, read_contest
+
+    contest = read_contest(outputs, baseline, limit, partial)
+    if judge is not None:
+        from humpback_jax.evaluation.endpoint import EndpointConfig
+
+        config = EndpointConfig(
+            judge, base_url, key_variable, concurrency=concurrency, attempts=attempts, max_wait=max_wait
+        )
+        stage = judge_by_endpoint(out, contest, config)
+    else:
+        from humpback_jax.evaluation.continuations import open_evaluated_model
+        from humpback_jax.inference.engine import EngineConfig
+        from humpback_jax.stages.generation import GenerationConfig
+
+        _use_compilation_cache()
+        engine = EngineConfig(tensor_parallelism=tensor_parallelism)
+        generation = GenerationConfig(engine, shard_size=128, dtype=dtype, weight_dtype=weight_dtype)
+        stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), generation)
+    _print({"annotations": str(stage.directory / "annotations.json")} | stage.manifest["figures"], as_json)
+
+
+@evaluate.command()
+@click.option("--train", "train_files", multiple=True, required=True, type=click.Path(), help="Training sets.")
+@click.option("--eval", "evaluation_files", multiple=True, required=True, type=click.Path(), help="Evaluation sets.")
+@click.option("--ngram", type=int, default=13, show_default=True, help="Words in a row that count as overlap.")
+@click.option("--write", type=click.Path(), help="Folder for the training sets without the overlapping pairs.")
+@json_option
+def decontaminate(
+    train_files: tuple[str, ...], evaluation_files: tuple[str, ...], ngram: int, write: str | None, as_json: bool
+) -> None:
+    """Find what training sets share with evaluation sets."""
+    from humpback_jax.evaluation import contamination
+
+    evaluation = {path: contamination.read_evaluation_texts(path) for path in evaluation_files}
+    overlaps = contamination.report_overlaps(train_files, evaluation, ngram)
+    figures: dict[str, Any] = {}
+    for found in overlaps:
+        figures.setdefault(found.train, {})[found.evaluation] = found.figures
+    if write:
+        for path in train_files:
+            figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
+    _print(figures, as_json)
+
+
+@evaluate.command()
+@click.option("--gin_file", "gin_files", multiple=True, required=True, help="With Sweep bindings; see sweeps/*.gin.")
+@click.option("--gin_bindings", multiple=True, hidden=True)
+@click.option("--out", required=True, type=click.Path(), help="Folder for the runs and table.jsonl.")
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@json_option
+def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, base: str, as_json: bool) -> None:
+    """Run a sweep, sizes × data sets × seeds: what is done is skipped, what was cut off goes on."""
+    from humpback_jax.evaluation.scaling import fit_figures
+    from humpback_jax.evaluation.sweep import run_sweep
+    from humpback_jax.gin_utils import parse_recipe, parse_sweep
+    from humpback_jax.stopping import stop_on_sigterm
+
+    _use_compilation_cache()
+    plan = parse_sweep(gin_files, gin_bindings)
+    with stop_on_sigterm():
+        rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
+    fits = fit_figures(rows, plan.metric, base)
+    if as_json:
+        _print({"table": rows, "fits": fits}, as_json)
+        return
+    for row in rows:
+        click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
+    _print(fits, as_json)
+
+
+@evaluate.command()
+@click.argument("table", type=click.Path())
+@click.option("--metric", default="win_rate", show_default=True, help="Column to fit.")
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@click.option("--plot", type=click.Path(), help="Also draw it: .png, .svg or .pdf.")
+@json_option
+def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool) -> None:
+    """Fit metric = alpha log N + C to each data set of a sweep's table, with bootstrap intervals."""
+    from humpback_jax.evaluation.scaling import fit_figures
+    from humpback_jax.files import read_jsonl
+
+    rows = [row for _, row in read_jsonl(table)]
+    fits = fit_figures(rows, metric, base)
+    if plot:
+        from humpback_jax.evaluation.plots import plot_scaling
+
+        plot_scaling(plot, rows, metric, fits)
+    _print(fits, as_json)
+
+
+@evaluate.command()
+@click.argument("first", type=click.Path())
+@click.argument("others", nargs=-1, required=True, type=click.Path())
+@json_option
+def compare(first: str, others: tuple[str, ...], as_json: bool) -> None:
+    """Compare runs item by item with FIRST: annotations, or a benchmark's item results."""
+    from humpback_jax.evaluation.paired import compare_all
+
+    _print(compare_all([first, *others]), as_json)
+
+
+@evaluate.command()
+@click.argument("annotations", nargs=-1, type=click.Path())
+@json_option
+def published(annotations: tuple[str, ...], as_json: bool) -> None:
+    """Place runs (their annotations) beside published results, with sources and what is comparable."""
+    from humpback_jax.evaluation.published import rows_beside
+    from humpback_jax.evaluation.winrate import annotation_figures
+
+    rows = rows_beside([annotation_figures(path) for path in annotations])
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2f}"
+        ties = "" if row["ties"] is None else f" (ties {row['ties']}, losses {row['losses']})"
+        mark = "▶ " if row["group"] == "this run" else "  "
+        click.echo(f"{mark}{row['win_rate']:6.2f}{error}{ties}  {row['model']} [{row['group']}, {row['benchmark']}]")
+        click.echo(f"          {row['source']}; {row['comparability']}")
+
+
+@evaluate.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.option("--verb_noun", is_flag=False, flag_value="en_core_web_sm", default=None, help="Diversity by this model.")
+@click.option("--paper", is_flag=True, help="Show the paper's own rows too.")
+@json_option
+def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_json: bool) -> None:
+    """Lengths in characters (mean and standard deviation) and diversity of training sets."""
+    from humpback_jax.evaluation import statistics as room
+
+    parse = room.spacy_parser(verb_noun) if verb_noun else None
+    figures: dict[str, Any] = {path: room.file_statistics(path, parse) for path in files}
+    if paper:
+        figures["paper"] = room.paper_statistics()
+    _print(figures, as_json)
+
+
+@evaluate.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def harness(arguments: tuple[str, ...]) -> None:
+    """Run lm-evaluation-harness, its own arguments and `--model humpback --model_args path=MODEL`."""
+    try:
+        from humpback_jax.evaluation.lm_eval_model import run_harness
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] == "lm_eval":
+            raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error
+        raise
+    _use_compilation_cache()
+    run_harness(list(arguments))
