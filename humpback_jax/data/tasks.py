@@ -5,7 +5,7 @@ A task's examples are those of `examples.supervised_examples`: the same reader, 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def register_tasks(
     seed_format: str = "auto",
     seed_limit: int | None = None,
     rates: Mapping[str, float] | None = None,
+    metric_fns: Sequence[Callable[..., dict[str, float]]] = (),
     replace: bool = False,
 ) -> tuple[str, ...]:
     """Registers the tasks of the paper; no file is opened before a task's data are asked for.
@@ -54,6 +55,7 @@ def register_tasks(
       prompts: templates and tags; None: the package's.
       seed_format, seed_limit: as `read_pairs` takes them.
       rates: of "seed" and "augmented" in the mixture; None: by their numbers of pairs, so each is seen equally often.
+      metric_fns: of every task, as seqio takes them; `mean_log_likelihood` is one.
       replace: register again what is registered under this prefix.
 
     Returns:
@@ -78,7 +80,7 @@ def register_tasks(
         encode = functools.partial(
             encode_pair, tokenizer=tokenizer, chat_format=chat_format, direction=direction, prompts=prompts, tags=tags
         )
-        _add_task(f"{name_prefix}_{kind}", readers[data], encode, feature)
+        _add_task(f"{name_prefix}_{kind}", readers[data], encode, feature, metric_fns)
     if augmented_path is not None:
         seqio.MixtureRegistry.add(
             mixture, [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(readers[kind])) for kind in readers]
@@ -92,6 +94,11 @@ def task_counts(name: str, sequence_length: Mapping[str, int] | None) -> dict[st
     read = sum(1 for _ in task.source.get_dataset(split=SPLIT, shuffle=False))
     kept = sum(1 for _ in task.get_dataset(sequence_length, split=SPLIT, shuffle=False))
     return {"read": read, "kept": kept, "rejected": {"too_long": read - kept} if read > kept else {}}
+
+
+def mean_log_likelihood(targets: Sequence[object], scores: Sequence[float]) -> dict[str, float]:
+    """A seqio metric: the mean over the examples of the log-probability of a whole answer, in nats."""
+    return {"mean_log_likelihood": float(np.mean(scores)), "examples": float(len(targets))}
 
 
 def drop_too_long(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None = None) -> tf.data.Dataset:
@@ -113,13 +120,19 @@ def drop_too_long(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] |
     return dataset.filter(keep)
 
 
-def _add_task(name: str, read: _PairReader, encode: Callable[[Pair], Example], feature: seqio.Feature) -> None:
+def _add_task(
+    name: str,
+    read: _PairReader,
+    encode: Callable[[Pair], Example],
+    feature: seqio.Feature,
+    metric_fns: Sequence[Callable[..., dict[str, float]]],
+) -> None:
     seqio.TaskRegistry.add(
         name,
         source=PairSource(read),
         preprocessors=[_encoder(encode), seqio.CacheDatasetPlaceholder(), drop_too_long],
         output_features={"inputs": feature, "targets": feature},
-        metric_fns=[],
+        metric_fns=list(metric_fns),
         shuffle_buffer_size=None,
     )
 
