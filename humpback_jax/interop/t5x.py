@@ -329,6 +329,7 @@ def task_name(
     seed_path: PathLike,
     augmented_path: PathLike | None = None,
     kind: str = "seed",
+    tfds_data_dir: PathLike | None = None,
     chat_format: str | None = None,
     name_prefix: str = "humpback",
 ) -> str:
@@ -336,7 +337,7 @@ def task_name(
 
     Args:
       model_dir: native model folder.
-      seed_path, augmented_path: as `register_tasks` takes them.
+      seed_path, augmented_path, tfds_data_dir: as `register_tasks` takes them.
       kind: "seed", "backward", "augmented" or "seed_and_augmented".
       chat_format: in place of the card's.
       name_prefix: of the names.
@@ -352,6 +353,7 @@ def task_name(
         seed_path,
         augmented_path,
         metric_fns=(mean_log_likelihood,),
+        tfds_data_dir=tfds_data_dir,
         replace=True,
     )
     kinds = {name.removeprefix(f"{name_prefix}_"): name for name in names}
