@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
-from humpback_jax.interop.command import t5x
+from humpback_jax.interop.command import data_tfds, t5x
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.stopping import Stopped, stop_on_sigterm
@@ -404,6 +404,7 @@ cli.add_command(judge)
 cli.add_command(fit)
 cli.add_command(plan)
 cli.add_command(t5x)
+data.add_command(data_tfds)
 
 if __name__ == "__main__":
     main()

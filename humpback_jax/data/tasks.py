@@ -91,7 +91,8 @@ def register_tasks(
         _add_task(f"{name_prefix}_{kind}", sources[data], encode, feature, metric_fns)
     if augmented_path is not None:
         seqio.MixtureRegistry.add(
-            mixture, [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(source)) for kind, source in sources.items()]
+            mixture,
+            [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(source)) for kind, source in sources.items()],
         )
     return tuple(names)
 

@@ -71,7 +71,9 @@ class HumpbackSegments(_LocalBuilder):
     def _rows(self, path: PathLike) -> Iterator[dict[str, Any]]:
         for number, row in read_jsonl(path):
             if missing := sorted(self.FEATURES.keys() - row.keys()):
-                raise ValueError(f"{path}:{number}: no {missing[0]!r}; expected segments.jsonl of `humpback corpus build`")
+                raise ValueError(
+                    f"{path}:{number}: no {missing[0]!r}; expected segments.jsonl of `humpback corpus build`"
+                )
             yield {name: row[name] for name in self.FEATURES}
 
 
@@ -123,5 +125,7 @@ def build(kind: str, path: PathLike, data_dir: PathLike, num_shards: int | None 
 def _only_file(folder: epath.Path) -> epath.Path:
     files = [file for file in sorted(folder.iterdir()) if not file.is_dir()]
     if len(files) != 1:
-        raise ValueError(f"{folder} holds {len(files)} files; put exactly one there, or pass builder_kwargs={{'path': FILE}}")
+        raise ValueError(
+            f"{folder} holds {len(files)} files; put exactly one there, or pass builder_kwargs={{'path': FILE}}"
+        )
     return files[0]

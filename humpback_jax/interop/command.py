@@ -1,4 +1,4 @@
-"""The verbs `humpback t5x export` and `humpback t5x import`."""
+"""The verbs `humpback t5x export`, `humpback t5x import` and `humpback data tfds`."""
 
 import json
 from typing import Any
@@ -34,6 +34,21 @@ def t5x_import(src: str, base: str, dst: str, dtype: str, as_json: bool) -> None
     from humpback_jax.interop.t5x_checkpoints import import_t5x
 
     _print_figures(import_t5x(src, base, dst, dtype), as_json)
+
+
+@click.command("tfds")
+@click.argument("kind", type=click.Choice(["seeds", "segments", "curated"]))
+@click.argument("path", type=click.Path())
+@click.option("--data_dir", required=True, type=click.Path(), help="Where TFDS keeps its data sets.")
+@click.option("--num_shards", type=click.IntRange(min=1), help="Files of the data set (default: TFDS decides).")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def data_tfds(kind: str, path: str, data_dir: str, num_shards: int | None, as_json: bool) -> None:
+    """Prepare the TFDS data set humpback_KIND from a file of seed pairs, segments or curated pairs."""
+    try:
+        from humpback_jax.data.tfds_builders import build
+    except ImportError as error:
+        raise ValueError(f"this needs TFDS ({error}): pip install 'humpback_jax[seqio]'") from error
+    _print_figures(build(kind, path, data_dir, num_shards), as_json)
 
 
 def _print_figures(figures: dict[str, Any], as_json: bool) -> None:

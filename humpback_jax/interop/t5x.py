@@ -84,7 +84,9 @@ class LlamaPartitioner(partitioning.PjitPartitioner):
                 parts = axes_size(self.mesh, (name,) if isinstance(name, str) else tuple(name or ()))
                 if length % parts:
                     where = jax.tree_util.keystr(path, simple=True, separator="/")
-                    raise ValueError(f"{where} of shape {leaf.shape} does not divide by {name} = {parts}: lower NUM_PARTITIONS")
+                    raise ValueError(
+                        f"{where} of shape {leaf.shape} does not divide by {name} = {parts}: lower NUM_PARTITIONS"
+                    )
         return axes
 
     @contextlib.contextmanager
@@ -360,4 +362,3 @@ def task_name(
     if kind not in kinds:
         raise ValueError(f"no task of kind {kind!r}; choose from {', '.join(kinds)} (some need augmented_path)")
     return kinds[kind]
-

@@ -14,7 +14,8 @@ PARAMETER_RULES = (("kv_heads", "model"),)
 _MESH_AXES = {"data": ("replica", "data"), "fsdp": (), "sequence": (), "tensor": ("model",)}
 # Activations lie as under our own rules: `tensor` is t5x's `model`, and batches are split over all other axes.
 ACTIVATION_RULES: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
-    (name, tuple(mapped for axis in axes for mapped in _MESH_AXES[axis])) for name, axes in LogicalAxisRules().as_pairs()
+    (name, tuple(mapped for axis in axes for mapped in _MESH_AXES[axis]))
+    for name, axes in LogicalAxisRules().as_pairs()
 )
 
 

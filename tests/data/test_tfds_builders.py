@@ -60,8 +60,14 @@ def prepared(tmp_path_factory):
         for i in range(10)
     ]
     curated.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = [tfds_builders.build("seeds", seeds, folder / "data", 4), tfds_builders.build("curated", curated, folder / "data", 2)]
-    assert [(one["name"], one["examples"]) for one in made] == [("humpback_seeds:1.0.0", 23), ("humpback_curated:1.0.0", 10)]
+    made = [
+        tfds_builders.build("seeds", seeds, folder / "data", 4),
+        tfds_builders.build("curated", curated, folder / "data", 2),
+    ]
+    assert [(one["name"], one["examples"]) for one in made] == [
+        ("humpback_seeds:1.0.0", 23),
+        ("humpback_curated:1.0.0", 10),
+    ]
     return folder / "data", seeds, curated
 
 
@@ -77,7 +83,9 @@ def examples(name):
 def test_load_gives_the_rows_of_the_file(prepared):
     data_dir, _, curated = prepared
     loaded = tfds.load("humpback_curated", data_dir=data_dir, split="train")
-    rows = [{k: v.decode() if isinstance(v, bytes) else float(v) for k, v in row.items()} for row in tfds.as_numpy(loaded)]
+    rows = [
+        {k: v.decode() if isinstance(v, bytes) else float(v) for k, v in row.items()} for row in tfds.as_numpy(loaded)
+    ]
     assert rows == [json.loads(line) for line in curated.read_text().splitlines()]
 
 
@@ -92,7 +100,7 @@ def test_a_task_through_tfds_equals_the_task_of_the_file(prepared, byte_tokenize
 
 
 def test_the_mixture_has_the_same_rates_and_packs(prepared, byte_tokenizer):
-    data_dir, seeds, curated = prepared
+    data_dir, _, curated = prepared
     names = tasks("mixed", byte_tokenizer, "tfds:humpback_seeds:1.0.0", curated, tfds_data_dir=data_dir)
     mixture = seqio.MixtureRegistry.get(names[-1])
     rates = [mixture.get_rate(seqio.TaskRegistry.get(f"mixed_{kind}")) for kind in ("seed", "augmented")]
@@ -109,7 +117,9 @@ def test_oasst_trees_become_seeds(shared_data, tmp_path):
     path = shared_data / "seed" / "oasst1_en_validation.trees.jsonl.gz"
     tfds_builders.build("seeds", path, tmp_path)
     loaded = tfds.as_numpy(tfds.load("humpback_seeds", data_dir=tmp_path, split="train"))
-    assert [{k: v.decode() for k, v in row.items()} for row in loaded] == [vars(pair) for pair in read_pairs(path).pairs]
+    assert [{k: v.decode() for k, v in row.items()} for row in loaded] == [
+        vars(pair) for pair in read_pairs(path).pairs
+    ]
 
 
 def test_a_missing_score_is_nan(tmp_path):
