@@ -70,14 +70,10 @@ def register_tasks(
     """
     if rates is not None and set(rates) != {"seed", "augmented"}:
         raise ValueError(f"rates are given for {sorted(rates)}; give one for 'seed' and one for 'augmented'")
-    if is_tfds(seed_path) and (seed_format != "auto" or seed_limit is not None):
-        raise ValueError(f"seed_format and seed_limit are of files, not of {seed_path}; set them when it is built")
-    seeds = functools.lru_cache(lambda: read_pairs(seed_path, seed_format, seed_limit).pairs)
-    sources = {"seed": _source(seed_path, seeds, tfds_data_dir)}
+    sources = {"seed": _seed_source(seed_path, seed_format, seed_limit, tfds_data_dir)}
     kinds = {"seed": ("seed", "forward", ("seed",)), "backward": ("seed", "backward", ())}
     if augmented_path is not None:
-        curated = functools.lru_cache(lambda: read_curated(augmented_path))
-        sources["augmented"] = _source(augmented_path, curated, tfds_data_dir)
+        sources["augmented"] = _source(augmented_path, lambda: read_curated(augmented_path), tfds_data_dir)
         kinds["augmented"] = ("augmented", "forward", ("web",))
     mixture = f"{name_prefix}_seed_and_augmented"
     names = [f"{name_prefix}_{kind}" for kind in kinds] + ([mixture] if augmented_path is not None else [])
@@ -163,9 +159,16 @@ def is_tfds(path: PathLike) -> bool:
     return str(path).startswith(TFDS)
 
 
+def _seed_source(path: PathLike, form: str, limit: int | None, tfds_data_dir: PathLike | None) -> seqio.DataSource:
+    if is_tfds(path) and (form != "auto" or limit is not None):
+        raise ValueError(f"seed_format and seed_limit are of files, not of {path}; a TFDS data set is read as it is")
+    return _source(path, lambda: read_pairs(path, form, limit).pairs, tfds_data_dir)
+
+
 def _source(path: PathLike, read: _PairReader, tfds_data_dir: PathLike | None) -> seqio.DataSource:
+    """The pairs of a file, read once, or of a data set of TFDS."""
     if not is_tfds(path):
-        return PairSource(read)
+        return PairSource(functools.cache(read))
     name = str(path).removeprefix(TFDS)
     if ":" not in name:
         raise ValueError(f"{path}: expected {TFDS}NAME:VERSION, as `humpback data tfds` prints it")
