@@ -1,7 +1,8 @@
 """TFDS builders of what the pipeline reads and writes: seed pairs, segments, curated pairs.
 
 Importing this module registers them: `tfds.load("humpback_curated", data_dir=…)`. They read local files and download
-nothing. Examples keep the order of their file. `build` is what `humpback data tfds` does.
+nothing. As always in TFDS, examples are shuffled once, by a hash of their number: seqio refuses to train on an ordered
+data set. `build` is what `humpback data tfds` does.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from etils import epath
 from humpback_jax.data.pairs import read_curated, read_pairs
 from humpback_jax.files import PathLike, read_jsonl
 
-VERSION = "1.0.0"
+FIRST_VERSION = "1.0.0"
 FILE_FORMAT = "tfrecord"  # the only format that seqio's TfdsDataSource reads
 _TEXT = tfds.features.Text()
 _PAIR = {"id": _TEXT, "instruction": _TEXT, "output": _TEXT, "source": _TEXT}
@@ -23,8 +24,8 @@ _PAIR = {"id": _TEXT, "instruction": _TEXT, "output": _TEXT, "source": _TEXT}
 class _LocalBuilder(tfds.core.GeneratorBasedBuilder):
     """One local file as the split "train"."""
 
-    VERSION = tfds.core.Version(VERSION)
-    RELEASE_NOTES = {VERSION: "First version."}  # noqa: RUF012 - the name and type that TFDS asks for
+    VERSION = tfds.core.Version(FIRST_VERSION)
+    RELEASE_NOTES = {FIRST_VERSION: "First version."}  # noqa: RUF012 - the name and type that TFDS asks for
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the one file into manual_dir, or pass builder_kwargs={'path': FILE}."
     FEATURES: Any = None
     DESCRIPTION = ""
@@ -39,7 +40,6 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description=self.DESCRIPTION,
             features=tfds.features.FeaturesDict(self.FEATURES),
-            disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
