@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-t5x_adapter = pytest.importorskip("humpback_jax.interop.t5x", reason="needs t5x; docs/t5x.md", exc_type=ImportError)
+pytest.importorskip("t5x", reason="needs t5x: docs/t5x.md has the lines that install it", exc_type=ImportError)
+t5x_adapter = pytest.importorskip("humpback_jax.interop.t5x", exc_type=ImportError)
 
 import seqio  # noqa: E402
 import tensorflow as tf  # noqa: E402
