@@ -72,7 +72,7 @@ def test_a_checkpoint_of_another_architecture_names_the_tensor(checkpoint, tiny_
     card = json.loads((other / "humpback_model.json").read_text())
     card["config"]["mlp_dim"] = 48
     (other / "humpback_model.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"layers/mlp/down/kernel has shape \[2, 64, 32\], expected \[2, 48, 32\]"):
+    with pytest.raises(ValueError, match=r"layers/mlp/gate/kernel has shape \[2, 32, 64\], expected \[2, 32, 48\]"):
         import_t5x(checkpoint, other, tmp_path / "model")
     card["config"] |= {"mlp_dim": 64, "tie_word_embeddings": True}
     (other / "humpback_model.json").write_text(json.dumps(card))
