@@ -292,8 +292,8 @@ class LlamaModel(models.BaseTransformerModel):
     def _token_losses(self, params: Any, batch: Batch, dropout_key: jax.Array | None, z_loss: float) -> jax.Array:
         """Cross-entropy of every target, float32 [rows, length], without ever holding all logits."""
         params = flax.core.unfreeze(params)
-        inputs = (batch[f"decoder_{name}"] for name in ("input_tokens", "positions", "segment_ids"))
-        hidden = hidden_states(self.llama, params, *inputs, dropout_key=dropout_key)
+        tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
+        hidden = hidden_states(self.llama, params, tokens, positions, batch["decoder_segment_ids"], dropout_key)
         return token_losses(self.llama, params, hidden, batch["decoder_target_tokens"], self._logits_chunk, z_loss)
 
     def _compute_logits(self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None) -> jax.Array:

@@ -140,7 +140,7 @@ class _T5xParams(StoredParams):
 
         base = self._path if "://" in self._path else "file://" + self._path
         name = f"{TARGET}.{path.replace('/', '.')}/"
-        kvstore = {"driver": "ocdbt", "base": f"{base}/", "path": name}
-        if not (epath.Path(self._path) / "manifest.ocdbt").exists():
-            kvstore = f"{base}/{name}"
+        kvstore: Any = f"{base}/{name}"
+        if (epath.Path(self._path) / "manifest.ocdbt").exists():  # as t5x itself writes it
+            kvstore = {"driver": "ocdbt", "base": f"{base}/", "path": name}
         return tensorstore.open({"driver": "zarr", "kvstore": kvstore}, open=True, read=True).result()

@@ -237,7 +237,7 @@ def test_a_prompt_may_hold_token_zero(tiny_model_dir):
     predictions, aux = jax.jit(model.predict_batch_with_aux)(params, rows)
     requests = [Request(e.id, tuple(e.prompt_ids.tolist()), 4, SamplingConfig(0.0, 1.0)) for e in examples]
     completions = engine.generate(requests, 0, native.stop_ids)
-    for completion, count, predicted in zip(completions, aux["num_tokens"], predictions.tolist(), strict=True):
+    for completion, count, predicted in zip(completions, aux["num_tokens"].tolist(), predictions.tolist(), strict=True):
         assert tuple(predicted[:count]) == completion.token_ids
         assert predicted[count:] == [t5x_adapter.NO_TOKEN] * (4 - count)
 
@@ -250,7 +250,7 @@ def test_what_does_not_divide_is_named(tiny_model_dir):
     initialize = lambda: FlaxOptimTrainState.create(model.optimizer_def, model.get_initial_variables(KEY, {}))  # noqa: E731
     state, partitioner = jax.eval_shape(initialize), t5x_adapter.LlamaPartitioner(1)
     partitioner.__dict__["mesh"] = jax.sharding.AbstractMesh((2, 2), ("data", "model"))
-    assert partitioner.get_mesh_axes(state).params["lm_head"]["kernel"] == (None, "model")
+    assert partitioner.get_mesh_axes(state).params["lm_head"]["kernel"] == jax.sharding.PartitionSpec(None, "model")
     partitioner.__dict__["mesh"] = jax.sharding.AbstractMesh((1, 4), ("data", "model"))
     with pytest.raises(
         ValueError, match=r"key/kernel of shape \(2, 32, 2, 8\) does not divide by model = 4: lower NUM"
