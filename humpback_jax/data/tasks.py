@@ -53,8 +53,7 @@ def register_tasks(
     Args:
       name_prefix: letters, digits, `_`, `.`, `:` or `#`.
       tokenizer, chat_format: give the ids; the tokenizer is also the features' vocabulary.
-      seed_path: seed pairs, see `read_pairs`; or `tfds:NAME:VERSION`.
-      augmented_path: curated pairs, see `read_curated`; or `tfds:NAME:VERSION`.
+      seed_path, augmented_path: files, see `read_pairs` and `read_curated`; or data sets, `tfds:NAME:VERSION`.
       prompts: templates and tags; None: the package's.
       seed_format, seed_limit: as `read_pairs` takes them.
       rates: of "seed" and "augmented" in the mixture; None: by their numbers of pairs, so each is seen equally often.
@@ -86,10 +85,8 @@ def register_tasks(
         )
         _add_task(f"{name_prefix}_{kind}", sources[data], encode, feature, metric_fns)
     if augmented_path is not None:
-        seqio.MixtureRegistry.add(
-            mixture,
-            [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(source)) for kind, source in sources.items()],
-        )
+        parts = [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(sources[kind])) for kind in sources]
+        seqio.MixtureRegistry.add(mixture, parts)
     return tuple(names)
 
 
