@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .PHONY: setup quickstart test test-all test-slices bench lint clean
+.PHONY: setup quickstart test test-all bench lint dist clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -32,6 +33,11 @@ test-all: lint
 # TPU slices without a TPU: device counts, tiny programs, and full-size ones against goldens; one compiler at a time.
 test-slices: setup
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 0 tests/topology
+# A wheel and a source archive in dist/, and the proof that the wheel is whole.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest tests/test_wheel.py
 
 # BENCH_DATA holds web/pages.warc.gz and seed/seed_pairs.jsonl; the peer needs torch (the extra `parity`).
 BENCH_DATA ?= ../shared/data

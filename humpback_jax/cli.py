@@ -11,6 +11,7 @@ import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
 from humpback_jax.evaluation.command import evaluate
+from humpback_jax.interop.command import data_tfds, t5x
 from humpback_jax.launch.command import launch
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
@@ -407,6 +408,8 @@ cli.add_command(fit)
 cli.add_command(plan)
 cli.add_command(launch)
 cli.add_command(evaluate)
+cli.add_command(t5x)
+data.add_command(data_tfds)
 
 
 if __name__ == "__main__":

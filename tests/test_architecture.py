@@ -17,6 +17,7 @@ ABOVE_CORE = (
     "data",
     "evaluation",
     "gin_utils",
+    "interop",
     "prompts",
     "quickstart",
     "report",
@@ -90,15 +91,21 @@ def test_gin_stays_at_the_edge():
 
 
 def test_tensorflow_stays_in_the_seqio_room():
-    rooms = {"data.tasks", "data.feature_converter", "data.vocabulary"}
-    assert importers("tensorflow", "seqio") == rooms
-    assert importers(*(f"humpback_jax.{room}" for room in rooms)) <= rooms
+    rooms = {"data.tasks", "data.feature_converter", "data.vocabulary", "data.tfds_builders"}
+    assert importers("tensorflow", "tensorflow_datasets", "seqio") == rooms
+    assert importers(*(f"humpback_jax.{room}" for room in rooms)) <= rooms | {"interop.t5x", "interop.command"}
+
+
+def test_t5x_stays_in_its_adapter():
+    assert importers("t5x") == {"interop.t5x"}
+    assert importers("humpback_jax.interop.t5x") == set()
+    assert importers("humpback_jax.interop") <= {"cli", "interop.t5x", "interop.command"}
 
 
 def test_only_the_top_knows_the_stages():
     outside = {name for name in importers("humpback_jax.stages") if not of_room(name, "stages")}
     above = {n for n in outside if of_room(n, "evaluation", "report")}
-    assert outside <= {"align", "cli", "gin_utils", "topology.work"} | above
+    assert outside <= {"align", "cli", "gin_utils", "topology.work", "interop.t5x"} | above
     importers_of_align = without_commands(importers("humpback_jax.align"))
     assert importers_of_align == {"cli", "gin_utils", "evaluation.sweep", "topology.recipe_plan", "topology.work"}
     assert importers("humpback_jax.cli") == {"__main__"}

@@ -63,5 +63,8 @@ class PackedDecoderFeatureConverter(seqio.FeatureConverter):
             return dict(zip(FEATURES, rows, strict=True))
 
         ds = ds.map(lambda example: {name: example[name] for name in self.TASK_FEATURES})
+        number = ds.cardinality()
         ds = ds.ragged_batch(self._group_size)
-        return ds.map(convert_group, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+        ds = ds.map(convert_group, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+        # A row for each example: t5x.eval asks how many.
+        return ds if self.pack or number < 0 else ds.apply(tf.data.experimental.assert_cardinality(number))

@@ -5,7 +5,8 @@ A task's examples are those of `examples.supervised_examples`: the same reader, 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from humpback_jax.prompts import ChatFormat, Prompts, load_prompts
 from humpback_jax.tokenizers import Tokenizer
 
 SPLIT = "train"
+TFDS = "tfds:"
 PAIR_FIELDS = ("id", "instruction", "output", "source")
 
 _PairReader = Callable[[], tuple[Pair, ...]]
@@ -36,6 +38,8 @@ def register_tasks(
     seed_format: str = "auto",
     seed_limit: int | None = None,
     rates: Mapping[str, float] | None = None,
+    metric_fns: Sequence[Callable[..., dict[str, float]]] = (),
+    tfds_data_dir: PathLike | None = None,
     replace: bool = False,
 ) -> tuple[str, ...]:
     """Registers the tasks of the paper; no file is opened before a task's data are asked for.
@@ -49,11 +53,12 @@ def register_tasks(
     Args:
       name_prefix: letters, digits, `_`, `.`, `:` or `#`.
       tokenizer, chat_format: give the ids; the tokenizer is also the features' vocabulary.
-      seed_path: seed pairs, see `read_pairs`.
-      augmented_path: curated pairs, see `read_curated`.
+      seed_path, augmented_path: files, see `read_pairs` and `read_curated`; or data sets, `tfds:NAME:VERSION`.
       prompts: templates and tags; None: the package's.
       seed_format, seed_limit: as `read_pairs` takes them.
       rates: of "seed" and "augmented" in the mixture; None: by their numbers of pairs, so each is seen equally often.
+      metric_fns: of every task, as seqio takes them; `mean_log_likelihood` is one.
+      tfds_data_dir: where TFDS keeps the data sets that are named `tfds:NAME:VERSION`; None: its default.
       replace: register again what is registered under this prefix.
 
     Returns:
@@ -64,10 +69,10 @@ def register_tasks(
     """
     if rates is not None and set(rates) != {"seed", "augmented"}:
         raise ValueError(f"rates are given for {sorted(rates)}; give one for 'seed' and one for 'augmented'")
-    readers = {"seed": functools.lru_cache(lambda: read_pairs(seed_path, seed_format, seed_limit).pairs)}
+    sources = {"seed": _seed_source(seed_path, seed_format, seed_limit, tfds_data_dir)}
     kinds = {"seed": ("seed", "forward", ("seed",)), "backward": ("seed", "backward", ())}
     if augmented_path is not None:
-        readers["augmented"] = functools.lru_cache(lambda: read_curated(augmented_path))
+        sources["augmented"] = _source(augmented_path, lambda: read_curated(augmented_path), tfds_data_dir)
         kinds["augmented"] = ("augmented", "forward", ("web",))
     mixture = f"{name_prefix}_seed_and_augmented"
     names = [f"{name_prefix}_{kind}" for kind in kinds] + ([mixture] if augmented_path is not None else [])
@@ -78,11 +83,10 @@ def register_tasks(
         encode = functools.partial(
             encode_pair, tokenizer=tokenizer, chat_format=chat_format, direction=direction, prompts=prompts, tags=tags
         )
-        _add_task(f"{name_prefix}_{kind}", readers[data], encode, feature)
+        _add_task(f"{name_prefix}_{kind}", sources[data], encode, feature, metric_fns)
     if augmented_path is not None:
-        seqio.MixtureRegistry.add(
-            mixture, [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(readers[kind])) for kind in readers]
-        )
+        parts = [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(sources[kind])) for kind in sources]
+        seqio.MixtureRegistry.add(mixture, parts)
     return tuple(names)
 
 
@@ -92,6 +96,11 @@ def task_counts(name: str, sequence_length: Mapping[str, int] | None) -> dict[st
     read = sum(1 for _ in task.source.get_dataset(split=SPLIT, shuffle=False))
     kept = sum(1 for _ in task.get_dataset(sequence_length, split=SPLIT, shuffle=False))
     return {"read": read, "kept": kept, "rejected": {"too_long": read - kept} if read > kept else {}}
+
+
+def mean_log_likelihood(targets: Sequence[object], scores: Sequence[float]) -> dict[str, float]:
+    """A seqio metric: the mean over the examples of the log-probability of a whole answer, in nats."""
+    return {"mean_log_likelihood": float(np.mean(scores)), "examples": float(len(targets))}
 
 
 def drop_too_long(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None = None) -> tf.data.Dataset:
@@ -113,14 +122,21 @@ def drop_too_long(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] |
     return dataset.filter(keep)
 
 
-def _add_task(name: str, read: _PairReader, encode: Callable[[Pair], Example], feature: seqio.Feature) -> None:
+def _add_task(
+    name: str,
+    source: seqio.DataSource,
+    encode: Callable[[Pair], Example],
+    feature: seqio.Feature,
+    metric_fns: Sequence[Callable[..., dict[str, float]]],
+) -> None:
     seqio.TaskRegistry.add(
         name,
-        source=PairSource(read),
+        source=source,
         preprocessors=[_encoder(encode), seqio.CacheDatasetPlaceholder(), drop_too_long],
         output_features={"inputs": feature, "targets": feature},
-        metric_fns=[],
-        shuffle_buffer_size=None,
+        metric_fns=list(metric_fns),
+        # Ours shuffle whole epochs; TFDS shuffles files, and the buffer what is in them.
+        shuffle_buffer_size=None if isinstance(source, PairSource) else seqio.SHUFFLE_BUFFER_SIZE,
     )
 
 
@@ -135,8 +151,31 @@ def _free(names: list[str], replace: bool) -> None:
             registry.remove(name)
 
 
-def _count(read: _PairReader) -> Callable[[object], float]:
-    return lambda _: float(len(read()))
+def is_tfds(path: PathLike) -> bool:
+    """Whether `path` names a data set of TFDS, `tfds:NAME:VERSION`."""
+    return str(path).startswith(TFDS)
+
+
+def _seed_source(path: PathLike, form: str, limit: int | None, tfds_data_dir: PathLike | None) -> seqio.DataSource:
+    if is_tfds(path) and (form != "auto" or limit is not None):
+        raise ValueError(f"seed_format and seed_limit are of files, not of {path}; a TFDS data set is read as it is")
+    return _source(path, lambda: read_pairs(path, form, limit).pairs, tfds_data_dir)
+
+
+def _source(path: PathLike, read: _PairReader, tfds_data_dir: PathLike | None) -> seqio.DataSource:
+    """The pairs of a file, read once, or of a data set of TFDS."""
+    if not is_tfds(path):
+        return PairSource(functools.cache(read))
+    name = str(path).removeprefix(TFDS)
+    if ":" not in name:
+        raise ValueError(f"{path}: expected {TFDS}NAME:VERSION, as `humpback data tfds` prints it")
+    return seqio.TfdsDataSource(name, tfds_data_dir=None if tfds_data_dir is None else os.fspath(tfds_data_dir))
+
+
+def _count(source: seqio.DataSource) -> Callable[[object], float]:
+    if isinstance(source, PairSource):
+        return lambda _: float(len(source.read()))
+    return lambda _: float(source.num_input_examples(SPLIT))
 
 
 class PairSource(seqio.FunctionDataSource):
@@ -146,6 +185,7 @@ class PairSource(seqio.FunctionDataSource):
     """
 
     def __init__(self, read: _PairReader) -> None:
+        self.read = read
         super().__init__(functools.partial(_pair_dataset, read), splits=(SPLIT,))
 
     @property

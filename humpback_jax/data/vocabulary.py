@@ -40,11 +40,21 @@ class TokenizerVocabulary(seqio.Vocabulary):
     def _base_vocab_size(self) -> int:
         return self.tokenizer.vocab_size
 
+    def decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        """Text of ids, int32 [..., n], up to and with the first end-of-text token.
+
+        seqio's own puts id 0 in the place of what follows, and so a word behind every text.
+        """
+        if self.eos_id is not None:
+            after_end = tf.cumsum(tf.cast(tf.equal(ids, self.eos_id), tf.int32), exclusive=True, axis=-1)
+            ids = tf.where(after_end > 0, tf.cast(-1, ids.dtype), ids)
+        return self._decode_tf(ids)
+
     def _encode(self, s: str | bytes) -> list[int]:
         return self.tokenizer.encode(s.decode() if isinstance(s, bytes) else s)
 
     def _decode(self, ids: Iterable[int]) -> str:
-        return self.tokenizer.decode([int(i) for i in ids])
+        return self.tokenizer.decode([int(i) for i in ids if i >= 0])
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         def encode(text: bytes) -> np.ndarray:

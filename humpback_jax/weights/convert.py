@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -239,14 +239,23 @@ def stage_leaves(source: Source, scratch: pathlib.Path, dtype: str, show: bool =
 
 
 def restage_native(
-    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, tokenizer_path: PathLike | None, show: bool
+    src: PathLike,
+    scratch: pathlib.Path,
+    dtype: str,
+    name: str | None = None,
+    tokenizer_path: PathLike | None = None,
+    show: bool = True,
+    read_layer: Callable[[str, int | None], np.ndarray] | None = None,
 ) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer, str | None]:
-    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat template."""
+    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat template.
+
+    `read_layer` reads the parameters from elsewhere: one of our leaves, or one layer of a stacked one.
+    """
     card = read_model_card(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
     tokenizer = load_tokenizer(tokenizer_path or os.path.join(os.fspath(src), TOKENIZER))
     check_tokenizer(config, tokenizer)
-    read_layer = StoredParams(os.path.join(os.fspath(src), PARAMS))
+    read_layer = read_layer or StoredParams(os.path.join(os.fspath(src), PARAMS))
     leaves = {}
     with progress_bar("copying", len(rules_of(config)), "parameters", show=show) as bar:
         for rule in rules_of(config):

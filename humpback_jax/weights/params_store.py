@@ -29,7 +29,8 @@ def write_params(path: str, params: Mapping) -> None:
     leaves = jax.tree.map(_without_copy, dict(params))
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(leaves))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, save_concurrent_gb=max(8, math.ceil(largest / _GB) + 1))
-    chunking = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)), leaves)
+    split = lambda leaf: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)) if leaf.ndim else ocp.SaveArgs()  # noqa: E731
+    chunking = jax.tree.map(split, leaves)
     with ocp.Checkpointer(handler) as checkpointer, _without_merge_warning():
         # Where the folder is written in place, what a killed process left there is replaced.
         checkpointer.save(path, args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)

@@ -55,6 +55,12 @@ def test_each_group_is_packed_by_itself(pack, to_rows):
     _assert_equal(_converted(pairs, pack=pack, group_size=5), expected)
 
 
+@pytest.mark.parametrize(("pack", "number"), [(False, 3), (True, tf.data.UNKNOWN_CARDINALITY)])
+def test_unpacked_rows_keep_their_number(pack, number):
+    pairs = [([1, 2], [3])] * 3
+    assert PackedDecoderFeatureConverter(pack=pack)(_dataset(pairs), LENGTHS).cardinality() == number
+
+
 def test_ids_0_survive_where_seqios_converter_loses_them():
     # Two examples with id 0 inside: seqio's own packing drops tokens and tears the segments apart.
     pairs = [([5], [0, 6, 2]), ([0], [7, 2])]

@@ -69,3 +69,16 @@ def test_equality_and_pickling() -> None:
     assert vocabulary == pickle.loads(pickle.dumps(vocabulary)) == TokenizerVocabulary(tokenizer())
     assert hash(vocabulary) == hash(TokenizerVocabulary(tokenizer()))
     assert vocabulary != TokenizerVocabulary(tokenizer(eos="<|stop|>"))
+
+
+def test_nothing_follows_the_end_of_a_text() -> None:
+    """seqio's own `decode_tf` puts id 0, here "!", in the place of what follows."""
+    vocabulary = TokenizerVocabulary(tokenizer())
+    hello = vocabulary.encode("Hello!")
+    rows = np.array([[*hello, 257, 5, 6], [*hello, *hello[:3]], [*hello, -1, -1, -1]], np.int32)
+    assert [text.decode() for text in vocabulary.decode_tf(tf.constant(rows)).numpy()] == [
+        "Hello!",
+        "Hello!Hel",
+        "Hello!",
+    ]
+    assert vocabulary.decode([*hello, 257, 5]) == vocabulary.decode([*hello, -1]) == "Hello!"
