@@ -13,7 +13,7 @@ VERBS = [
     *(("align",), ("train",), ("augment",), ("curate",), ("generate",), ("report",)),
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
-    *(("corpus", "build"), ("data", "show")),
+    *(("corpus", "build"), ("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
     *(("fit",), ("plan",)),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
     *(("launch", verb) for verb in ("create", "wait", "setup", "run", "status", "logs", "stop", "resume", "delete")),
