@@ -14,6 +14,7 @@ VERBS = [
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", "build"), ("data", "show")),
+    *(("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
 ]
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}
