@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
+from humpback_jax.evaluation.command import evaluate
 from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.stopping import Stopped, stop_on_sigterm
@@ -402,7 +403,7 @@ cli.add_command(report)
 cli.add_command(judge)
 cli.add_command(fit)
 cli.add_command(plan)
-
+cli.add_command(evaluate)
 
 if __name__ == "__main__":
     main()

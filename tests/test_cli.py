@@ -15,6 +15,7 @@ VERBS = [
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", "build"), ("data", "show")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
+    *(("evaluate", "winrate"),),
 ]
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}
 

@@ -1,0 +1,169 @@
+"""Win rates from pairwise annotations, counted as AlpacaEval counts them.
+
+A preference is 1 where the baseline wins, 2 where the model wins, 1.5 (in old files 0) for a draw, or anything between
+from a weighted annotator. Null, missing and other numbers are no preference: they are left out of the total. Source:
+`alpaca_eval.metrics` (tatsu-lab/alpaca_eval at cd543a1), `BaseScoringRule.describe_head2head`.
+"""
+
+import dataclasses
+import gzip
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from humpback_jax.files import PathLike
+
+DRAW, OLD_DRAW = 1.5, 0.0
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclasses.dataclass(frozen=True)
+class WinRate:
+    """Wins of a model against a baseline.
+
+    Attributes:
+      win_rate: mean of preference - 1, in percent.
+      standard_error: of that mean, in percent; None for a single annotation.
+      discrete_win_rate: the same after every preference is rounded to a win, a loss or a draw, in percent.
+      n_wins, n_wins_base, n_draws: preferences above, below and at 1.5.
+      n_total: annotations with a preference.
+      n_dropped: annotations without one.
+    """
+
+    win_rate: float
+    standard_error: float | None
+    discrete_win_rate: float
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    n_dropped: int
+
+
+def read_annotations(path: PathLike) -> list[dict[str, Any]]:
+    """The annotations of a JSON file, gzipped or not: a list of objects, JSON lines, or one object of columns.
+
+    Raises:
+      ValueError: the file is none of these.
+    """
+    data = epath.Path(path).read_bytes()
+    try:
+        text = (gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not gzipped or plain UTF-8 text ({error}); get this file again") from error
+    rows = _parsed(text, path)
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: record {number} is {type(row).__name__}; expected an object")
+    return rows
+
+
+def _parsed(text: str, path: PathLike) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise ValueError(f"{path} is neither JSON nor JSON lines ({error}); get this file again") from error
+    if isinstance(value, dict) and "instruction" in value and not isinstance(value["instruction"], dict | list):
+        return [value]  # JSON lines with a single line
+    if isinstance(value, dict):
+        return _records_of_columns(value, path)
+    if not isinstance(value, list):
+        raise ValueError(f"{path} holds {type(value).__name__}; expected a list of annotations")
+    return value
+
+
+def _records_of_columns(columns: Mapping[str, Any], path: PathLike) -> list[dict[str, Any]]:
+    """{column: {row: value}} or {column: [value]}, as pandas writes them, as one object per row."""
+    if not columns or any(not isinstance(column, dict | list) for column in columns.values()):
+        raise ValueError(f"{path} holds one object; expected a list of annotations")
+    by_row = {name: c if isinstance(c, dict) else dict(enumerate(c)) for name, c in columns.items()}
+    index = list(dict.fromkeys(row for column in by_row.values() for row in column))
+    return [{name: column.get(row) for name, column in by_row.items()} for row in index]
+
+
+def preferences(annotations: Sequence[Mapping[str, Any]], where: PathLike = "annotations") -> np.ndarray:
+    """float64 [n]: the preference of every annotation as it was written, NaN where there is none.
+
+    Raises:
+      ValueError: no annotation has the key `preference`, or one has something there that is not a number.
+    """
+    if not any("preference" in annotation for annotation in annotations):
+        raise ValueError(f"{where}: no annotation has a 'preference'; give the annotations.json of a judge")
+    return np.asarray([_number(a.get("preference"), i, where) for i, a in enumerate(annotations)], np.float64)
+
+
+def _number(value: Any, record: int, where: PathLike) -> float:
+    if value is None:
+        return math.nan
+    try:
+        if isinstance(value, bool):
+            raise ValueError("a truth value")
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: record {record} has the preference {value!r}; expected a number from 1 (the baseline wins) to "
+            "2 (the model wins), or null"
+        ) from error
+
+
+def win_rate(values: np.ndarray) -> WinRate:
+    """Counts preferences, float [n], as `preferences` returns them.
+
+    Raises:
+      ValueError: none of them is a preference.
+    """
+    kept = _valid(np.where(values == OLD_DRAW, DRAW, values))
+    if not kept.size:
+        raise ValueError(f"none of {values.size} annotations has a preference from 1 to 2, so there is no win rate")
+    rounded = np.round(np.where(values == DRAW, OLD_DRAW, values))
+    discrete = _valid(np.where(rounded == OLD_DRAW, DRAW, rounded))
+    error = float(np.std(kept, ddof=1)) / math.sqrt(kept.size) * 100 if kept.size > 1 else None
+    return WinRate(
+        win_rate=float(np.mean(kept - 1) * 100),
+        standard_error=error,
+        discrete_win_rate=float(np.mean(discrete - 1) * 100),
+        n_wins=int(np.sum(kept > DRAW)),
+        n_wins_base=int(np.sum(kept < DRAW)),
+        n_draws=int(np.sum(kept == DRAW)),
+        n_total=int(kept.size),
+        n_dropped=int(values.size - kept.size),
+    )
+
+
+def _valid(values: np.ndarray) -> np.ndarray:
+    return values[(values >= 1) & (values <= 2)]
+
+
+def annotation_figures(path: PathLike) -> dict[str, Any]:
+    """Everything that an annotation file says by itself: who was compared, win rate, lengths in characters.
+
+    `length_controlled_winrate` is there only where the alpaca_eval package has left its `glm_preference` in every row.
+    """
+    rows = read_annotations(path)
+    figures: dict[str, Any] = {
+        "model": _common(rows, "generator_2"),
+        "baseline": _common(rows, "generator_1"),
+        "annotator": _common(rows, "annotator"),
+        **dataclasses.asdict(win_rate(preferences(rows, path))),
+    }
+    for name, column in (("avg_length", "output_2"), ("avg_length_base", "output_1")):
+        lengths = [len(row[column]) for row in rows if isinstance(row.get(column), str)]
+        if lengths:
+            figures[name] = int(sum(lengths) / len(lengths))
+    controlled = [row.get("glm_preference") for row in rows]
+    if all(isinstance(value, float | int) and math.isfinite(value) for value in controlled):
+        figures["length_controlled_winrate"] = float(np.mean(np.asarray(controlled, np.float64)) * 100)
+    return figures
+
+
+def _common(rows: Sequence[Mapping[str, Any]], column: str) -> str | None:
+    """The value that all rows share, or all values; None where the column is missing."""
+    found = list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
+    return ", ".join(found) or None
