@@ -208,7 +208,21 @@ class Engine:
         self, pairs: Sequence[tuple[str, Sequence[int], Sequence[int]]], progress: ReportProgress | None = None
     ) -> np.ndarray:
         """Sum of log-probabilities of each continuation: (id, prompt ids, continuation ids) to float64 [n]."""
-        result = np.zeros(len(pairs), np.float64)
+        return self._log_likelihoods(pairs, progress, count_misses=False)
+
+    def log_likelihoods_and_misses(
+        self, pairs: Sequence[tuple[str, Sequence[int], Sequence[int]]], progress: ReportProgress | None = None
+    ) -> np.ndarray:
+        """As `log_likelihoods`, float64 [n, 2]: with the number of tokens that greedy decoding would not have written."""
+        return self._log_likelihoods(pairs, progress, count_misses=True)
+
+    def _log_likelihoods(
+        self,
+        pairs: Sequence[tuple[str, Sequence[int], Sequence[int]]],
+        progress: ReportProgress | None,
+        count_misses: bool,
+    ) -> np.ndarray:
+        result = np.zeros((len(pairs), 2) if count_misses else len(pairs), np.float64)
         prefix_ids = self._prefix_ids([prompt for _, prompt, _ in pairs], None)
         prefix = self.prefix(prefix_ids)
 
@@ -218,8 +232,8 @@ class Engine:
                 starts[row], lengths[row] = len(pairs[i][1]) - len(prefix_ids), len(pairs[i][2])
             arrays = {"tokens": batch.tokens, "starts": starts, "lengths": lengths}
             arguments = {"params": self.params, "prefix": prefix} | {k: self.put(v) for k, v in arrays.items()}
-            name = ("log likelihood", batch.tokens.shape[1], len(prefix_ids))
-            static = {"model": self.model, "chunk": LOGITS_CHUNK}
+            name = ("log likelihood", batch.tokens.shape[1], len(prefix_ids), count_misses)
+            static = {"model": self.model, "chunk": LOGITS_CHUNK, "count_misses": count_misses}
             return self.programs.run(name, answer_log_likelihoods, static, **arguments)
 
         prompts = [(name, (*prompt, *answer)) for name, prompt, answer in pairs]

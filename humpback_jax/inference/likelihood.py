@@ -31,9 +31,16 @@ def candidate_log_probs(
     return log_probs_after(model, params, hidden, lengths, candidates)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "chunk"))
+@functools.partial(jax.jit, static_argnames=("model", "chunk", "count_misses"))
 def answer_log_likelihoods(
-    model: Llama, params: dict, prefix: Prefix, tokens: jax.Array, starts: jax.Array, lengths: jax.Array, chunk: int
+    model: Llama,
+    params: dict,
+    prefix: Prefix,
+    tokens: jax.Array,
+    starts: jax.Array,
+    lengths: jax.Array,
+    chunk: int,
+    count_misses: bool = False,
 ) -> jax.Array:
     """Sum of the log-probabilities of answer tokens.
 
@@ -47,9 +54,10 @@ def answer_log_likelihoods(
       starts: int32 [rows], place of the first answer token, at least 1.
       lengths: int32 [rows], answer tokens; 0 for an empty row.
       chunk: tokens whose logits exist at once (static).
+      count_misses: also count the answer tokens that are not the most likely one at their place (static).
 
     Returns:
-      float32 [rows].
+      float32 [rows], or [rows, 2] with the misses in the second column.
     """
     hidden, _ = prefill(model, params, prefix, tokens)
     rows, bucket = tokens.shape
@@ -65,7 +73,11 @@ def answer_log_likelihoods(
         scores = logits(model, params, flat_hidden[index - 1])
         log_probs = jax.nn.log_softmax(scores, axis=-1)[jnp.arange(chunk), flat_tokens[index]]
         real = i * chunk + jnp.arange(chunk) < total
+        if count_misses:
+            missed = (jnp.argmax(scores, axis=-1) != flat_tokens[index]).astype(jnp.float32)
+            log_probs, real = jnp.stack([log_probs, missed], axis=-1), real[:, None]
         return sums.at[index // bucket].add(jnp.where(real, log_probs, 0.0))
 
-    sums = jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros((rows,), jnp.float32))
-    return constrain(sums, None)
+    shape = (rows, 2) if count_misses else (rows,)
+    sums = jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros(shape, jnp.float32))
+    return constrain(sums, *(None for _ in shape))
