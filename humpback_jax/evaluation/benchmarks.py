@@ -101,16 +101,21 @@ def read_task(name: str, folder: PathLike, shots: int = 0, limit: int | None = N
     return [_item(task, record, solved, shots) for record in records[:limit]]
 
 
+def read_questions(name: str, folder: PathLike, limit: int | None = None) -> dict[str, str]:
+    """The bare questions of a benchmark by id."""
+    records = list(_records(epath.Path(folder) / TASKS[name].file))[:limit]
+    return {str(record["id"]): record["question"] for record in records}
+
+
 def _records(path: epath.Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; give the folder of the benchmark files with --data")
     for number, row in read_jsonl(path):
         choices, answer = row.get("choices"), row.get("answer")
-        good = isinstance(row.get("question"), str) and isinstance(choices, list) and len(choices) > 1
-        if not good or not isinstance(answer, int) or not 0 <= answer < len(choices):
-            raise ValueError(
-                f"{path}:{number}: expected a question, two or more choices, and answer as the index of one of them"
-            )
+        if not isinstance(row.get("question"), str) or not isinstance(choices, list) or not isinstance(answer, int):
+            raise ValueError(f"{path}:{number}: expected a question, a list of choices, and answer as an index")
+        if not 0 <= answer < len(choices) or len(choices) < 2:
+            raise ValueError(f"{path}:{number}: answer {answer} is no index of {len(choices)} choices, two or more")
         yield {"id": f"{path.stem}-{number}", **row}
 
 
@@ -181,7 +186,9 @@ def accuracy_figures(results: Sequence[ItemResult]) -> dict[str, Any]:
     figures: dict[str, Any] = {"items": len(results)}
     for name, values in (("acc", correct), ("acc_norm", normed)):
         figures[name] = float(values.mean() * 100)
-        figures[f"{name}_stderr"] = float(values.std(ddof=1) / math.sqrt(len(values)) * 100) if len(values) > 1 else None
+        figures[f"{name}_stderr"] = (
+            float(values.std(ddof=1) / math.sqrt(len(values)) * 100) if len(values) > 1 else None
+        )
     subjects = sorted({result.subject for result in results if result.subject})
     if subjects:
         means = [np.mean([r.correct for r in results if r.subject == subject]) for subject in subjects]

@@ -128,6 +128,8 @@ def benchmarks(
     config = ScoringConfig(dtype, weight_dtype, max_length, chat, TAGS[tags], tensor_parallelism)
     scorer = ContinuationScorer(open_evaluated_model(model), config)
     figures, results = room.run_benchmarks(scorer, chosen, data, shots, limit)
+    questions = {name: room.read_questions(name, data, limit) for name in chosen}
+    figures |= _contamination(model, train_files, questions)
     if out:
         from humpback_jax.files import write_json, write_jsonl
 
@@ -145,3 +147,155 @@ def _use_compilation_cache() -> None:
     from humpback_jax.weights.fetch import default_cache
 
     use_compilation_cache(default_cache() / "compiled")
+
+
+@evaluate.command()
+@click.argument("model")
+@click.option(
+    "--instructions", required=True, type=click.Path(), help="AlpacaEval's instructions or any model_outputs."
+)
+@click.option("--out", required=True, type=click.Path(), help="Folder for model_outputs.json and resumable shards.")
+@tags_option
+@click.option("--generator", default=None, help="Name in the outputs (default: the name of --out).")
+@click.option("--limit", type=int, default=None, help="Only the first instructions.")
+@click.option("--max_new_tokens", type=int, default=1024, show_default=True)
+@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.option("--top_p", type=float, default=0.9, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--slots", type=int, default=32, show_default=True, help="Answers written together.")
+@click.option("--shard_size", type=int, default=64, show_default=True, help="Answers that a kill can cost.")
+@train_option
+@model_options
+@json_option
+def alpaca(
+    model: str,
+    instructions: str,
+    out: str,
+    tags: str,
+    generator: str | None,
+    limit: int | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    slots: int,
+    shard_size: int,
+    train_files: tuple[str, ...],
+    dtype: str,
+    weight_dtype: str | None,
+    tensor_parallelism: int,
+    as_json: bool,
+) -> None:
+    """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
+    from humpback_jax.evaluation.alpaca import generate_outputs, read_outputs
+    from humpback_jax.evaluation.continuations import open_evaluated_model
+    from humpback_jax.inference.engine import EngineConfig
+    from humpback_jax.inference.sampling import SamplingConfig
+    from humpback_jax.prompts import load_prompts
+    from humpback_jax.stages.generation import GenerationConfig
+
+    _use_compilation_cache()
+    engine = EngineConfig(slots=slots, max_new_tokens=max_new_tokens, tensor_parallelism=tensor_parallelism)
+    sampling = SamplingConfig(temperature=temperature, top_p=top_p)
+    config = GenerationConfig(engine, sampling, seed, shard_size, dtype, weight_dtype)
+    rows = read_outputs(instructions, limit)
+    name = generator or pathlib.Path(out).name
+    handle = open_evaluated_model(model)
+    outputs = generate_outputs(out, handle, rows, name, load_prompts(), config, TAGS[tags])
+    texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
+    _print(outputs.figures | _contamination(model, train_files, {instructions: texts}), as_json)
+
+
+def _contamination(model: str, train_files: tuple[str, ...], evaluation: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Overlap of the training sets, named or found in the model's run, with what was just evaluated."""
+    from humpback_jax.evaluation.contamination import overlap_figures, training_files
+
+    return overlap_figures(train_files or training_files(model), evaluation)
+
+
+@evaluate.command()
+@click.argument("outputs", type=click.Path())
+@click.argument("baseline", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for annotations.json and what was judged so far.")
+@click.option("--judge", default=None, help="Model name at an OpenAI-compatible endpoint.")
+@click.option("--base_url", default="https://api.openai.com/v1", show_default=True, help="Of that endpoint.")
+@click.option("--key_variable", default="OPENAI_API_KEY", show_default=True, help="Environment variable of its key.")
+@click.option("--concurrency", type=int, default=8, show_default=True, help="Calls in flight.")
+@click.option("--attempts", type=int, default=8, show_default=True, help="Of a call whose failure may pass.")
+@click.option("--max_wait", type=float, default=60.0, show_default=True, help="Seconds between attempts, at most.")
+@click.option("--judge_model", default=None, help="A local model instead: folder, stage of a run, or fetch name.")
+@click.option("--annotator", default=None, help="An annotator of the alpaca_eval package instead.")
+@click.option("--partial", is_flag=True, help="Judge what is there where outputs are missing; the rest is counted.")
+@click.option("--limit", type=int, default=None, help="Only the first instructions of the baseline.")
+@model_options
+@json_option
+def judge(
+    outputs: str,
+    baseline: str,
+    out: str,
+    judge: str | None,
+    base_url: str,
+    key_variable: str,
+    concurrency: int,
+    attempts: int,
+    max_wait: float,
+    judge_model: str | None,
+    annotator: str | None,
+    partial: bool,
+    limit: int | None,
+    dtype: str,
+    weight_dtype: str | None,
+    tensor_parallelism: int,
+    as_json: bool,
+) -> None:
+    """Judge OUTPUTS against BASELINE in both orders: annotations.json and the win rate."""
+    if sum(choice is not None for choice in (judge, judge_model, annotator)) != 1:
+        raise ValueError("give one judge: --judge NAME (an endpoint), --judge_model MODEL, or --annotator NAME")
+    if annotator is not None:
+        from humpback_jax.evaluation.alpaca import run_alpaca_eval
+
+        _print(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
+        return
+    from humpback_jax.evaluation.judge import judge_by_endpoint, judge_by_model, read_contest
+
+    contest = read_contest(outputs, baseline, limit, partial)
+    if judge is not None:
+        from humpback_jax.evaluation.endpoint import EndpointConfig
+
+        config = EndpointConfig(
+            judge, base_url, key_variable, concurrency=concurrency, attempts=attempts, max_wait=max_wait
+        )
+        stage = judge_by_endpoint(out, contest, config)
+    else:
+        from humpback_jax.evaluation.continuations import open_evaluated_model
+        from humpback_jax.inference.engine import EngineConfig
+        from humpback_jax.stages.generation import GenerationConfig
+
+        _use_compilation_cache()
+        engine = EngineConfig(tensor_parallelism=tensor_parallelism)
+        generation = GenerationConfig(engine, shard_size=128, dtype=dtype, weight_dtype=weight_dtype)
+        stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), generation)
+    _print({"annotations": str(stage.directory / "annotations.json")} | stage.manifest["figures"], as_json)
+
+
+@evaluate.command()
+@click.option("--train", "train_files", multiple=True, required=True, type=click.Path(), help="Training sets.")
+@click.option("--eval", "evaluation_files", multiple=True, required=True, type=click.Path(), help="Evaluation sets.")
+@click.option("--ngram", type=int, default=13, show_default=True, help="Words in a row that count as overlap.")
+@click.option("--write", type=click.Path(), help="Folder for the training sets without the overlapping pairs.")
+@json_option
+def decontaminate(
+    train_files: tuple[str, ...], evaluation_files: tuple[str, ...], ngram: int, write: str | None, as_json: bool
+) -> None:
+    """Find what training sets share with evaluation sets."""
+    from humpback_jax.evaluation import contamination
+
+    evaluation = {path: contamination.read_evaluation_texts(path) for path in evaluation_files}
+    overlaps = contamination.report_overlaps(train_files, evaluation, ngram)
+    figures: dict[str, Any] = {}
+    for found in overlaps:
+        figures.setdefault(found.train, {})[found.evaluation] = found.figures
+    if write:
+        for path in train_files:
+            figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
+    _print(figures, as_json)

@@ -53,7 +53,7 @@ class Encoded:
 class ContinuationScorer:
     """A model and its engine; texts in, log-likelihoods in nats out."""
 
-    def __init__(self, model: ModelHandle, config: ScoringConfig = ScoringConfig()) -> None:  # noqa: B008
+    def __init__(self, model: ModelHandle, config: ScoringConfig = ScoringConfig()) -> None:
         self.model, self.config = model, config
         self.max_length = config.max_length or model.card.config.max_position_embeddings
         self.bos_ids = (model.tokenizer.bos_id,) if adds_bos(model.tokenizer) else ()

@@ -213,7 +213,7 @@ class Engine:
     def log_likelihoods_and_misses(
         self, pairs: Sequence[tuple[str, Sequence[int], Sequence[int]]], progress: ReportProgress | None = None
     ) -> np.ndarray:
-        """As `log_likelihoods`, float64 [n, 2]: with the number of tokens that greedy decoding would not have written."""
+        """As `log_likelihoods`, float64 [n, 2]: with the number of tokens that greedy decoding would not write."""
         return self._log_likelihoods(pairs, progress, count_misses=True)
 
     def _log_likelihoods(
