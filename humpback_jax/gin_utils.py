@@ -14,6 +14,7 @@ from gin import config as gin_config
 
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.evaluation.sweep import Sweep
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.models.config import LlamaConfig, RopeScaling
@@ -45,6 +46,7 @@ CONFIGURABLES = (
     SeedConfig,
     SegmentsConfig,
     SelectionConfig,
+    Sweep,
 )
 _MACRO = "gin.macro"
 
@@ -80,6 +82,15 @@ def parse_recipe(gin_files: Sequence[str], bindings: Sequence[str]) -> Recipe:
       ValueError: a file is missing; a configurable, parameter, macro or scope is mistyped; a required value is not
         given. The message names it and, where one is close, the name that was meant.
     """
+    return _build("Recipe", gin_files, bindings)
+
+
+def parse_sweep(gin_files: Sequence[str], bindings: Sequence[str]) -> Sweep:
+    """The sweep that gin files describe beside their recipe; raises as `parse_recipe` does."""
+    return _build("Sweep", gin_files, bindings)
+
+
+def _build(name: str, gin_files: Sequence[str], bindings: Sequence[str]) -> Any:
     configurables = register()
     gin.clear_config()
     try:
@@ -94,11 +105,12 @@ def parse_recipe(gin_files: Sequence[str], bindings: Sequence[str]) -> Recipe:
         raise ValueError(f"no recipe given: add --gin_file; experiments of the package are {', '.join(_experiments())}")
     try:
         gin.finalize()
-        recipe = configurables["Recipe"]()
+        built = configurables[name]()
     except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"gin: {_first_line(error)}") from error
-    _check_all_used()
-    return recipe
+    if name == "Recipe":
+        _check_all_used()
+    return built
 
 
 def config_texts() -> tuple[str, str]:
@@ -155,8 +167,8 @@ def _check_all_used() -> None:
     """Every binding must have been read while the recipe was built; a mistyped scope would otherwise pass."""
     operative = list(gin_config._OPERATIVE_CONFIG)
     for scope, selector in gin_config._CONFIG:
-        if selector == _MACRO:
-            continue
+        if selector == _MACRO or selector.rpartition(".")[2] == Sweep.__name__:
+            continue  # the file of a sweep is the recipe of its runs too
         parts = scope.split("/") if scope else []
         if not any(s == selector and t.split("/")[: len(parts)] == parts for t, s in operative):
             name = selector.rpartition(".")[2]

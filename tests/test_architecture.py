@@ -99,7 +99,7 @@ def test_only_the_top_knows_the_stages():
     outside = {name for name in importers("humpback_jax.stages") if not of_room(name, "stages")}
     rooms = {name for name in outside if of_room(name, "evaluation", "report")}
     assert outside <= {"align", "cli", "gin_utils", "topology.work"} | rooms
-    top = {"cli", "gin_utils", "topology.recipe_plan", "topology.work"}
+    top = {"cli", "gin_utils", "topology.recipe_plan", "topology.work", "evaluation.sweep"}
     assert without_commands(importers("humpback_jax.align")) == top
     assert importers("humpback_jax.cli") == {"__main__"}
 

@@ -299,3 +299,110 @@ def decontaminate(
         for path in train_files:
             figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
     _print(figures, as_json)
+
+
+@evaluate.command()
+@click.option("--gin_file", "gin_files", multiple=True, required=True, help="With Sweep bindings; see sweeps/*.gin.")
+@click.option("--gin_bindings", multiple=True, hidden=True)
+@click.option("--out", required=True, type=click.Path(), help="Folder for the runs and table.jsonl.")
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@json_option
+def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, base: str, as_json: bool) -> None:
+    """Run a sweep, sizes × data sets × seeds: what is done is skipped, what was cut off goes on."""
+    from humpback_jax.evaluation.scaling import fit_figures
+    from humpback_jax.evaluation.sweep import run_sweep
+    from humpback_jax.gin_utils import parse_recipe, parse_sweep
+    from humpback_jax.stopping import stop_on_sigterm
+
+    _use_compilation_cache()
+    plan = parse_sweep(gin_files, gin_bindings)
+    with stop_on_sigterm():
+        rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
+    figures = {"table": rows, "fits": fit_figures(rows, plan.metric, base)}
+    if as_json:
+        _print(figures, as_json)
+        return
+    for row in rows:
+        click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
+    _print(figures["fits"], as_json)
+
+
+@evaluate.command()
+@click.argument("table", type=click.Path())
+@click.option("--metric", default="win_rate", show_default=True, help="Column to fit.")
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@click.option("--plot", type=click.Path(), help="Also draw it: .png, .svg or .pdf.")
+@json_option
+def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool) -> None:
+    """Fit metric = alpha log N + C to each data set of a sweep's table, with bootstrap intervals."""
+    from humpback_jax.evaluation.scaling import fit_figures
+    from humpback_jax.files import read_jsonl
+
+    rows = [row for _, row in read_jsonl(table)]
+    fits = fit_figures(rows, metric, base)
+    if plot:
+        from humpback_jax.evaluation.plots import plot_scaling
+
+        plot_scaling(plot, rows, metric, fits)
+    _print(fits, as_json)
+
+
+@evaluate.command()
+@click.argument("first", type=click.Path())
+@click.argument("others", nargs=-1, required=True, type=click.Path())
+@json_option
+def compare(first: str, others: tuple[str, ...], as_json: bool) -> None:
+    """Compare runs item by item with FIRST: annotations, or a benchmark's item results."""
+    from humpback_jax.evaluation.paired import compare_all
+
+    _print(compare_all([first, *others]), as_json)
+
+
+@evaluate.command()
+@click.argument("annotations", nargs=-1, type=click.Path())
+@json_option
+def published(annotations: tuple[str, ...], as_json: bool) -> None:
+    """Place runs (their annotations) beside published results, with sources and what is comparable."""
+    from humpback_jax.evaluation.published import rows_beside
+    from humpback_jax.evaluation.winrate import annotation_figures
+
+    rows = rows_beside([annotation_figures(path) for path in annotations])
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2f}"
+        ties = "" if row["ties"] is None else f" (ties {row['ties']}, losses {row['losses']})"
+        mark = "▶ " if row["group"] == "this run" else "  "
+        click.echo(f"{mark}{row['win_rate']:6.2f}{error}{ties}  {row['model']} [{row['group']}, {row['benchmark']}]")
+        click.echo(f"          {row['source']}; {row['comparability']}")
+
+
+@evaluate.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.option("--verb_noun", is_flag=False, flag_value="en_core_web_sm", default=None, help="Diversity by this model.")
+@click.option("--paper", is_flag=True, help="Show the paper's own rows too.")
+@json_option
+def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_json: bool) -> None:
+    """Lengths in characters (mean and standard deviation) and diversity of training sets."""
+    from humpback_jax.evaluation import statistics as room
+
+    parse = room.spacy_parser(verb_noun) if verb_noun else None
+    figures: dict[str, Any] = {path: room.file_statistics(path, parse) for path in files}
+    if paper:
+        figures["paper"] = room.paper_statistics()
+    _print(figures, as_json)
+
+
+@evaluate.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def harness(arguments: tuple[str, ...]) -> None:
+    """Run lm-evaluation-harness, its own arguments and `--model humpback --model_args path=MODEL`."""
+    try:
+        from humpback_jax.evaluation.lm_eval_model import run_harness
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] == "lm_eval":
+            raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error
+        raise
+    _use_compilation_cache()
+    run_harness(list(arguments))

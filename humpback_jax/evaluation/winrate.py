@@ -70,19 +70,16 @@ def _parsed(text: str, path: PathLike) -> list[Any]:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError:
             raise ValueError(f"{path} is neither JSON nor JSON lines ({error}); get this file again") from error
-    if isinstance(value, dict) and "instruction" in value and not isinstance(value["instruction"], dict | list):
-        return [value]  # JSON lines with a single line
     if isinstance(value, dict):
-        return _records_of_columns(value, path)
+        columns = bool(value) and all(isinstance(column, dict | list) for column in value.values())
+        return _records_of_columns(value) if columns else [value]  # or JSON lines with a single line
     if not isinstance(value, list):
         raise ValueError(f"{path} holds {type(value).__name__}; expected a list of annotations")
     return value
 
 
-def _records_of_columns(columns: Mapping[str, Any], path: PathLike) -> list[dict[str, Any]]:
+def _records_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     """{column: {row: value}} or {column: [value]}, as pandas writes them, as one object per row."""
-    if not columns or any(not isinstance(column, dict | list) for column in columns.values()):
-        raise ValueError(f"{path} holds one object; expected a list of annotations")
     by_row = {name: c if isinstance(c, dict) else dict(enumerate(c)) for name, c in columns.items()}
     index = list(dict.fromkeys(row for column in by_row.values() for row in column))
     return [{name: column.get(row) for name, column in by_row.items()} for row in index]

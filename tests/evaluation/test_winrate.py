@@ -98,7 +98,7 @@ def test_a_length_controlled_figure_is_there_only_where_the_package_left_it(writ
     [
         ("[{]", "neither JSON nor JSON lines"),
         ("3", "holds int; expected a list"),
-        ('{"a": 3}', "holds one object; expected a list"),
+        ('{"a": 3}', "no annotation has a 'preference'"),
         ("[3]", "record 0 is int; expected an object"),
         ('[{"output": ""}]', "no annotation has a 'preference'"),
         ('[{"preference": 1}, {"preference": "draw"}]', "record 1 has the preference 'draw'; expected a number"),

@@ -1,0 +1,162 @@
+"""The data-scaling fit w = α · log_b N + C (paper, section 3.4) with bootstrap intervals.
+
+The paper gives neither the base of its logarithm nor C; ours is stated with every result. α of another base is α times
+a constant: α per natural-log unit = α per decade / ln 10.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+BASES = {"e": math.e, "2": 2.0, "10": 10.0}
+RESAMPLES = 4999
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalingFit:
+    """A least-squares line through win rates, or any other metric, over the logarithm of the number of examples.
+
+    Attributes:
+      alpha: units of the metric per unit of log_b N.
+      intercept: C, the metric at N = 1.
+      base: b: "e", "2" or "10".
+      alpha_interval, intercept_interval: bootstrap-t intervals; None for fewer than three points or two sizes.
+      confidence: of the intervals.
+      residual_error: standard deviation of the residuals, with n - 2 degrees of freedom.
+      r_squared: share of the variance that the line explains; None where the metric does not vary.
+      points: number of measurements.
+    """
+
+    alpha: float
+    intercept: float
+    base: str
+    alpha_interval: tuple[float, float] | None
+    intercept_interval: tuple[float, float] | None
+    confidence: float
+    residual_error: float | None
+    r_squared: float | None
+    points: int
+
+    def at(self, size: float) -> float:
+        """The line at N = `size`."""
+        return self.intercept + self.alpha * math.log(size) / math.log(BASES[self.base])
+
+
+def fit_scaling(
+    sizes: Sequence[float],
+    values: Sequence[float],
+    base: str = "e",
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ScalingFit:
+    """Fits the line and its intervals.
+
+    Intervals are symmetric bootstrap-t over residuals that are first divided by sqrt(1 - leverage) (Davison and
+    Hinkley, Bootstrap Methods, 6.2.3); with the few sizes of a scaling curve, percentile intervals are too short.
+
+    Args:
+      sizes: number of examples of each run, at least 1; equal sizes are repeats.
+      values: the metric of each run.
+      base: "e", "2" or "10".
+      confidence: of the intervals, in (0, 1).
+      resamples: of the bootstrap.
+      seed: of the bootstrap.
+
+    Raises:
+      ValueError: an unknown base, sizes below 1, a value that is not finite, or fewer than two different sizes.
+    """
+    if base not in BASES:
+        raise ValueError(f"unknown base {base!r} of the logarithm; choose from {', '.join(BASES)}")
+    n, y = np.asarray(sizes, np.float64), np.asarray(values, np.float64)
+    if n.shape != y.shape or n.ndim != 1 or (n < 1).any() or not np.isfinite(y).all():
+        raise ValueError(f"expected as many finite values as sizes of at least 1, found {n.tolist()} and {y.tolist()}")
+    if len(set(n.tolist())) < 2:
+        raise ValueError(f"a scaling fit needs two or more sizes, found {sorted(set(n.tolist()))}")
+    x = np.log(n) / math.log(BASES[base])
+    (slope, intercept), residuals = _line(x, y[None, :])
+    total = float(np.sum((y - y.mean()) ** 2))
+    squared = float(np.sum(residuals**2))
+    freedom = len(y) - 2
+    intervals = _intervals(x, y, confidence, resamples, seed) if freedom > 0 else (None, None)
+    return ScalingFit(
+        alpha=float(slope[0]),
+        intercept=float(intercept[0]),
+        base=base,
+        alpha_interval=intervals[0],
+        intercept_interval=intervals[1],
+        confidence=confidence,
+        residual_error=math.sqrt(squared / freedom) if freedom > 0 else None,
+        r_squared=1.0 - squared / total if total > 0 else None,
+        points=len(y),
+    )
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Least squares of each row of y, float [rows, n], over x, float [n]: (slopes, intercepts) [rows], residuals."""
+    centered = x - x.mean()
+    slopes = (y @ centered) / (centered @ centered)
+    intercepts = y.mean(-1) - slopes * x.mean()
+    return (slopes, intercepts), y - intercepts[:, None] - slopes[:, None] * x
+
+
+def _errors(x: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors of slopes and intercepts, [rows] each."""
+    centered = x - x.mean()
+    spread = centered @ centered
+    noise = np.sqrt(np.sum(residuals**2, -1) / (len(x) - 2))
+    return noise / math.sqrt(spread), noise * math.sqrt(1 / len(x) + x.mean() ** 2 / spread)
+
+
+def _intervals(
+    x: np.ndarray, y: np.ndarray, confidence: float, resamples: int, seed: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Bootstrap-t intervals of slope and intercept."""
+    (slope, intercept), residuals = _line(x, y[None, :])
+    centered = x - x.mean()
+    leverage = 1 / len(x) + centered**2 / (centered @ centered)
+    # A point of leverage 1 has no residual of its own.
+    scaled = residuals[0] / np.sqrt(np.maximum(1 - leverage, 1e-12))
+    scaled -= scaled.mean()
+    drawn = np.random.default_rng(seed).choice(scaled, (resamples, len(x)))
+    fitted = intercept[0] + slope[0] * x
+    estimates, again = _line(x, fitted + drawn)
+    found = []
+    pairs = zip((slope, intercept), _errors(x, residuals), estimates, _errors(x, again), strict=True)
+    for value, error, estimate, errors in pairs:
+        if error[0] < 1e-12 * max(abs(value[0]), 1.0):
+            found.append((float(value[0]), float(value[0])))
+            continue
+        usable = errors > 1e-9 * error[0]  # a resample that repeats one residual lies on a line
+        t = np.abs(estimate[usable] - value[0]) / errors[usable]
+        half = float(np.quantile(t, confidence) * error[0])
+        found.append((float(value[0]) - half, float(value[0]) + half))
+    return found[0], found[1]
+
+
+def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") -> dict[str, Any]:
+    """A fit for every data set of a table of runs: rows with `dataset`, `size` and the metric.
+
+    A data set with a single size has no fit, and says so.
+
+    Raises:
+      ValueError: a row lacks one of the three.
+    """
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for number, row in enumerate(rows):
+        if any(not isinstance(row.get(key), int | float) for key in ("size", metric)) or "dataset" not in row:
+            raise ValueError(f"row {number} of the table: expected dataset, size and {metric}, found {row}")
+        groups.setdefault(str(row["dataset"]), []).append((row["size"], row[metric]))
+    figures: dict[str, Any] = {}
+    for name, points in groups.items():
+        sizes, values = zip(*points, strict=True)
+        if len(set(sizes)) < 2:
+            figures[name] = {"fit": f"none: a single size ({sizes[0]})"}
+            continue
+        fit = fit_scaling(sizes, values, base)
+        figures[name] = {"formula": f"{metric} = alpha * log_{base}(N) + C", **dataclasses.asdict(fit)}
+    return figures
