@@ -318,13 +318,13 @@ def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, b
     plan = parse_sweep(gin_files, gin_bindings)
     with stop_on_sigterm():
         rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
-    figures = {"table": rows, "fits": fit_figures(rows, plan.metric, base)}
+    fits = fit_figures(rows, plan.metric, base)
     if as_json:
-        _print(figures, as_json)
+        _print({"table": rows, "fits": fits}, as_json)
         return
     for row in rows:
         click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
-    _print(figures["fits"], as_json)
+    _print(fits, as_json)
 
 
 @evaluate.command()
