@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -136,8 +137,9 @@ class ContinuationScorer:
 def buckets_up_to(length: int) -> tuple[int, ...]:
     """Prompt buckets whose last one holds `length` tokens."""
     fitting = [bucket for bucket in BUCKETS if bucket < length]
-    while fitting[-1:] >= list(BUCKETS[-1:]) and 2 * fitting[-1] < length:
-        fitting.append(2 * fitting[-1])
+    if length > BUCKETS[-1]:
+        doublings = math.ceil(math.log2(length / BUCKETS[-1]))
+        fitting += [BUCKETS[-1] << n for n in range(1, doublings)]
     return (*fitting, -(-length // 32) * 32)
 
 
