@@ -210,20 +210,31 @@ def ask_all(
     todo = [name for name in questions if name not in journal.rows]
     progress(len(questions) - len(todo))
 
-    def answer(name: str) -> None:
-        judgment = endpoint.ask(questions[name])
+    failures: list[BaseException] = []
+
+    def answer(name: str) -> bool:
+        if failures:
+            return False
+        try:
+            judgment = endpoint.ask(questions[name])
+        except Exception as error:
+            failures.append(error)
+            endpoint.stop()
+            return False
         journal.add({"id": name, **dataclasses.asdict(judgment)})
+        return True
 
     with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
         futures = [executor.submit(answer, name) for name in todo]
         try:
             for future in as_completed(futures):
-                future.result()
-                progress(1)
-        except BaseException as error:
+                progress(int(future.result()))
+        except BaseException:
             endpoint.stop()
             executor.shutdown(wait=True, cancel_futures=True)  # calls in flight are paid for: their replies are kept
-            raise _stopped(error, journal, questions) from error
+            raise
+    if failures:
+        raise _stopped(failures[0], journal, questions) from failures[0]
     return {name: _judgment(journal.rows[name]) for name in questions}
 
 

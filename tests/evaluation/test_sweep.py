@@ -40,14 +40,14 @@ def test_a_sweep_that_cannot_run_is_refused(settings, message):
 
 
 @pytest.mark.parametrize("name", ["ablations_llama_7b", "joint_llama_7b", "quickstart", "scaling_llama_7b"])
-def test_every_cell_of_the_packages_sweeps_has_a_recipe(name):
+def test_every_data_set_of_the_packages_sweeps_has_a_recipe(name):
     files = [f"sweeps/{name}.gin"]
     sweep = parse_sweep(files, [])
-    recipes = [parse_recipe(files, sweep.bindings(cell)) for cell in sweep.cells]
-    assert [recipe.selection.sample for recipe in recipes] == [cell.size for cell in sweep.cells]
-    assert [recipe.forward.seed for recipe in recipes] == [cell.seed for cell in sweep.cells]
-    variants = {cell.dataset: recipe for cell, recipe in zip(sweep.cells, recipes, strict=True)}
-    assert len({repr((r.selection, r.sources, r.seed_tags, r.rounds)) for r in variants.values()}) == len(variants)
+    cells = {cell.dataset: cell for cell in sweep.cells}.values()  # the last of each data set
+    recipes = [parse_recipe(files, sweep.bindings(cell)) for cell in cells]
+    assert {recipe.selection.sample for recipe in recipes} == {sweep.sizes[-1]}
+    assert {recipe.forward.seed for recipe in recipes} == {sweep.seeds[-1]}
+    assert len({repr((r.selection, r.sources, r.seed_tags, r.rounds)) for r in recipes}) == len(sweep.datasets)
 
 
 def test_a_mistyped_sweep_is_named():
