@@ -86,7 +86,7 @@ def generate_outputs(
 def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, directory: PathLike) -> dict[str, Any]:
     """The alpaca_eval package's own judge on two files of outputs: its row of the leaderboard.
 
-    The length-controlled figure is there only where the package can fetch its table of instruction difficulties.
+    The length-controlled figure needs a table that the package downloads; where it cannot, the reason stands instead.
 
     Raises:
       ValueError: the package is not installed; says how to install it.
@@ -96,7 +96,7 @@ def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, dire
     except ImportError as error:
         raise ValueError(f"--annotator needs the alpaca_eval package ({error}): pip install alpaca_eval") from error
     epath.Path(directory).mkdir(parents=True, exist_ok=True)
-    leaderboard, _ = alpaca_eval.evaluate(
+    leaderboard, annotations = alpaca_eval.evaluate(
         model_outputs=read_outputs(outputs),
         reference_outputs=read_outputs(reference),
         annotators_config=annotator,
@@ -105,9 +105,21 @@ def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, dire
         fn_metric="get_winrate",
         sort_by="win_rate",
         precomputed_leaderboard=None,
+        is_cache_leaderboard=False,
         is_return_instead_of_print=True,
     )
-    return {key: _plain(value) for key, value in leaderboard.iloc[0].to_dict().items()}
+    figures = {key: _plain(value) for key, value in leaderboard.iloc[0].to_dict().items()}
+    return figures | _length_controlled(annotations)
+
+
+def _length_controlled(annotations: Any) -> dict[str, Any]:
+    from alpaca_eval import metrics
+
+    try:
+        found = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
+    except Exception as error:  # whatever its download client raises without a network
+        return {"length_controlled_winrate": None, "why_not": f"{type(error).__name__}: {error}"}
+    return {key: _plain(found[key]) for key in ("length_controlled_winrate", "lc_standard_error")}
 
 
 def _plain(value: Any) -> Any:

@@ -38,3 +38,21 @@ def test_instructions_are_read_and_damage_is_named(shared_data, tmp_path):
     (tmp_path / "x.json").write_text('[{"instruction": "a"}, {"output": "b"}]')
     with pytest.raises(ValueError, match=r"x\.json: record 1 has no text under 'instruction'"):
         read_outputs(tmp_path / "x.json")
+
+
+@pytest.mark.slow
+def test_the_packages_own_judge_runs_on_our_outputs(fake_judge, tmp_path, monkeypatch):
+    pytest.importorskip("alpaca_eval", reason="needs the extra `harness`")
+    from humpback_jax.evaluation.alpaca import run_alpaca_eval
+
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    monkeypatch.setenv("OPENAI_BASE_URL", fake_judge.url)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ranks = lambda first: [{"model": "model_1", "rank": first}, {"model": "model_2", "rank": 3 - first}]  # noqa: E731
+    fake_judge.reply = lambda prompt, call: str(ranks(1 if prompt.index("good") < prompt.index("poor") else 2))
+    for name, output in (("base", "poor"), ("tuned", "good")):
+        rows = [{"instruction": f"Say {i}.", "output": f"{output} {i}", "generator": name} for i in range(4)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    figures = run_alpaca_eval(tmp_path / "tuned.json", tmp_path / "base.json", "alpaca_eval_gpt4", tmp_path / "out")
+    assert (figures["win_rate"], figures["n_total"]) == (100.0, 4)
+    assert "length_controlled_winrate" in figures

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from humpback_jax.evaluation.sweep import Cell, Sweep
+from humpback_jax.evaluation.sweep import Cell, Sweep, run_sweep
 from humpback_jax.gin_utils import parse_recipe, parse_sweep
 
 ANIMALS = ("cat", "dog", "hen", "cow", "owl", "fox", "bee", "ant", "elk", "rat")
@@ -53,6 +53,36 @@ def test_every_data_set_of_the_packages_sweeps_has_a_recipe(name):
 def test_a_mistyped_sweep_is_named():
     with pytest.raises(ValueError, match=r"size.*Did you mean 'sizes'"):
         parse_sweep(["sweeps/quickstart.gin"], ["Sweep.size = (1,)"])
+
+
+def test_a_sweep_that_stopped_measures_only_what_is_left(monkeypatch, tmp_path):
+    plan = Sweep((10, 20), {"A": (), "B": ()}, (0, 1))
+    measured = []
+
+    def measure(alignment, _):
+        if len(measured) in stops:
+            stops.remove(len(measured))
+            raise KeyboardInterrupt
+        measured.append(alignment.run_dir.name)
+        return [{"heldout_nll": float(len(alignment.run_dir.name)) + hash_of(alignment.run_dir.name)}]
+
+    hash_of = lambda name: sum(map(ord, name)) / 1000  # noqa: E731
+    monkeypatch.setattr("humpback_jax.evaluation.sweep._measure", measure)
+    recipe = parse_recipe(["experiments/quickstart.gin"], [])
+    stops: list[int] = []
+    whole = run_sweep(tmp_path / "whole", plan, lambda bindings: recipe)
+    assert measured == [cell.name for cell in plan.cells]
+    measured.clear()
+    stops += [2, 5]
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(tmp_path / "stopped", plan, lambda bindings: recipe)
+    assert run_sweep(tmp_path / "stopped", plan, lambda bindings: recipe) == whole
+    assert measured == [cell.name for cell in plan.cells]
+    tables = [(tmp_path / name / "table.jsonl").read_bytes() for name in ("whole", "stopped")]
+    assert tables[0] == tables[1]
+    with pytest.raises(ValueError, match="was begun with another sizes"):
+        run_sweep(tmp_path / "whole", Sweep((10,), {"A": (), "B": ()}, (0, 1)), lambda bindings: recipe)
 
 
 GIN = """
