@@ -80,9 +80,11 @@ def task_dir(shared_data, tmp_path_factory):
 
 
 def run(model, arguments, tasks, task_dir, limit=LIMIT, **settings):
+    from lm_eval.tasks import TaskManager
+
     import humpback_jax.evaluation.lm_eval_model  # noqa: F401  (registers the name)
 
-    manager = lm_eval.tasks.TaskManager(include_path=str(task_dir), include_defaults=False)
+    manager = TaskManager(include_path=str(task_dir), include_defaults=False)
     started = time.monotonic()
     found = lm_eval.simple_evaluate(
         model=model, model_args=arguments, tasks=tasks, task_manager=manager, limit=limit, bootstrap_iters=0, **settings
