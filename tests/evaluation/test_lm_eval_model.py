@@ -80,6 +80,7 @@ def task_dir(shared_data, tmp_path_factory):
 
 
 def run(model, arguments, tasks, task_dir, limit=LIMIT, **settings):
+    import lm_eval.models
     from lm_eval.tasks import TaskManager
 
     import humpback_jax.evaluation.lm_eval_model  # noqa: F401  (registers the name)
