@@ -104,17 +104,10 @@ def test_t5x_stays_in_its_adapter():
 
 def test_only_the_top_knows_the_stages():
     outside = {name for name in importers("humpback_jax.stages") if not of_room(name, "stages")}
-<<<<<<< HEAD
     above = {n for n in outside if of_room(n, "evaluation", "report")}
     assert outside <= {"align", "cli", "gin_utils", "topology.work", "interop.t5x"} | above
     importers_of_align = without_commands(importers("humpback_jax.align"))
     assert importers_of_align == {"cli", "gin_utils", "evaluation.sweep", "topology.recipe_plan", "topology.work"}
-=======
-    rooms = {name for name in outside if of_room(name, "evaluation", "report")}
-    assert outside <= {"align", "cli", "gin_utils", "topology.work"} | rooms
-    top = {"cli", "gin_utils", "topology.recipe_plan", "topology.work", "evaluation.sweep"}
-    assert without_commands(importers("humpback_jax.align")) == top
->>>>>>> evaluation
     assert importers("humpback_jax.cli") == {"__main__"}
 
 

@@ -16,11 +16,7 @@ VERBS = [
     *(("corpus", "build"), ("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
     *(("fit",), ("plan",)),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
-<<<<<<< HEAD
     *(("launch", verb) for verb in ("create", "wait", "setup", "run", "status", "logs", "stop", "resume", "delete")),
-=======
-    *(("evaluate", "winrate"),),
->>>>>>> evaluation
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
     *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
 ]
@@ -65,12 +61,8 @@ def test_every_verb_has_help(humpback, verb):
     status, out, _ = humpback(*verb, "--help")
     assert status == 0
     assert out.startswith(f"Usage: humpback {' '.join(verb)} ")
-<<<<<<< HEAD
     without_json = {("weights", "fetch"), ("evaluate", "harness")}  # the harness has its own arguments
     if verb not in without_json and (verb[0] != "launch" or verb[1] == "status"):
-=======
-    if verb not in (("weights", "fetch"), ("evaluate", "harness")):  # the harness has its own arguments
->>>>>>> evaluation
         assert "--json" in out
 
 
