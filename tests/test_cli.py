@@ -15,7 +15,6 @@ VERBS = [
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", "build"), ("data", "show")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
-    *(("evaluate", "winrate"),),
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
     *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
 ]
