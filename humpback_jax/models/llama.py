@@ -115,7 +115,7 @@ class Attention(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
-    device_kind: str
+    device_kind: str = ""
     gradient_dtype: Any = None
 
     def setup(self) -> None:
@@ -210,7 +210,7 @@ class DecoderLayer(nn.Module):
     dtype: Any
     param_dtype: Any
     platform: str
-    device_kind: str
+    device_kind: str = ""
     gradient_dtype: Any = None
 
     def setup(self) -> None:
