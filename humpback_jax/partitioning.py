@@ -60,6 +60,7 @@ class LogicalAxisRules:
     lora_rank: MeshAxes = ()
     # activations
     activation_batch: MeshAxes = ("data", "fsdp")
+    embedding_batch: MeshAxes = ("data",)  # of gradients of token embeddings, which are split along embed meanwhile
     activation_length: MeshAxes = ("sequence",)
     residual_length: MeshAxes = ("sequence", "tensor")  # of what training keeps of every layer
     activation_embed: MeshAxes = ()

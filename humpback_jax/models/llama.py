@@ -270,7 +270,8 @@ def _embedding_lookup_forward(table: jax.Array, tokens: jax.Array, dtype: Any) -
 def _embedding_lookup_backward(dtype: Any, residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, None]:
     tokens, empty = residuals
     zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), empty.dtype)
-    # Each device adds up its own rows; the sums go to where the table lies, and no device holds all of them.
+    # Devices exchange rows for columns before they add them up: no device ever holds a gradient of the whole table.
+    cotangent = constrain(cotangent, "embedding_batch", "activation_length", "embed")
     return constrain(zeros.at[tokens].add(cotangent.astype(empty.dtype)), "vocab", "embed"), None
 
 
