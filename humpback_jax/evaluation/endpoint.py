@@ -150,7 +150,7 @@ class Endpoint:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, passing) and not _out_of_credit(e)),
             wait=lambda state: _wait_seconds(state, self.config.max_wait),
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(self.config.attempts), lambda _: self._stop.is_set()),
+            stop=tenacity.stop_after_attempt(self.config.attempts) | tenacity.stop_when_event_set(self._stop),
             before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
             sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
