@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup quickstart test test-all test-slices bench lint clean
-.PHONY: setup quickstart test test-all bench lint dist clean
+.PHONY: setup quickstart test test-all test-slices bench lint dist clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -33,6 +32,7 @@ test-all: lint
 # TPU slices without a TPU: device counts, tiny programs, and full-size ones against goldens; one compiler at a time.
 test-slices: setup
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 0 tests/topology
+
 # A wheel and a source archive in dist/, and the proof that the wheel is whole.
 dist: setup
 	rm -rf dist
