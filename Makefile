@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup quickstart test test-all test-slices bench lint dist clean
+.PHONY: setup quickstart test test-quick test-all test-slices bench lint dist clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -25,6 +25,10 @@ lint: setup
 
 test: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+
+# The tests that compile nothing large: a first look, not what a change has to pass.
+test-quick: setup
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" tests/corpus tests/data tests/prompts tests/quickstart tests/tokenizers tests/test_architecture.py tests/test_files.py tests/test_gin_utils.py
 
 test-all: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
