@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from humpback_jax.allocator import restart_with_tuned_allocator
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
@@ -32,6 +31,7 @@ from humpback_jax.inference.scoring import force_rating, rating_distribution
 from humpback_jax.models.kv_cache import kv_bytes_per_row
 from humpback_jax.prompts import SCORE_PREFIX, load_prompts
 from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.startup import prepare_process
 from humpback_jax.weights.convert import export_weights
 from humpback_jax.weights.fetch import fetch_weights
 
@@ -306,5 +306,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_tuned_allocator()
+    prepare_process()
     main()

@@ -1,11 +1,11 @@
 """`python -m humpback_jax` is `humpback`."""
 
-from humpback_jax.allocator import restart_with_tuned_allocator
+from humpback_jax.startup import prepare_process
 
 
 def run() -> None:
     """Entry point of the command."""
-    restart_with_tuned_allocator()
+    prepare_process()
     from humpback_jax.cli import main
 
     main()
