@@ -1,7 +1,6 @@
 """The command `humpback`: verbs to stages. Heavy modules are imported by the verb that needs them."""
 
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -11,6 +10,7 @@ import click
 
 from humpback_jax.distributed import join_processes, leave_at_once
 from humpback_jax.evaluation.command import evaluate
+from humpback_jax.figures import print_figures, print_json
 from humpback_jax.interop.command import data_tfds, t5x
 from humpback_jax.launch.command import launch
 from humpback_jax.processes import is_leader, set_process
@@ -99,14 +99,13 @@ def _alignment(
     wandb_project: str | None = None,
 ) -> Any:
     from humpback_jax.align import Alignment
-    from humpback_jax.compilation_cache import use_compilation_cache
+    from humpback_jax.compilation_cache import use_default_compilation_cache
     from humpback_jax.gin_utils import config_texts, parse_recipe
     from humpback_jax.training.metrics import Monitoring
     from humpback_jax.training.profiling import parse_profile_steps
-    from humpback_jax.weights.fetch import default_cache
 
     monitoring = Monitoring(parse_profile_steps(profile_steps) if profile_steps else None, wandb_project)
-    use_compilation_cache(default_cache() / "compiled")
+    use_default_compilation_cache()
     recipe = parse_recipe(gin_files, gin_bindings)
     alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem), monitoring)
     if is_leader():
@@ -114,13 +113,9 @@ def _alignment(
     return alignment
 
 
-def _print(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 def _print_manifest(stage: Any, as_json: bool) -> None:
     if as_json and is_leader():
-        _print(stage.manifest)
+        print_json(stage.manifest)
 
 
 @cli.command()
@@ -248,7 +243,7 @@ def generate(
         return
     rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]
     if as_json:
-        _print(rows)
+        print_json(rows)
         return
     for row in rows:
         click.secho(row["instruction"], bold=True)
@@ -269,7 +264,7 @@ def weights_import(src: str, dst: str, dtype: str, as_json: bool) -> None:
     """Convert a Hugging Face folder or a GGUF file to a native model folder."""
     from humpback_jax.weights.convert import import_weights
 
-    _print_figures(import_weights(src, dst, dtype=dtype), as_json)
+    print_figures(import_weights(src, dst, dtype=dtype), as_json)
 
 
 @weights.command("export")
@@ -281,7 +276,7 @@ def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None
     """Write a native model as a Hugging Face folder."""
     from humpback_jax.weights.convert import export_weights
 
-    _print_figures(export_weights(src, dst, dtype=dtype), as_json)
+    print_figures(export_weights(src, dst, dtype=dtype), as_json)
 
 
 @weights.command("export-adapter")
@@ -293,7 +288,7 @@ def weights_export_adapter(src: str, dst: str, base: str | None, as_json: bool) 
     """Write the LoRA adapter of a stage (RUN_DIR/m1) as a PEFT folder."""
     from humpback_jax.weights.adapters import export_adapter
 
-    _print_figures(export_adapter(src, dst, base), as_json)
+    print_figures(export_adapter(src, dst, base), as_json)
 
 
 @weights.command("import-adapter")
@@ -306,7 +301,7 @@ def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: b
     """Merge a PEFT LoRA adapter into its base model: a native model folder."""
     from humpback_jax.weights.adapters import import_adapter
 
-    _print_figures(import_adapter(src, base, dst, dtype), as_json)
+    print_figures(import_adapter(src, base, dst, dtype), as_json)
 
 
 @weights.command("verify")
@@ -316,7 +311,7 @@ def weights_verify(src: str, as_json: bool) -> None:
     """Compare logits and greedy text with transformers on the same weights."""
     from humpback_jax.weights.verify import verify_weights
 
-    _print_figures(verify_weights(src), as_json)
+    print_figures(verify_weights(src), as_json)
 
 
 @weights.command("fetch")
@@ -327,7 +322,7 @@ def weights_fetch(name: str, as_json: bool) -> None:
     from humpback_jax.weights.fetch import fetch_weights
 
     folder = os.fspath(fetch_weights(name))
-    _print({"model": folder}) if as_json else click.echo(folder)
+    print_json({"model": folder}) if as_json else click.echo(folder)
 
 
 @cli.group()
@@ -348,12 +343,12 @@ def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: i
     try:
         report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
     except EmptyCorpusError as error:
-        _print_figures(error.report.to_dict(), as_json)
+        print_figures(error.report.to_dict(), as_json)
         if not error.report.readable:
             raise
         click.echo(f"humpback: warning: {error}", err=True)
         return
-    _print_figures(report.to_dict(), as_json)
+    print_figures(report.to_dict(), as_json)
 
 
 @cli.group()
@@ -381,25 +376,11 @@ def data_show(path: str, model: str, direction: str, tags: str, limit: int, ids:
         shown = [
             {"id": e.id, "prompt": e.prompt_ids.tolist(), "answer": e.answer_ids.tolist()} for e in examples[:limit]
         ]
-        _print({"counts": counts, "examples": shown})
+        print_json({"counts": counts, "examples": shown})
         return
     for renderable in show_examples(examples, tokenizer, limit, ids):
         Console().print(renderable)
-    _print_figures(counts, as_json)
-
-
-def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
-    """One figure per line, nested ones indented; or JSON."""
-    if as_json:
-        _print(figures)
-        return
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            click.echo(f"{key}:")
-            for inner, number in value.items():
-                click.echo(f"  {inner}: {number}")
-        else:
-            click.echo(f"{key}: {value}")
+    print_figures(counts, as_json)
 
 
 cli.add_command(report)

@@ -30,3 +30,10 @@ def use_compilation_cache(folder: pathlib.Path) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(wanted) if wanted else folder / machine_name()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def use_default_compilation_cache() -> None:
+    """`use_compilation_cache` in the folder that all verbs share, beside the downloaded weights."""
+    from humpback_jax.weights.fetch import default_cache
+
+    use_compilation_cache(default_cache() / "compiled")

@@ -1,30 +1,14 @@
 """The verb `humpback evaluate`: the held-out stage of a run, and one subcommand per kind of evidence."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
 
 import click
 
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    """One figure per line, nested ones indented; or JSON."""
-    if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
-        return
-    _print_lines(figures, "")
-
-
-def _print_lines(figures: dict[str, Any], indent: str) -> None:
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            click.echo(f"{indent}{key}:")
-            _print_lines(value, indent + "  ")
-        else:
-            click.echo(f"{indent}{key}: {round(value, 4) if isinstance(value, float) else value}")
-
+from humpback_jax.compilation_cache import use_default_compilation_cache
+from humpback_jax.figures import print_figures, print_json
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 
@@ -49,14 +33,12 @@ def evaluate(
         click.echo(context.get_help())
         return
     from humpback_jax.align import Alignment
-    from humpback_jax.compilation_cache import use_compilation_cache
     from humpback_jax.gin_utils import parse_recipe
-    from humpback_jax.weights.fetch import default_cache
 
-    use_compilation_cache(default_cache() / "compiled")
+    use_default_compilation_cache()
     recipe = parse_recipe(gin_files, gin_bindings)
     stage = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem)).evaluate()
-    _print(stage.manifest if as_json else stage.manifest["figures"], as_json)
+    print_figures(stage.manifest if as_json else stage.manifest["figures"], as_json)
 
 
 @evaluate.command()
@@ -66,7 +48,7 @@ def winrate(annotations: str, as_json: bool) -> None:
     """Recompute a win rate from annotations alone (.json, .jsonl, .gz), as AlpacaEval counts."""
     from humpback_jax.evaluation.winrate import annotation_figures
 
-    _print(annotation_figures(annotations), as_json)
+    print_figures(annotation_figures(annotations), as_json)
 
 
 def model_options(function: Any) -> Any:
@@ -121,7 +103,7 @@ def benchmarks(
     from humpback_jax.evaluation import benchmarks as room
     from humpback_jax.evaluation.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
 
-    _use_compilation_cache()
+    use_default_compilation_cache()
     chosen = tasks.split(",") if tasks else [n for n, t in room.TASKS.items() if (pathlib.Path(data) / t.file).exists()]
     if not chosen:
         raise ValueError(f"--data {data} holds no benchmark file; expected {', '.join(room.TASKS)} as NAME.jsonl")
@@ -136,17 +118,10 @@ def benchmarks(
         write_json(pathlib.Path(out) / "figures.json", figures)
         for name, items in results.items():
             write_jsonl(pathlib.Path(out) / f"{name}.jsonl", [dataclasses.asdict(item) for item in items])
-    _print(figures, as_json)
+    print_figures(figures, as_json)
 
 
 TAGS = {"both": ("seed", "web"), "ai": ("seed",), "web": ("web",), "none": ()}
-
-
-def _use_compilation_cache() -> None:
-    from humpback_jax.compilation_cache import use_compilation_cache
-    from humpback_jax.weights.fetch import default_cache
-
-    use_compilation_cache(default_cache() / "compiled")
 
 
 @evaluate.command()
@@ -194,7 +169,7 @@ def alpaca(
     from humpback_jax.prompts import load_prompts
     from humpback_jax.stages.generation import GenerationConfig
 
-    _use_compilation_cache()
+    use_default_compilation_cache()
     engine = EngineConfig(slots=slots, max_new_tokens=max_new_tokens, tensor_parallelism=tensor_parallelism)
     sampling = SamplingConfig(temperature=temperature, top_p=top_p)
     config = GenerationConfig(engine, sampling, seed, shard_size, dtype, weight_dtype)
@@ -203,7 +178,7 @@ def alpaca(
     handle = open_evaluated_model(model)
     outputs = generate_outputs(out, handle, rows, name, load_prompts(), config, TAGS[tags])
     texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
-    _print(outputs.figures | _contamination(model, train_files, {instructions: texts}), as_json)
+    print_figures(outputs.figures | _contamination(model, train_files, {instructions: texts}), as_json)
 
 
 def _contamination(model: str, train_files: tuple[str, ...], evaluation: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -254,7 +229,7 @@ def judge(
     if annotator is not None:
         from humpback_jax.evaluation.alpaca import run_alpaca_eval
 
-        _print(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
+        print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
     from humpback_jax.evaluation.judge import judge_by_endpoint, judge_by_model, read_contest
 
@@ -271,11 +246,11 @@ def judge(
         from humpback_jax.inference.engine import EngineConfig
         from humpback_jax.stages.generation import GenerationConfig
 
-        _use_compilation_cache()
+        use_default_compilation_cache()
         engine = EngineConfig(tensor_parallelism=tensor_parallelism)
         generation = GenerationConfig(engine, shard_size=128, dtype=dtype, weight_dtype=weight_dtype)
         stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), generation)
-    _print({"annotations": str(stage.directory / "annotations.json")} | stage.manifest["figures"], as_json)
+    print_figures({"annotations": str(stage.directory / "annotations.json")} | stage.manifest["figures"], as_json)
 
 
 @evaluate.command()
@@ -298,7 +273,7 @@ def decontaminate(
     if write:
         for path in train_files:
             figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
-    _print(figures, as_json)
+    print_figures(figures, as_json)
 
 
 @evaluate.command()
@@ -314,17 +289,17 @@ def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, b
     from humpback_jax.gin_utils import parse_recipe, parse_sweep
     from humpback_jax.stopping import stop_on_sigterm
 
-    _use_compilation_cache()
+    use_default_compilation_cache()
     plan = parse_sweep(gin_files, gin_bindings)
     with stop_on_sigterm():
         rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
     fits = fit_figures(rows, plan.metric, base)
     if as_json:
-        _print({"table": rows, "fits": fits}, as_json)
+        print_figures({"table": rows, "fits": fits}, as_json)
         return
     for row in rows:
         click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
-    _print(fits, as_json)
+    print_figures(fits, as_json)
 
 
 @evaluate.command()
@@ -344,7 +319,7 @@ def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool)
         from humpback_jax.evaluation.plots import plot_scaling
 
         plot_scaling(plot, rows, metric, fits)
-    _print(fits, as_json)
+    print_figures(fits, as_json)
 
 
 @evaluate.command()
@@ -355,7 +330,7 @@ def compare(first: str, others: tuple[str, ...], as_json: bool) -> None:
     """Compare runs item by item with FIRST: annotations, or a benchmark's item results."""
     from humpback_jax.evaluation.paired import compare_all
 
-    _print(compare_all([first, *others]), as_json)
+    print_figures(compare_all([first, *others]), as_json)
 
 
 @evaluate.command()
@@ -368,7 +343,7 @@ def published(annotations: tuple[str, ...], as_json: bool) -> None:
 
     rows = rows_beside([annotation_figures(path) for path in annotations])
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     for row in rows:
         error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.2f}"
@@ -391,7 +366,7 @@ def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_js
     figures: dict[str, Any] = {path: room.file_statistics(path, parse) for path in files}
     if paper:
         figures["paper"] = room.paper_statistics()
-    _print(figures, as_json)
+    print_figures(figures, as_json)
 
 
 @evaluate.command(context_settings={"ignore_unknown_options": True})
@@ -404,5 +379,5 @@ def harness(arguments: tuple[str, ...]) -> None:
         if error.name is not None and error.name.split(".")[0] == "lm_eval":
             raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error
         raise
-    _use_compilation_cache()
+    use_default_compilation_cache()
     run_harness(list(arguments))

@@ -96,6 +96,7 @@ def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, co
     template = judge_template()
 
     def body(folder: epath.Path) -> StageResult | None:
+        """Scores both letters after every question, in resumable shards."""
         forced, candidates = letter_ids(model)
         questions = contest.questions(template)
         items = [Prompted(name, (*model.prompt_ids(text), *forced)) for name, text in questions.items()]

@@ -26,15 +26,13 @@ def plot_scaling(
       fits: of `fit_figures`, by data set.
 
     Raises:
-      ValueError: another suffix, or matplotlib is not installed.
+      ValueError: another suffix.
     """
     target = epath.Path(path)
     if target.suffix not in SUFFIXES:
         raise ValueError(f"--plot {path}: expected one of {', '.join(SUFFIXES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("a plot needs matplotlib: pip install 'humpback_jax[eval]'") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     groups: dict[str, list[Mapping[str, Any]]] = collections.defaultdict(list)

@@ -1,9 +1,8 @@
 """The verbs `humpback t5x export`, `humpback t5x import` and `humpback data tfds`."""
 
-import json
-from typing import Any
-
 import click
+
+from humpback_jax.figures import print_figures
 
 
 @click.group()
@@ -20,7 +19,7 @@ def t5x_export(src: str, dst: str, step: int, as_json: bool) -> None:
     """Write the model folder SRC as DST/checkpoint_STEP."""
     from humpback_jax.interop.t5x_checkpoints import export_t5x
 
-    _print_figures(export_t5x(src, dst, step), as_json)
+    print_figures(export_t5x(src, dst, step), as_json)
 
 
 @t5x.command("import")
@@ -33,7 +32,7 @@ def t5x_import(src: str, base: str, dst: str, dtype: str, as_json: bool) -> None
     """Convert the t5x checkpoint SRC, of a run that began with model folder BASE, to the model folder DST."""
     from humpback_jax.interop.t5x_checkpoints import import_t5x
 
-    _print_figures(import_t5x(src, base, dst, dtype), as_json)
+    print_figures(import_t5x(src, base, dst, dtype), as_json)
 
 
 @click.command("tfds")
@@ -48,8 +47,4 @@ def data_tfds(kind: str, path: str, data_dir: str, num_shards: int | None, as_js
         from humpback_jax.data.tfds_builders import build
     except ImportError as error:
         raise ValueError(f"this needs TFDS ({error}): pip install 'humpback_jax[seqio]'") from error
-    _print_figures(build(kind, path, data_dir, num_shards), as_json)
-
-
-def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
-    click.echo(json.dumps(figures, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items()))
+    print_figures(build(kind, path, data_dir, num_shards), as_json)

@@ -96,8 +96,8 @@ def prefill_attention(
     segments, `segment_mask` of positions that count up within each; what padding attends to may differ.
 
     Under `use_mesh` rows and heads are computed where the axis rules put them; a split length is gathered, which
-    `choose_attention` avoids. The name
-    `attention_out` for rematerialization stands on the result of cuDNN, and on output and log-sum-exp of the others.
+    `choose_attention` avoids. The name `attention_out` for rematerialization stands on the result of cuDNN, and on
+    output and log-sum-exp of the others.
 
     Args:
       query: [batch, length, heads, head_dim].

@@ -108,6 +108,7 @@ def _forward(
     blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK)
 
     def attend(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the queries of block i see, and their log-normalizers."""
         own = _block(rows, 2, i)
 
         def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -144,6 +145,7 @@ def _backward(
     shifts = jnp.sum(cotangent * attended, axis=-1, keepdims=True)
 
     def attend(i: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Adds what the queries of block i contribute to all three gradients."""
         own, cotangents = _block(rows, 2, i), _block(cotangent, 2, i)
         normalizer, shift = _block(normalizers, 2, i), _block(shifts, 2, i)
 

@@ -194,6 +194,7 @@ def _kernel(
 
     @pl.when(index * block < length)
     def add() -> None:
+        """One block of the cache into the running softmax of every head."""
         for head in range(keys.shape[1]):
             scores = _product(query[0, head], keys[0, head], compute)
             if key_scales is not None:

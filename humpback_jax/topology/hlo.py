@@ -210,6 +210,7 @@ class _Walk:
         self._products: dict[str, float] = {}
 
     def visit(self, name: str, times: int) -> None:
+        """Adds a computation that runs so many times, and all that it calls."""
         computation = self.module.computations[name]
         for one in computation.values():
             if match := re.search(r'"estimated_cycles":"(\d+)"', one.text):
