@@ -26,8 +26,9 @@ from humpback_jax.interop.t5x_layout import ACTIVATION_RULES, PARAMETER_RULES, p
 from humpback_jax.models.llama import Llama, hidden_states, init_params, unstack_layers
 from humpback_jax.partitioning import axes_size
 from humpback_jax.stages.model import dtype_of, open_model
+from humpback_jax.training.cross_entropy import token_losses
 from humpback_jax.training.loop import dropout_rates
-from humpback_jax.training.loss import token_losses
+from humpback_jax.training.loss import summed_loss
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from humpback_jax.weights.model_folder import load_model_folder
 
@@ -236,15 +237,15 @@ class LlamaModel(models.BaseTransformerModel):
         With t5x's `num_microbatches` every microbatch would have a mean of its own; leave it at None.
         """
         use_dropout = dropout_rng is not None and any(self.llama.dropout_rates or ())
-        losses = self._token_losses(params, batch, dropout_rng if use_dropout else None, self._z_loss)
-        weights = batch["decoder_loss_weights"]
-        total, count = jnp.sum(losses * weights), jnp.sum(weights)
+        key = dropout_rng if use_dropout else None
+        parameters = flax.core.unfreeze(params)
+        total, count = summed_loss(self.llama, parameters, dict(batch), key, self._logits_chunk, self._z_loss)
         loss = total / jnp.maximum(count, 1.0)
         return loss, _metrics(batch, loss, total, count)
 
     def score_batch(self, params: Any, batch: Batch, return_intermediates: bool = False) -> Any:
         """Sum of the log-probabilities of each row's answer tokens, float32 [rows]."""
-        scores = -self._token_losses(params, batch, None, 0.0) * batch["decoder_loss_weights"]
+        scores = -self._token_losses(params, batch) * batch["decoder_loss_weights"]
         if not return_intermediates:
             return jnp.sum(scores, axis=-1)
         tokens, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
@@ -289,12 +290,12 @@ class LlamaModel(models.BaseTransformerModel):
         predictions = jnp.where(jnp.arange(limit) < report.counts[:, None], report.output, NO_TOKEN)
         return predictions, {"num_tokens": report.counts, "finished": report.stopped}
 
-    def _token_losses(self, params: Any, batch: Batch, dropout_key: jax.Array | None, z_loss: float) -> jax.Array:
+    def _token_losses(self, params: Any, batch: Batch) -> jax.Array:
         """Cross-entropy of every target, float32 [rows, length], without ever holding all logits."""
         params = flax.core.unfreeze(params)
         tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
-        hidden = hidden_states(self.llama, params, tokens, positions, batch["decoder_segment_ids"], dropout_key)
-        return token_losses(self.llama, params, hidden, batch["decoder_target_tokens"], self._logits_chunk, z_loss)
+        hidden = hidden_states(self.llama, params, tokens, positions, batch["decoder_segment_ids"])
+        return token_losses(self.llama, params, hidden, batch["decoder_target_tokens"], self._logits_chunk)
 
     def _compute_logits(self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None) -> jax.Array:
         """Abstract in t5x, which asks for it in its own loss only."""
