@@ -18,6 +18,10 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
+# Weights and activations travel as one copy each, beside the products, instead of products cut into a loop over pieces:
+# by the compiler's estimate a quarter fewer cycles for training 7B on 16 chips, a sixth fewer for grading on 8.
+TPU_COMPILER_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
 MeshAxes = tuple[str, ...]
 
 
@@ -62,7 +66,7 @@ class LogicalAxisRules:
     activation_batch: MeshAxes = ("data", "fsdp")
     embedding_batch: MeshAxes = ("data",)  # of gradients of token embeddings, which are split along embed meanwhile
     activation_length: MeshAxes = ("sequence",)
-    residual_length: MeshAxes = ("sequence", "tensor")  # of what training keeps of every layer
+    residual_length: MeshAxes = ("sequence", "tensor")  # between the products of a layer
     activation_embed: MeshAxes = ()
     activation_heads: MeshAxes = ("tensor",)
     activation_kv_heads: MeshAxes = ("tensor",)
@@ -111,6 +115,11 @@ def make_mesh(shape: MeshShape | None = None, devices: Sequence[jax.Device] | No
     sizes = (shape or MeshShape()).resolve(len(devices))
     # Mesh axes stay Auto: under Explicit axes a linen sharding constraint becomes an assertion and raises.
     return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+
+
+def compiler_options(mesh: Mesh) -> dict[str, str] | None:
+    """Options with which programs for the devices of this mesh are compiled."""
+    return TPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from humpback_jax.partitioning import LogicalAxisRules, use_mesh
+from humpback_jax.partitioning import LogicalAxisRules, compiler_options, use_mesh
 
 _COMPILED: dict[Hashable, jax.stages.Compiled] = {}
 
@@ -35,7 +35,8 @@ class Programs:
             key = (function, self._mesh, self._rules, tuple(sorted(static.items())), treedef, shapes)
             if key not in _COMPILED:
                 with use_mesh(self._mesh, self._rules):
-                    _COMPILED[key] = function.lower(**static, **arguments).compile()
+                    lowered = function.lower(**static, **arguments)
+                    _COMPILED[key] = lowered.compile(compiler_options=compiler_options(self._mesh))
             self._by_name[name] = _COMPILED[key]
         return self._by_name[name]
 

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from humpback_jax.models.decode_kernel import Attended
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import kept_int8
+from humpback_jax.models.quantized import kept_as_stored
 
 
 class Source(NamedTuple):
@@ -114,7 +114,7 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     """float32 [batch, kv_heads, length * group, key]; the lowest float where the mask is false."""
     kv, mask = source
     rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
-    keys = kv.keys if kv.key_scales is None else kept_int8(kv.keys, rows)
+    keys = kv.keys if kv.key_scales is None else kept_as_stored(kv.keys, rows)
     scores = einsum("bkrd,kds->bkrs" if keys.ndim == 3 else "bkrd,bkds->bkrs", rows, keys, jnp.float32)
     if kv.key_scales is not None:
         scores = scores * kv.key_scales[:, :, None, :]
@@ -131,5 +131,5 @@ def _attended(weights: jax.Array, kv: KeyValues, dtype: DTypeLike) -> jax.Array:
         weights = weights * kv.value_scales[:, :, None, :]
     weights = weights.astype(dtype if kv.value_scales is not None else kv.values.dtype)
     equation = "bkrs,ksd->bkrd" if kv.values.ndim == 3 else "bkrs,bksd->bkrd"
-    values = kv.values if kv.value_scales is None else kept_int8(kv.values, weights)
+    values = kv.values if kv.value_scales is None else kept_as_stored(kv.values, weights)
     return einsum(equation, weights, values, jnp.float32)

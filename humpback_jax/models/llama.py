@@ -230,9 +230,10 @@ class DecoderLayer(nn.Module):
         context: Context = Context(),  # noqa: B008 (immutable)
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, KeyValues]:
-        attended, own = self.attention(self.attention_norm(x), rope, masks, context, step)
+        whole = lambda x: constrain(x, "activation_batch", "activation_length", "activation_embed")  # noqa: E731
+        attended, own = self.attention(whole(self.attention_norm(x)), rope, masks, context, step)
         x = self._residual(x, attended, dropout_rate)
-        return self._residual(x, self.mlp(self.mlp_norm(x)), dropout_rate), own
+        return self._residual(x, self.mlp(whole(self.mlp_norm(x))), dropout_rate), own
 
     def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
         """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
@@ -241,18 +242,16 @@ class DecoderLayer(nn.Module):
             drop_below = jnp.round(dropout_rate * 2**16).astype(jnp.uint32)
             keep = jax.random.bits(self.make_rng("dropout"), branch.shape, jnp.uint16) >= drop_below
             branch = jnp.where(keep, branch / (1.0 - dropout_rate).astype(branch.dtype), 0)
-        return constrain(x + branch, "activation_batch", "activation_length", "activation_embed")
+        # Devices that share a row share what lies between its products; a single token they all hold.
+        length = "residual_length" if x.shape[1] % num_shards("residual_length") == 0 else "activation_length"
+        return constrain(x + branch, "activation_batch", length, "activation_embed")
 
 
 class _ScannedLayer(DecoderLayer):
     """The layer as the body of a scan: nothing is collected along the layers."""
 
     def __call__(self, x: jax.Array, *arguments: Any) -> tuple[jax.Array, None]:  # type: ignore[override]
-        x = super().__call__(x, *arguments)[0]
-        if x.shape[1] % num_shards("residual_length") == 0:
-            # Kept for the backward pass, layer by layer: devices that share a row share what is kept of it.
-            x = constrain(x, "activation_batch", "residual_length", "activation_embed")
-        return x, None
+        return super().__call__(x, *arguments)[0], None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

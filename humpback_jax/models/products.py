@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from humpback_jax.models.quantized import QuantizedKernel, kept_int8
+from humpback_jax.models.quantized import QuantizedKernel, kept_as_stored
 
 
 class AdaptedKernel(NamedTuple):
@@ -57,7 +57,7 @@ def einsum(
     if isinstance(y, AdaptedKernel):
         return einsum(equation, x, y.kernel, dtype) + _low_rank(equation, x, y, dtype)
     if isinstance(y, QuantizedKernel):
-        return (_product(equation, x, kept_int8(y.values, x)) * y.scales).astype(dtype)
+        return (_product(equation, x, y.values) * y.scales).astype(dtype)
     return _float_einsum(equation, x, y, dtype, gradient_dtype)
 
 
@@ -82,7 +82,9 @@ def _float_einsum(
 
 
 def _product(equation: str, x: jax.Array, y: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    return jnp.einsum(equation, x, y.astype(x.dtype), preferred_element_type=dtype)
+    if y.dtype != x.dtype:
+        y = kept_as_stored(y, x).astype(x.dtype)
+    return jnp.einsum(equation, x, y, preferred_element_type=dtype)
 
 
 def _forward(

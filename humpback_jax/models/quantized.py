@@ -38,10 +38,11 @@ def embedding_rows(table: jax.Array | QuantizedKernel, index: jax.Array, dtype: 
     return table[index].astype(dtype)
 
 
-def kept_int8(values: jax.Array, beside: jax.Array) -> jax.Array:
-    """int8 `values` that are about to be widened for a product with `beside`.
+def kept_as_stored(values: jax.Array, beside: jax.Array) -> jax.Array:
+    """`values` that are about to be cast for a product with `beside`.
 
-    The compiler widens once, before a loop, what no step changes: all weights, and the whole cache, would be held
-    in float as well. Bound to `beside`, which every step changes, they are widened where they are used.
+    The compiler casts once, before a loop, what no step changes: all int8 weights and the whole cache would be held in
+    float as well, all float32 weights in bfloat16 as well. Bound to `beside`, which every step changes, they are cast
+    where they are used.
     """
     return jax.lax.optimization_barrier((values, jax.lax.stop_gradient(beside)))[0]

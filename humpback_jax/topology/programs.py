@@ -17,7 +17,15 @@ from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.quantized import QuantizedKernel
-from humpback_jax.partitioning import LogicalAxisRules, MeshShape, batch_sharding, make_mesh, shardings, use_mesh
+from humpback_jax.partitioning import (
+    LogicalAxisRules,
+    MeshShape,
+    batch_sharding,
+    compiler_options,
+    make_mesh,
+    shardings,
+    use_mesh,
+)
 from humpback_jax.topology.request import FitRequest
 from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import dropout_rates
@@ -39,10 +47,14 @@ RATINGS = 5  # candidates of a scoring call
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A lowered program, and how many units of work one run of it is (updates, prefill calls, decode steps, …)."""
+    """A lowered program, and how many units of work one run of it is (updates, prefill calls, decode steps, …).
+
+    `options` are the compiler's, as the project compiles this program, beside those of its `jax.jit`.
+    """
 
     lowered: jax.stages.Lowered
     mesh: dict[str, int]
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
     units: int = 1
     unknown_trips: int = 1
 
@@ -176,7 +188,8 @@ def _inference(config: LlamaConfig, request: FitRequest, devices: Sequence[Any])
     with use_mesh(engine.mesh, engine.rules):
         lowered = function.lower(**arguments)
     units = engine.decode_steps if request.step == "decode" else 1
-    return Program(lowered, dict(engine.mesh.shape), units, unknown_trips=units)
+    options = compiler_options(engine.mesh) or {}
+    return Program(lowered, dict(engine.mesh.shape), options, units, unknown_trips=units)
 
 
 def _engine_config(request: FitRequest) -> EngineConfig:

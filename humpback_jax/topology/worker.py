@@ -41,10 +41,11 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
     except jax.errors.JaxRuntimeError as error:  # caches alone are too large
         tensor = request.mesh_sizes.get("tensor", 1)
         return _refusal(error, chip_slice, {"data": len(devices) // tensor, "fsdp": 1, "sequence": 1, "tensor": tensor})
+    options = program.options | dict(request.options)
     key = program_key(
         program.lowered.as_text(),
         topology=chip_slice.topology_arguments,
-        options=request.options,
+        options=options,
         versions=(libtpu, jax.__version__, REPORT_VERSION),
     )
     folder = pathlib.Path(cache) if cache else None
@@ -52,7 +53,7 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
         return dataclasses.replace(FitReport(**found), compile_seconds=0.0)
     started = time.monotonic()
     try:
-        compiled = program.lowered.compile(compiler_options=dict(request.options) or None)
+        compiled = program.lowered.compile(compiler_options=dict(options) or None)
     except jax.errors.JaxRuntimeError as error:
         report = _refusal(error, chip_slice, program.mesh)
     else:

