@@ -25,9 +25,15 @@ DECLARED = {
     "norm": 1,
     "hidden of a chunk": 1,
     "logits": 1,
-    "kept": 1,
 }
-DECLARED_PER_LAYER = {"norms": 2, "query, key, value": 3, "attended": 1, "mlp": 1, "residual stream": 2}
+DECLARED_PER_LAYER = {
+    "norms": 2,
+    "inputs of both branches": 2,
+    "query, key, value": 3,
+    "attended": 1,
+    "mlp": 1,
+    "residual stream": 2,
+}
 
 
 def constraints(context, model=MODEL):
