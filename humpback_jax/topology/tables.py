@@ -12,7 +12,7 @@ import click
 
 from humpback_jax.models.config import get_config
 from humpback_jax.topology.compiler import libtpu_version
-from humpback_jax.topology.fit import fit, resident_gib, search
+from humpback_jax.topology.fit import candidate_meshes, fit, resident_gib, rows_per_second, search
 from humpback_jax.topology.request import FitReport, FitRequest
 from humpback_jax.topology.slices import CHIPS, SLICES
 
@@ -60,13 +60,16 @@ def bar_rows(ask: Ask, bars: Sequence[Bar] = BARS) -> Iterator[str]:
 
 
 def recommendation_rows(ask: Ask, models: Sequence[str] = PAPER_SIZES) -> Iterator[str]:
-    """A slice, mesh and batch for training and for generation of every size on every kind of chip."""
+    """A slice, mesh and batch for training and for generation of every size on every kind of chip.
+
+    On the likeliest mesh, the largest batch that fits; `humpback fit` without `--mesh` compares meshes.
+    """
     yield "| model | step | slice | mesh | batch | peak GiB | of | estimate s | rows or tokens per s |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for model in models:
         for chip in CHIPS:
             for request in (training_request(model, chip), decode_request(model, chip)):
-                found, report = search(request, None, None, ask)
+                found, report = search(request, candidate_meshes(request)[:1], None, ask)
                 yield _recommendation(found, report)
 
 
@@ -92,8 +95,6 @@ def decode_request(model: str, chip: str) -> FitRequest:
 
 
 def _recommendation(request: FitRequest, report: FitReport) -> str:
-    from humpback_jax.topology.fit import rows_per_second
-
     mesh = " ".join(f"{axis} {size}" for axis, size in report.mesh.items() if size > 1) or "1 device"
     speed = f"{rows_per_second(request, report):.3g}" if report.fits else "does not fit"
     figures = [_figure(report.peak_gib), report.hbm_gib, _figure(report.estimated_seconds), speed]
