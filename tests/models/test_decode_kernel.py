@@ -1,7 +1,6 @@
 """The decode kernel over ragged rows against the reference, and its blocks compiled for every kind of chip."""
 
 import functools
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from humpback_jax.models.attention_kernels import choose_attention
 from humpback_jax.models.cache_write_kernel import write_ragged
 from humpback_jax.models.decode_kernel import block_length, cost, ragged_attention
 from humpback_jax.models.kv_cache import KeyValues, merge_recent, quantize
+from humpback_jax.topology.compiler import libtpu_version, quiet_environment
 
 LENGTHS = [0, 1, 127, 128, 129, 384]  # of the rows: empty, one slot, around a block, full
 
@@ -139,18 +139,6 @@ SHAPES = [  # kv_heads of a device, query heads that share one, cache
     for dtype in ("bfloat16", "int8", "float32")
 ]
 
-QUIET = {  # what a TPU compiler without a TPU needs
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
 COMPILE_SCRIPT = """
 import json, sys
 import jax, jax.numpy as jnp
@@ -185,13 +173,13 @@ for kv_heads, group, name in shapes:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install '.[tpu]'")
+@pytest.mark.skipif(libtpu_version() is None, reason="libtpu is not installed: pip install '.[tpu]'")
 @pytest.mark.parametrize("chip", list(CHIPS))
 def test_every_block_compiles_for_every_chip(chip):
     """Ahead of time, by the compiler of the TPU: vector memory, layouts and the kernel's own cost are checked."""
     arguments = json.dumps([*CHIPS[chip], SHAPES, 2048])
     command = [sys.executable, "-c", COMPILE_SCRIPT, arguments]
-    done = subprocess.run(command, env=os.environ | QUIET, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     compiled = [json.loads(line) for line in done.stdout.splitlines()]
     assert {kind for kind, *_ in compiled} == {CHIPS[chip][1]}
