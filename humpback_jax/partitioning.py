@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.linen.spmd import RulesFallback
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
@@ -114,7 +115,12 @@ def make_mesh(shape: MeshShape | None = None, devices: Sequence[jax.Device] | No
     devices = list(jax.devices() if devices is None else devices)
     sizes = (shape or MeshShape()).resolve(len(devices))
     # Mesh axes stay Auto: under Explicit axes a linen sharding constraint becomes an assertion and raises.
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+    axis_types = (AxisType.Auto,) * len(MESH_AXES)
+    try:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=axis_types, devices=devices)
+    except NotImplementedError:  # on a three-dimensional torus: a mesh axis has to be part of an axis of the torus
+        grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(grid, MESH_AXES, axis_types=axis_types)
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str] | None:

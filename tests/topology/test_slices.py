@@ -28,6 +28,17 @@ import json
 from humpback_jax.topology.slices import SLICES
 print(json.dumps({name: len(one.devices()) for name, one in SLICES.items()}))
 """
+LAY_OUT = """
+from humpback_jax.partitioning import MeshShape, make_mesh
+from humpback_jax.topology.slices import get_slice
+shapes = [dict(), dict(tensor=16), dict(data=2, tensor=8), dict(sequence=2, tensor=2), dict(data=2, sequence=2, tensor=2)]
+for name in ("v4-64", "v4-256", "v5p-256", "v5e-64", "v6e-64"):
+    devices = get_slice(name).devices()
+    for shape in shapes:
+        mesh = make_mesh(MeshShape(**shape), devices)
+        assert sorted(d.id for d in mesh.devices.flat) == sorted(d.id for d in devices), (name, shape)
+        assert mesh.shape["tensor"] == shape.get("tensor", 1), (name, shape)
+"""
 
 
 @pytest.mark.parametrize(("name", "expected"), NUM_DEVICES.items())
@@ -63,3 +74,12 @@ def test_the_compiler_makes_as_many_devices():
     done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {name: one.num_devices for name, one in SLICES.items()}
+
+
+@pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")
+def test_every_mesh_is_laid_out_on_every_torus():
+    """Also where a mesh axis has to be a part of an axis of the torus, which `jax.make_mesh` refuses on v4 and v5p."""
+    done = subprocess.run(
+        [sys.executable, "-c", LAY_OUT], env=quiet_environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
