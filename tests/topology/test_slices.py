@@ -31,7 +31,7 @@ print(json.dumps({name: len(one.devices()) for name, one in SLICES.items()}))
 LAY_OUT = """
 from humpback_jax.partitioning import MeshShape, make_mesh
 from humpback_jax.topology.slices import get_slice
-shapes = [dict(), dict(tensor=16), dict(data=2, tensor=8), dict(sequence=2, tensor=2), dict(data=2, sequence=2, tensor=2)]
+shapes = [dict(), dict(tensor=16), dict(data=2, tensor=8), dict(sequence=2, tensor=2)]
 for name in ("v4-64", "v4-256", "v5p-256", "v5e-64", "v6e-64"):
     devices = get_slice(name).devices()
     for shape in shapes:
