@@ -13,7 +13,6 @@ GOLDENS = json.loads((pathlib.Path(__file__).parent / "goldens.json").read_text(
 PEAK_SLACK, CYCLES_SLACK = 1.02, 1.05
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")
 @pytest.mark.parametrize("golden", GOLDENS, ids=lambda golden: golden["name"])

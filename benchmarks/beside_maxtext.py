@@ -1,6 +1,6 @@
 """Training steps beside MaxText's: same model, slice, rows and compiler, both compiled ahead of time, no TPU needed.
 
-    python benchmarks/maxtext.py --maxtext_python maxtext/bin/python [--model llama_7b] [--slice v5e-16] [--json]
+    python benchmarks/beside_maxtext.py --maxtext_python maxtext/bin/python [--model llama_7b] [--slice v5e-16] [--json]
 
 MaxText 0.2.5 wants an environment of its own (docs/slices.md has the lines that make one, with the libtpu of this one).
 Its own `train_compile` compiles the step; memory and cycles of both programs are read in the same way. MaxText is
