@@ -69,13 +69,12 @@ def ask_maxtext(python: str, model: str, slice_name: str, batch: int, length: in
         "model_name": MODELS[model],
         "per_device_batch_size": batch,
         "max_target_length": length,
-        "compile_xla_flags": flags,
         "enable_checkpointing": "false",
         "dataset_type": "synthetic",
         "run_name": "compare",
         "base_output_directory": "maxtext_output",
         "skip_jax_distributed_system": "true",
-    }
+    } | ({"compile_xla_flags": flags} if flags else {})
     command = [python, __file__, "--worker", *(f"{name}={value}" for name, value in settings.items())]
     environment = quiet_environment() | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
