@@ -45,6 +45,20 @@ def working_gib(request: FitRequest) -> float:
     return config.num_params * 6 * (1 / shards + 1 / config.num_layers) / 2**30
 
 
+def least_gib(request: FitRequest) -> float:
+    """Less than a program needs per device, in GiB: what is resident, and what it keeps of every row."""
+    config, sizes = get_config(request.model), request.mesh_sizes
+    tensor = sizes.get("tensor", 1)
+    per_row = 0.0
+    if request.step == "train":  # the inputs of all layers, in bfloat16
+        per_row = config.num_layers * request.length * config.emb_dim * 2 / tensor / sizes.get("sequence", 1)
+    elif request.step == "decode":
+        size = 1 if request.kv_dtype == "int8" else 2
+        entries = config.num_layers * request.length * config.num_kv_heads * config.head_dim
+        per_row = 2 * entries * size / get_slice(request.slice).num_devices  # tensor times copies is all devices
+    return resident_gib(request) + request.batch * per_row / 2**30
+
+
 def first_knob(request: FitRequest, report: FitReport) -> dict[str, object]:
     """What to change first so that it fits: fewer rows where rows are what is too much, else how weights are held.
 
@@ -124,8 +138,8 @@ def search(
 ) -> tuple[FitRequest, FitReport]:
     """The mesh and batch with the most rows per second, among those that fit.
 
-    Of every mesh the largest batch that fits is compiled: what does not fit is refused in seconds. None stands for the
-    candidates of the model and slice; `ask` compiles one.
+    Of every mesh the largest batch that fits is compiled; what cannot fit by arithmetic is passed over. None stands for
+    the candidates of the model and slice; `ask` compiles one.
 
     Returns:
       The winning request and its report; of a search where nothing fits, the smallest request with its report.
@@ -134,8 +148,10 @@ def search(
     last: tuple[FitRequest, FitReport] | None = None
     for mesh in candidate_meshes(request) if meshes is None else meshes:
         on_mesh = dataclasses.replace(request, mesh=mesh)
-        for batch in candidate_batches(on_mesh) if batches is None else batches:
-            asked = dataclasses.replace(on_mesh, batch=batch)
+        rows = list(candidate_batches(on_mesh) if batches is None else batches)
+        requests = [dataclasses.replace(on_mesh, batch=batch) for batch in rows]
+        hbm = get_slice(request.slice).chip.hbm_gib
+        for asked in [one for one in requests if least_gib(one) <= hbm] or requests[-1:]:
             report = ask(asked)
             last = asked, report
             if report.fits:

@@ -3,6 +3,7 @@
 Every figure is the compiler's; answers are cached, so a table that was cut off goes on where it was.
 """
 
+import concurrent.futures
 import dataclasses
 import pathlib
 import sys
@@ -59,18 +60,19 @@ def bar_rows(ask: Ask, bars: Sequence[Bar] = BARS) -> Iterator[str]:
         yield f"| {request.model} | {request.slice} | {request.batch} | " + " | ".join(map(str, figures)) + " |"
 
 
-def recommendation_rows(ask: Ask, models: Sequence[str] = PAPER_SIZES) -> Iterator[str]:
+def recommendation_rows(ask: Ask, models: Sequence[str] = PAPER_SIZES, jobs: int = 1) -> Iterator[str]:
     """A slice, mesh and batch for training and for generation of every size on every kind of chip.
 
-    On the likeliest mesh, the largest batch that fits; `humpback fit` without `--mesh` compares meshes.
+    On the likeliest mesh, the largest batch that fits; `humpback fit` without `--mesh` compares meshes. `jobs` searches
+    run at a time.
     """
     yield "| model | step | slice | mesh | batch | peak GiB | of | estimate s | rows or tokens per s |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for model in models:
-        for chip in CHIPS:
-            for request in (training_request(model, chip), decode_request(model, chip)):
-                found, report = search(request, candidate_meshes(request)[:1], None, ask)
-                yield _recommendation(found, report)
+    requests = [make(model, chip) for model in models for chip in CHIPS for make in (training_request, decode_request)]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as executor:
+        likeliest = lambda request: search(request, candidate_meshes(request)[:1], None, ask)  # noqa: E731
+        for found, report in executor.map(likeliest, requests):
+            yield _recommendation(found, report)
 
 
 def training_request(model: str, chip: str) -> FitRequest:
@@ -110,7 +112,8 @@ def _figure(value: float | None) -> str:
 @click.argument("folder", type=click.Path(path_type=pathlib.Path))
 @click.option("--table", "tables", type=click.Choice(["maxtext", "recommended"]), multiple=True, help="Default: all.")
 @click.option("--model", "models", type=click.Choice(PAPER_SIZES), multiple=True, help="Default: all.")
-def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...]) -> None:
+@click.option("--jobs", type=int, default=1, show_default=True, help="Compilers at a time.")
+def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...], jobs: int) -> None:
     """Write FOLDER/maxtext.md and FOLDER/recommended.md."""
     from humpback_jax.weights.fetch import default_cache
 
@@ -118,7 +121,10 @@ def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...])
         click.echo(f"{request.model} {request.step} on {request.slice}, batch {request.batch}", err=True)
         return fit(request, default_cache() / "topology")
 
-    rows = {"maxtext": lambda: bar_rows(ask), "recommended": lambda: recommendation_rows(ask, models or PAPER_SIZES)}
+    rows = {
+        "maxtext": lambda: bar_rows(ask),
+        "recommended": lambda: recommendation_rows(ask, models or PAPER_SIZES, jobs),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name in tables or tuple(rows):
         head = f"Written by `python -m humpback_jax.topology.tables {folder}` with libtpu {libtpu_version()}.\n"
