@@ -18,6 +18,7 @@ from humpback_jax.topology.request import FitReport, FitRequest
 from humpback_jax.topology.slices import CHIPS, SLICES
 
 PAPER_SIZES = ("llama_7b", "llama_13b", "llama_33b", "llama_65b", "llama2_70b")
+TABLES = ("maxtext", "training", "decoding")
 STATE_SHARE = 0.4  # of the memory that the state of training may take where a slice is recommended
 WEIGHT_SHARE = 0.6  # of the memory that the weights may take in generation
 
@@ -60,15 +61,17 @@ def bar_rows(ask: Ask, bars: Sequence[Bar] = BARS) -> Iterator[str]:
         yield f"| {request.model} | {request.slice} | {request.batch} | " + " | ".join(map(str, figures)) + " |"
 
 
-def recommendation_rows(ask: Ask, models: Sequence[str] = PAPER_SIZES, jobs: int = 1) -> Iterator[str]:
-    """A slice, mesh and batch for training and for generation of every size on every kind of chip.
+def recommendation_rows(
+    ask: Ask, make: Callable[[str, str], FitRequest], models: Sequence[str] = PAPER_SIZES, jobs: int = 1
+) -> Iterator[str]:
+    """A slice, mesh and batch for every size on every kind of chip; `make` gives the request of a model and a chip.
 
     On the likeliest mesh, the largest batch that fits; `humpback fit` without `--mesh` compares meshes. `jobs` searches
     run at a time.
     """
     yield "| model | step | slice | mesh | batch | peak GiB | of | estimate s | rows or tokens per s |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    requests = [make(model, chip) for model in models for chip in CHIPS for make in (training_request, decode_request)]
+    requests = [make(model, chip) for model in models for chip in CHIPS]
     with concurrent.futures.ThreadPoolExecutor(jobs) as executor:
         likeliest = lambda request: search(request, candidate_meshes(request)[:1], None, ask)  # noqa: E731
         for found, report in executor.map(likeliest, requests):
@@ -110,11 +113,11 @@ def _figure(value: float | None) -> str:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=pathlib.Path))
-@click.option("--table", "tables", type=click.Choice(["maxtext", "recommended"]), multiple=True, help="Default: all.")
+@click.option("--table", "tables", type=click.Choice(TABLES), multiple=True, help="Default: all.")
 @click.option("--model", "models", type=click.Choice(PAPER_SIZES), multiple=True, help="Default: all.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Compilers at a time.")
 def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...], jobs: int) -> None:
-    """Write FOLDER/maxtext.md and FOLDER/recommended.md."""
+    """Write FOLDER/maxtext.md, FOLDER/training.md and FOLDER/decoding.md."""
     from humpback_jax.weights.fetch import default_cache
 
     def ask(request: FitRequest) -> FitReport:
@@ -123,10 +126,11 @@ def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...],
 
     rows = {
         "maxtext": lambda: bar_rows(ask),
-        "recommended": lambda: recommendation_rows(ask, models or PAPER_SIZES, jobs),
+        "training": lambda: recommendation_rows(ask, training_request, models or PAPER_SIZES, jobs),
+        "decoding": lambda: recommendation_rows(ask, decode_request, models or PAPER_SIZES, jobs),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name in tables or tuple(rows):
+    for name in tables or TABLES:
         head = f"Written by `python -m humpback_jax.topology.tables {folder}` with libtpu {libtpu_version()}.\n"
         text = "\n".join([head, *rows[name]()]) + "\n"
         (folder / f"{name}.md").write_text(text)
