@@ -16,11 +16,12 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from humpback_jax.models.blockwise_attention import blockwise_attention
+from humpback_jax.models.chunked_attention import chunked_attention
 from humpback_jax.models.decode_kernel import LANES
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.partitioning import dividing_mesh_axes
 
-AttentionName = Literal["xla", "splash", "cudnn", "blockwise", "ragged"]
+AttentionName = Literal["xla", "splash", "cudnn", "blockwise", "chunked", "ragged"]
 
 MAX_BLOCK = 512  # queries or keys of one splash block; 2048 do not fit the vector memory
 MIN_LENGTH = 128  # queries from which on a kernel is worth its padding
@@ -69,7 +70,9 @@ def choose_attention(
         return "ragged" if platform == "tpu" and query_length == 1 and whole and served else "xla"
     if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
-    if platform == "cpu" and segmented and query_length >= MIN_BLOCKWISE_LENGTH:
+    if platform == "cpu" and not segmented:
+        return "chunked"
+    if platform == "cpu" and query_length >= MIN_BLOCKWISE_LENGTH:
         return "blockwise"
     if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
         return "splash"
@@ -96,15 +99,15 @@ def prefill_attention(
     segments, `segment_mask` of positions that count up within each; what padding attends to may differ.
 
     Under `use_mesh` rows and heads are computed where the axis rules put them; a split length is gathered, which
-    `choose_attention` avoids. The name `attention_out` for rematerialization stands on the result of cuDNN, and on
-    output and log-sum-exp of the others.
+    `choose_attention` avoids. The name `attention_out` for rematerialization stands on the result, and with splash
+    and blockwise on the log-sum-exp.
 
     Args:
       query: [batch, length, heads, head_dim].
       own: of the same tokens: keys [batch, kv_heads, head_dim, length], values [batch, kv_heads, length, head_dim].
       segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
       prefix: keys and values that every query sees, without a batch axis; not together with segments.
-      implementation: `"splash"`, `"cudnn"` or `"blockwise"`.
+      implementation: `"splash"`, `"cudnn"`, `"blockwise"` or `"chunked"`.
       interpret: run splash without a TPU, slowly, for tests.
 
     Returns:
@@ -117,6 +120,7 @@ def prefill_attention(
         "splash": functools.partial(_splash, interpret=interpret),
         "cudnn": _cudnn,
         "blockwise": blockwise_attention,
+        "chunked": chunked_attention,
     }
     if implementation not in kernels:
         raise ValueError(f"unknown implementation {implementation!r}; choose from {', '.join(kernels)}")

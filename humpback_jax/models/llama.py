@@ -90,7 +90,7 @@ class RMSNorm(nn.Module):
 
 
 class Kernel(nn.Module):
-    """One weight; `equation` says how it meets its input, for example `"bte,ehd->bthd"`."""
+    """One weight; `equation` says how it meets its input, for example `"bte,ehn->bthn"`."""
 
     equation: str
     shape: tuple[int, ...]
@@ -124,10 +124,11 @@ class Attention(nn.Module):
         kv_shape, kv_names = (c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim")
         query_shape, query_names = (c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim")
         out_shape, out_names = (c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed")
-        self.query = Kernel("bte,ehd->bthd", query_shape, query_names, **types)
-        self.key = Kernel("bte,ekd->btkd", kv_shape, kv_names, **types)
-        self.value = Kernel("bte,ekd->btkd", kv_shape, kv_names, **types)
-        self.out = Kernel("bthd,hde->bte", out_shape, out_names, **types)
+        # Axes are contracted in alphabetical order: a weight whose contracted letters are not in it is transposed.
+        self.query = Kernel("bte,ehn->bthn", query_shape, query_names, **types)
+        self.key = Kernel("bte,ekn->btkn", kv_shape, kv_names, **types)
+        self.value = Kernel("bte,ekn->btkn", kv_shape, kv_names, **types)
+        self.out = Kernel("bthn,hne->bte", out_shape, out_names, **types)
 
     def __call__(
         self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: Any

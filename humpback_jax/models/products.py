@@ -46,7 +46,7 @@ def einsum(
     """einsum of two operands; `y` is cast to the dtype of `x`, and the float32 result to `dtype`.
 
     Args:
-      equation: `"bte,ehd->bthd"`; no ellipsis, and every index stands in at least two of the three terms. The result
+      equation: `"bte,ehn->bthn"`; no ellipsis, and every index stands in at least two of the three terms. The result
         ends in the axes that a quantized weight keeps, in their order.
       x: activations, in the compute dtype.
       y: a weight in its stored dtype, or activations.

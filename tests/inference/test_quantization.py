@@ -160,7 +160,7 @@ def test_tokens_enter_the_cache_alike_by_all_three_ways(dtype):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
     ("equation", "shape", "axes"),
-    [("bte,ehd->bthd", (24, 3, 8), (0,)), ("bthd,hde->bte", (3, 8, 24), (0, 1)), ("bte,ve->btv", (40, 24), (1,))],
+    [("bte,ehn->bthn", (24, 3, 8), (0,)), ("bthn,hne->bte", (3, 8, 24), (0, 1)), ("bte,ve->btv", (40, 24), (1,))],
 )
 def test_products_with_int8_weights_are_bounded_by_theory(equation, shape, axes, dtype):
     weight = jax.random.normal(jax.random.key(0), shape)

@@ -74,7 +74,9 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("cpu", 128, 2048, jnp.float32), "xla"),
+        (("cpu", 128, 2048, jnp.float32), "chunked"),
+        (("cpu", 128, 128, jnp.float32, False, True), "chunked"),
+        (("cpu", 128, 127, jnp.float32), "xla"),
         (("cpu", 128, 511, jnp.float32, True), "xla"),
         (("cpu", 128, 512, jnp.float32, True), "blockwise"),
         (("cpu", 36, 2048, jnp.bfloat16, True), "blockwise"),

@@ -1,4 +1,4 @@
-"""Attention block by block: values and gradients of the reference, over packed rows, prefixes and groups of heads."""
+"""Attention for CPUs, by blocks and by chunks: values and gradients of the reference over packed rows and prefixes."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humpback_jax.models import blockwise_attention as blockwise
+from humpback_jax.models import chunked_attention as chunked
 from humpback_jax.models.attention import Source, attention, causal_mask, segment_mask
 from humpback_jax.models.attention_kernels import prefill_attention
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
 
+KERNELS = {"blockwise": blockwise.blockwise_attention, "chunked": chunked.chunked_attention}
+
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK", 8)
+    monkeypatch.setattr(chunked, "CHUNK", 8)
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request):
+    return request.param
 
 
 def tensors(length, heads, kv_heads, prefix_length=0, batch=2, head_dim=4):
@@ -44,9 +53,9 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
 
 
-def assert_agrees(query, keys, values, cotangent, ids, mask, prefix_length=0):
+def assert_agrees(kernel, query, keys, values, cotangent, ids, mask, prefix_length=0):
     found = value_and_gradients(
-        lambda q, k, v: blockwise.blockwise_attention(q, k, v, ids, prefix_length), query, keys, values, cotangent
+        lambda q, k, v: KERNELS[kernel](q, k, v, ids, prefix_length), query, keys, values, cotangent
     )
     reference = lambda q, k, v: attention(q, [Source(KeyValues(k, v), mask)])  # noqa: E731
     assert_same(found, value_and_gradients(reference, query, keys, values, cotangent))
@@ -55,20 +64,20 @@ def assert_agrees(query, keys, values, cotangent, ids, mask, prefix_length=0):
 @pytest.mark.parametrize(
     ("length", "heads", "kv_heads", "prefix_length"), [(24, 2, 2, 0), (21, 6, 2, 0), (13, 4, 1, 11), (5, 2, 2, 8)]
 )
-def test_causal_rows(length, heads, kv_heads, prefix_length):
+def test_causal_rows(kernel, length, heads, kv_heads, prefix_length):
     prefix = jnp.ones((1, length, prefix_length), bool)
     mask = jnp.concatenate([prefix, causal_mask(length)], axis=-1)
-    assert_agrees(*tensors(length, heads, kv_heads, prefix_length), None, mask, prefix_length)
+    assert_agrees(kernel, *tensors(length, heads, kv_heads, prefix_length), None, mask, prefix_length)
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=4), st.data())
-def test_packed_rows(lengths, data):
+@given(st.sampled_from(list(KERNELS)), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.data())
+def test_packed_rows(kernel, lengths, data):
     """Two rows cut into other segments, one of them ending in padding."""
     total = sum(lengths)
     cut = data.draw(st.integers(0, total - 1))
     ids, positions = packed([lengths, ([cut] if cut else []) + [cut - total]])
-    assert_agrees(*tensors(total, 4, 2), ids, segment_mask(positions, ids))
+    assert_agrees(kernel, *tensors(total, 4, 2), ids, segment_mask(positions, ids))
 
 
 def test_segments_that_ended_are_not_read():
@@ -79,10 +88,24 @@ def test_segments_that_ended_are_not_read():
     assert bool(jnp.isnan(attended[:, :16]).all()) and bool(jnp.isfinite(attended[:, 16:]).all())
 
 
-def test_under_a_mesh_it_gives_the_same():
+def test_keys_after_a_chunk_are_not_read():
+    query, keys, values, _ = tensors(32, 2, 2, batch=1)
+    attended = chunked.chunked_attention(query, keys.at[..., 16:].set(jnp.nan), values, None, 0)
+    assert bool(jnp.isfinite(attended[:, :16]).all()) and bool(jnp.isnan(attended[:, 16:]).all())
+
+
+def test_half_precision_keeps_its_dtype(kernel):
+    query, keys, values, _ = (x.astype(jnp.bfloat16) for x in tensors(24, 4, 2))
+    attended = KERNELS[kernel](query, keys, values, None, 0)
+    expected = attention(query, [Source(KeyValues(keys, values), causal_mask(24))])
+    assert attended.dtype == jnp.bfloat16
+    np.testing.assert_allclose(attended.astype(jnp.float32), expected.astype(jnp.float32), atol=0.03)
+
+
+def test_under_a_mesh_it_gives_the_same(kernel):
     query, keys, values, cotangent = tensors(20, 4, 2)
     ids, _ = packed([[7, 13], [18, -2]])
-    attend = lambda q, k, v: prefill_attention(q, KeyValues(k, v), ids, implementation="blockwise")  # noqa: E731
+    attend = lambda q, k, v: prefill_attention(q, KeyValues(k, v), ids, implementation=kernel)  # noqa: E731
     expected = value_and_gradients(attend, query, keys, values, cotangent)
     mesh, rules = make_mesh(MeshShape(), jax.devices()[:1]), LogicalAxisRules()
     with use_mesh(mesh, rules):
