@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--precision_pairs", type=int, default=200)
     parser.add_argument("--peer_batch_sizes", default="8,16,32")
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--prefill_tokens", type=int, default=1024)
+    parser.add_argument("--prefill_tokens", type=int, help="default: the engine's")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -18,7 +18,6 @@ from humpback_jax.tokenizers import HF_JSON, FileTokenizer, Tokenizer
 
 # Coarser than for bulk scoring: a benchmark is small, and every bucket in use costs a compilation.
 BUCKETS = (64, 128, 256, 512, 1024, 2048)
-PREFILL_TOKENS = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,6 @@ class ContinuationScorer:
                 slots=16,
                 prompt_buckets=buckets_up_to(max(longest, self.max_length + 1)),
                 max_new_tokens=max_new_tokens,
-                prefill_tokens=PREFILL_TOKENS,
                 share_prefix=False,  # questions share a word or two, and each length of a prefix has its own programs
                 tensor_parallelism=self.config.tensor_parallelism,
             )

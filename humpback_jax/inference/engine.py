@@ -17,7 +17,7 @@ from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix, compute_prefix
 from humpback_jax.inference.layouts import lay_out_for_decode
 from humpback_jax.inference.likelihood import answer_log_likelihoods, candidate_log_probs
-from humpback_jax.inference.requests import DTYPES, Completion, EngineConfig, Probe, Request
+from humpback_jax.inference.requests import CPU_PREFILL_TOKENS, DTYPES, Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
 from humpback_jax.inference.slots import Finished, SlotStats, run_slots
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs, unstack_layers
@@ -72,7 +72,7 @@ class Engine:
             makes the same calls.
           transform_params: applied to the parameters after they are split by layer, for example to quantize them.
         """
-        self.config, self.rules = config, rules or LogicalAxisRules()
+        self.rules = rules or LogicalAxisRules()
         devices = jax.local_devices()[: config.tensor_parallelism] if devices is None else devices
         self.mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=config.tensor_parallelism), devices)
         self.copies = self.mesh.shape["data"]
@@ -84,6 +84,9 @@ class Engine:
         device = self.mesh.devices.flat[0]
         where = dict(platform=device.platform, device_kind=device.device_kind)
         self.model, on_cpu = dataclasses.replace(model, scan_layers=False, **where), device.platform == "cpu"
+        if on_cpu and config.prefill_tokens is None:
+            config = dataclasses.replace(config, prefill_tokens=CPU_PREFILL_TOKENS)
+        self.config = config
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
         default_dtype = jnp.float32 if on_cpu else model.dtype
         self.cache_dtype = DTYPES[config.kv_dtype] if config.kv_dtype else default_dtype

@@ -8,6 +8,7 @@ from humpback_jax.inference.sampling import SamplingConfig
 
 PROBE_ROOM = 16  # forced tokens of a probe, the last written one included
 PROBE_ROWS = 4  # slots asked per call
+PREFILL_TOKENS, CPU_PREFILL_TOKENS = 2048, 512
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 
 
@@ -25,6 +26,7 @@ class EngineConfig:
         that is in use. The last is also the longest prompt accepted, the shared prefix counted.
       max_new_tokens: room for new tokens in every row; a request may ask for fewer.
       prefill_tokens: tokens of one prefill call; its rows are this over the bucket, and at most a quarter of the slots.
+        None: 2048, but 512 on CPU, where the activations of more outgrow the cores' caches.
       decode_steps: steps between two looks of the host at the slots; None: 8, or 4 where chunks overlap.
       overlap: dispatch a chunk of steps before the last one is read; None: yes, but on CPU.
       share_prefix: prefill what all prompts of a job begin with once.
@@ -36,7 +38,7 @@ class EngineConfig:
     slots: int = 32
     prompt_buckets: tuple[int, ...] = DEFAULT_BUCKETS
     max_new_tokens: int = 256
-    prefill_tokens: int = 2048
+    prefill_tokens: int | None = None
     decode_steps: int | None = None
     overlap: bool | None = None
     share_prefix: bool = True
@@ -70,11 +72,11 @@ class EngineConfig:
 
     def scored_rows(self, bucket: int) -> int:
         """Prompts of one scoring call, before they are rounded up to the copies of a mesh."""
-        return max(1, self.prefill_tokens // bucket)
+        return max(1, (self.prefill_tokens or PREFILL_TOKENS) // bucket)
 
     def group_size(self, bucket: int) -> int:
         """Prompts of one prefill call."""
-        return max(1, min(self.prefill_tokens // bucket, self.slots // 4))
+        return max(1, min(self.scored_rows(bucket), self.slots // 4))
 
 
 @dataclasses.dataclass(frozen=True)
