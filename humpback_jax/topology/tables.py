@@ -69,8 +69,8 @@ def recommendation_rows(
     On the likeliest mesh, the largest batch that fits; `humpback fit` without `--mesh` compares meshes. `jobs` searches
     run at a time.
     """
-    yield "| model | step | slice | mesh | batch | peak GiB | of | estimate s | rows or tokens per s |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| model | step | weights | slice | mesh | batch | peak GiB | of | estimate s | rows or tokens per s |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     requests = [make(model, chip) for model in models for chip in CHIPS]
     with concurrent.futures.ThreadPoolExecutor(jobs) as executor:
         likeliest = lambda request: search(request, candidate_meshes(request)[:1], None, ask)  # noqa: E731
@@ -86,9 +86,14 @@ def training_request(model: str, chip: str) -> FitRequest:
 
 
 def decode_request(model: str, chip: str) -> FitRequest:
-    """Generation on the smallest slice of this chip on which one copy of the weights leaves room for caches."""
+    """Generation on the smallest slice of this chip on which one copy of the weights leaves room for caches.
+
+    Where key heads can be split over too few devices for bfloat16 weights, they are int8.
+    """
     config = get_config(model)
-    requests = [FitRequest(model, one.name, step="decode") for one in SLICES.values() if one.chip.name == chip]
+    slices = [one.name for one in SLICES.values() if one.chip.name == chip]
+    types = ("bfloat16", "int8")
+    requests = [FitRequest(model, name, step="decode", weight_dtype=dtype) for dtype in types for name in slices]
     for request in requests:
         devices = SLICES[request.slice].num_devices
         if config.num_kv_heads % devices:
@@ -103,7 +108,8 @@ def _recommendation(request: FitRequest, report: FitReport) -> str:
     mesh = " ".join(f"{axis} {size}" for axis, size in report.mesh.items() if size > 1) or "1 device"
     speed = f"{rows_per_second(request, report):.3g}" if report.fits else "does not fit"
     figures = [_figure(report.peak_gib), report.hbm_gib, _figure(report.estimated_seconds), speed]
-    start = f"| {request.model} | {request.step} | {request.slice} | {mesh} | {request.batch} | "
+    weights = request.param_dtype if request.step == "train" else request.weight_dtype
+    start = f"| {request.model} | {request.step} | {weights} | {request.slice} | {mesh} | {request.batch} | "
     return start + " | ".join(map(str, figures)) + " |"
 
 
