@@ -3,7 +3,8 @@
     python benchmarks/inference.py --warc pages.warc.gz --pairs seed_pairs.jsonl [--json]
 
 Every figure is a ratio or a rate measured here, beside what this machine can do at best: a large matrix product and a
-large copy. The peer, being slow, runs some of its batches (--peer_documents), spaced evenly over all of them.
+large copy. The two sides take turns (--rounds), so that a machine whose speed drifts is the same for both. The peer,
+being slow, runs some of its batches (--peer_documents), spaced evenly over all of them, other ones in every round.
 """
 
 import argparse
@@ -96,11 +97,15 @@ def one_per_bucket(engine: Engine, prompts: Prompts) -> tuple[Prompts, tuple[int
     return list(chosen.values()), shared
 
 
-def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_tokens: int) -> dict[str, Any]:
-    """Rates of our engine; a first run of one prompt of every bucket compiles."""
-    requests = [Request(name, ids, new_tokens, SAMPLING) for name, ids in prompts]
+def prepare_generation(engine: Engine, model: ModelHandle, prompts: Prompts) -> None:
+    """Compiles, by running one prompt of every bucket."""
     few, engine.job_prefix_ids = one_per_bucket(engine, prompts)
     engine.generate([Request(name, ids, 2, SAMPLING) for name, ids in few], 1, model.stop_ids)
+
+
+def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_tokens: int) -> dict[str, Any]:
+    """Rates of our engine."""
+    requests = [Request(name, ids, new_tokens, SAMPLING) for name, ids in prompts]
     engine.stats = type(engine.stats)(engine.config.slots)
     started = time.perf_counter()
     completions = engine.generate(requests, 0, model.stop_ids)
@@ -110,8 +115,6 @@ def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_toke
     return {
         "documents": len(prompts),
         "seconds": seconds,
-        "documents_per_second": len(prompts) / seconds,
-        "new_tokens_per_second": tokens / seconds,
         "new_tokens": tokens,
         "prefilled_tokens": stats.prefill_tokens,
         "decode_steps": stats.steps,
@@ -135,16 +138,17 @@ class Peer:
             self.model = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=torch.float32).eval()
 
     def generate(
-        self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool, documents: int
+        self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool, documents: int, turn: float = 0.5
     ) -> dict[str, float]:
         """Rates at one batch size, over prompts sorted by length or as they come.
 
         All prompts are dealt into batches; evenly spaced ones, about `documents` prompts, are run and stand for all.
+        `turn`, from 0 to 1, shifts which.
         """
         chosen = sorted((ids for _, ids in prompts), key=len) if ordered else [ids for _, ids in prompts]
         batches = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
-        count = min(len(batches), max(2, round(documents / batch_size)))
-        spaced = [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
+        count = min(len(batches), max(1, round(documents / batch_size)))
+        spaced = [batches[int((i + turn) * len(batches) / count)] for i in range(count)]
         self._batch(chosen[:1], 2)
         started = time.perf_counter()
         tokens = sum(self._batch(batch, new_tokens) for batch in spaced)
@@ -153,10 +157,8 @@ class Peer:
         return {
             "batch_size": batch_size,
             "documents": run,
-            "prompt_tokens_each": sum(len(ids) for batch in spaced for ids in batch) / run,
+            "prompt_tokens": sum(len(ids) for batch in spaced for ids in batch),
             "seconds": seconds,
-            "documents_per_second": run / seconds,
-            "new_tokens_per_second": tokens / seconds,
             "new_tokens": tokens,
         }
 
@@ -180,8 +182,8 @@ class Peer:
         return int(torch.stack([written != stop for stop in self.stop_ids]).all(0).sum())
 
 
-def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> tuple[dict[str, float], list[float]]:
-    """Rate of `expected` grading, and the scores."""
+def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> dict[str, float]:
+    """Rate of `expected` grading."""
     forced = force_rating(model.tokenizer.encode, "", SCORE_PREFIX)
     asked = [(name, ids + forced.prefix_ids) for name, ids in prompts]
     candidates = [forced.rating_ids] * len(asked)
@@ -191,9 +193,7 @@ def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> tuple[di
     log_probs = engine.candidate_log_probs(asked, candidates)
     seconds = time.perf_counter() - started
     scores = [rating_distribution(row).expected for row in log_probs]
-    unscored = sum(not 1 <= score <= 5 for score in scores)
-    figures = {"pairs": len(asked), "seconds": seconds, "pairs_per_second": len(asked) / seconds, "unscored": unscored}
-    return figures, scores
+    return {"documents": len(asked), "seconds": seconds, "unscored": sum(not 1 <= score <= 5 for score in scores)}
 
 
 def grade_from_cache(engine: Engine, model: ModelHandle, prompts: Prompts) -> list[float]:
@@ -232,13 +232,63 @@ def precision_figures(model: ModelHandle, config: EngineConfig, prompts: Prompts
     return figures
 
 
-def utilisation(here: dict[str, Any], model: ModelHandle, limits: dict[str, float]) -> dict[str, float]:
-    """Share of the machine's best product that the whole job used, from 2 FLOPs per weight and token."""
+def rate(rounds: Sequence[dict[str, Any]], what: str = "documents") -> float:
+    """Documents (or `what`) per second over all rounds."""
+    return sum(one[what] for one in rounds) / sum(one["seconds"] for one in rounds)
+
+
+def flop_utilisation(here: Sequence[dict[str, Any]], model: ModelHandle, limits: dict[str, float]) -> float:
+    """Share of the machine's best product that generation used, from 2 FLOPs per weight and token."""
     config = model.card.config
     table = config.vocab_size * config.emb_dim
     body = config.num_params - table * (1 if config.tie_word_embeddings else 2)
-    flops = 2 * body * (here["prefilled_tokens"] + here["new_tokens"]) + 2 * table * here["new_tokens"]
-    return {"flop_utilisation": flops / here["seconds"] / 1e9 / limits["product_gflops"]}
+    flops_of = lambda what, weights: 2 * weights * rate(here, what)  # noqa: E731
+    flops = flops_of("prefilled_tokens", body) + flops_of("new_tokens", body + table)
+    return flops / 1e9 / limits["product_gflops"]
+
+
+def in_turns(
+    model: ModelHandle, config: EngineConfig, dtype: str, documents: Prompts, pairs: Prompts, arguments: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """All figures of both sides, a list of rounds each."""
+    engine = model.engine(config, dtype)
+    prepare_generation(engine, model, documents)
+    alone = model.engine(dataclasses.replace(config, share_prefix=False), dtype)
+    peer = Peer(model)
+    results: dict[str, list[dict[str, Any]]] = {}
+
+    def record(name: str, figures: dict[str, Any]) -> None:
+        results.setdefault(name, []).append(figures)
+        say(f"{name}: {figures}")
+
+    share, pair_share = arguments.peer_documents // arguments.rounds, arguments.peer_pairs // arguments.rounds
+    for size in map(int, arguments.peer_batch_sizes.split(",")):
+        record("peer sizes", peer.generate(documents, size, 64, True, share))
+    best = max(results["peer sizes"], key=lambda one: one["documents"] / one["seconds"])["batch_size"]
+    for turn in range(arguments.rounds):
+        part = (turn + 0.5) / arguments.rounds
+        record("peer sorted", peer.generate(documents, best, 64, True, share, part))
+        engine.job_prefix_ids = None
+        record("generate", generate_here(engine, model, documents, 64))
+        record("peer unsorted", peer.generate(documents, best, 64, False, share, part))
+        record("expected", grade_here(engine, model, pairs))
+        record("peer rationale", peer.generate(pairs, best, 256, True, pair_share, part))
+        record("expected without prefix", grade_here(alone, model, pairs))
+    return results
+
+
+def speeds(rounds: dict[str, list[dict[str, Any]]], model: ModelHandle, limits: dict[str, float]) -> dict[str, Any]:
+    """Rates and ratios over all rounds, and the rounds."""
+    rates = {name: rate(figures) for name, figures in rounds.items() if name != "peer sizes"}
+    ratios = {
+        "generate / peer sorted": rates["generate"] / rates["peer sorted"],
+        "generate / peer unsorted": rates["generate"] / rates["peer unsorted"],
+        "expected / peer rationale": rates["expected"] / rates["peer rationale"],
+        "shared prefix / none": rates["expected"] / rates["expected without prefix"],
+    }
+    say(f"documents per second: {rates}\nratios: {ratios}")
+    utilisation = flop_utilisation(rounds["generate"], model, limits)
+    return {"documents_per_second": rates, "ratios": ratios, "flop_utilisation": utilisation, "rounds": rounds}
 
 
 def main() -> None:
@@ -247,9 +297,10 @@ def main() -> None:
     parser.add_argument("--warc", required=True)
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=2, help="0: no speeds")
     parser.add_argument("--peer_documents", type=int, default=48)
     parser.add_argument("--peer_pairs", type=int, default=16)
-    parser.add_argument("--precision_pairs", type=int, default=200)
+    parser.add_argument("--precision_pairs", type=int, default=200, help="0: no effects of precision")
     parser.add_argument("--peer_batch_sizes", default="8,16,32")
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--prefill_tokens", type=int, help="default: the engine's")
@@ -266,42 +317,10 @@ def main() -> None:
     pairs = rating_prompts(model, arguments.pairs, arguments.documents, config.max_prompt_length - 16)
     results: dict[str, Any] = {"limits": limits, "prompt_tokens": sum(len(ids) for _, ids in documents)}
 
-    engine = model.engine(config, arguments.dtype)
-    results["generate"] = here = generate_here(engine, model, documents, 64)
-    here |= utilisation(here, model, limits)
-    say(f"generate: {here}")
-    results["expected"], _ = grade_here(engine, model, pairs)
-    say(f"expected: {results['expected']}")
-    alone = model.engine(dataclasses.replace(config, share_prefix=False), arguments.dtype)
-    results["expected_without_prefix"], _ = grade_here(alone, model, pairs)
-    say(f"expected without shared prefix: {results['expected_without_prefix']}")
-    del engine, alone
-
-    peer = Peer(model)
-    sizes = [int(size) for size in arguments.peer_batch_sizes.split(",")]
-    sorted_runs = []
-    for size in sizes:
-        sorted_runs.append(peer.generate(documents, size, 64, True, arguments.peer_documents))
-        say(f"peer, sorted: {sorted_runs[-1]}")
-    best = max(sorted_runs, key=lambda run: run["documents_per_second"])
-    results["peer_sorted"], results["peer_sorted_all"] = best, sorted_runs
-    best_size = int(best["batch_size"])
-    results["peer_unsorted"] = peer.generate(documents, best_size, 64, False, arguments.peer_documents)
-    say(f"peer, unsorted: {results['peer_unsorted']}")
-    results["peer_rationale"] = peer.generate(pairs, best_size, 256, True, arguments.peer_pairs)
-    say(f"peer, rationale: {results['peer_rationale']}")
-    del peer
-
-    rate = lambda name: results[name]["documents_per_second"]  # noqa: E731
-    results["ratios"] = {
-        "generate / peer sorted": rate("generate") / rate("peer_sorted"),
-        "generate / peer unsorted": rate("generate") / rate("peer_unsorted"),
-        "expected / peer rationale": results["expected"]["pairs_per_second"] / rate("peer_rationale"),
-        "shared prefix / none": results["expected"]["pairs_per_second"]
-        / results["expected_without_prefix"]["pairs_per_second"],
-    }
-    say(f"ratios: {results['ratios']}")
-    results["precision"] = precision_figures(model, config, pairs[: arguments.precision_pairs])
+    if arguments.rounds:
+        results |= speeds(in_turns(model, config, arguments.dtype, documents, pairs, arguments), model, limits)
+    if arguments.precision_pairs:
+        results["precision"] = precision_figures(model, config, pairs[: arguments.precision_pairs])
     print(json.dumps(results, indent=2 if arguments.json else None))
 
 
