@@ -229,6 +229,7 @@ def precision_figures(model: ModelHandle, config: EngineConfig, prompts: Prompts
             **precision_effect(reference, scores),
         }
         say(f"{name}: {figures[name]}")
+        del engine  # before the next one is made
     return figures
 
 

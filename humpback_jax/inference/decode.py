@@ -141,9 +141,9 @@ def init_slots(model: Llama, slots: int, cache_length: int, max_new_tokens: int,
 
 
 @functools.partial(jax.jit, static_argnames=("cache_length",))
-def grow_slots(state: SlotState, cache_length: int) -> SlotState:
-    """The same slots with longer caches."""
-    return _placed(state._replace(caches=tuple(grow(cache, cache_length) for cache in state.caches)))
+def grow_cache(cache: KeyValues, cache_length: int) -> KeyValues:
+    """The cache of one layer with room for more tokens."""
+    return constrain_cache(grow(cache, cache_length))
 
 
 def accept(rows: Rows, scores: jax.Array, positions: jax.Array, sampling: RowSampling, stop_ids: jax.Array) -> Rows:

@@ -12,7 +12,7 @@ from humpback_jax.inference.decode import (
     RowSettings,
     SlotState,
     decode_chunk,
-    grow_slots,
+    grow_cache,
     init_slots,
     prefill_into_slots,
     probe_slots,
@@ -31,7 +31,8 @@ class SlotPrograms:
     """The programs of one call of `Engine.generate`: holds the device state; `run_slots` decides what is dispatched.
 
     The list is short and known before the first request: a prefill per prompt bucket; and per room (the prompt tokens
-    that the caches hold) an init, a chunk of decode steps, a growth to the next room, a probe where there are any.
+    that the caches hold) an init, a chunk of decode steps, the growth of a layer to the next room, a probe where
+    there are any.
     """
 
     def __init__(self, engine: "Engine", stop_ids: Sequence[int], prefix_ids: Sequence[int]) -> None:
@@ -59,7 +60,7 @@ class SlotPrograms:
             if probe_width is not None:
                 compile_one(*self._probe(room, probe_width), self._probe_arguments(state, (), (), probe_width))
             if room < rooms[-1]:
-                compile_one(*self._grow(room), {"state": state})
+                compile_one(*self._grow(room), {"cache": state.caches[0]})
 
     def group_size(self, bucket: int) -> int:
         """Rows of one prefill call."""
@@ -71,10 +72,19 @@ class SlotPrograms:
         if not self.room:
             self.room, self._state = room, run(*self._init(room))
         while self.room < room:
-            self._state = run(*self._grow(self.room), state=self._state)
-            self.room = self._next_room(self.room)
+            self._grow_caches()
         arguments = self._prefill_arguments(self.state, bucket, members)
         self._state = run(*self._prefill(bucket), **arguments)
+
+    def _grow_caches(self) -> None:
+        """To the next room, layer by layer: of one layer, not of all, there are two copies at a time."""
+        (caches, sampling, rows), self._state = self.state, None
+        remaining, grown = list(caches), []
+        del caches
+        while remaining:
+            grown.append(self.engine.programs.run(*self._grow(self.room), cache=remaining.pop(0)))
+        self._state = SlotState(tuple(grown), sampling, rows)
+        self.room = self._next_room(self.room)
 
     @property
     def state(self) -> SlotState:
@@ -148,7 +158,7 @@ class SlotPrograms:
         )
 
     def _grow(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
-        return self._program(("grow", room), grow_slots, cache_length=self._cache_length(self._next_room(room)))
+        return self._program(("grow", room), grow_cache, cache_length=self._cache_length(self._next_room(room)))
 
     def _prefill(self, bucket: int) -> tuple[tuple, Any, dict[str, Any]]:
         return self._program(("prefill", bucket), prefill_into_slots, model=self.engine.model)

@@ -260,7 +260,7 @@ def test_a_mixed_workload_compiles_the_declared_programs_and_no_other(params):
     with compilations() as compiled:
         engine.generate(requests, SEED, STOP_IDS)
     per_bucket = ["jit(prefill_into_slots)", "jit(decode_chunk)"]
-    assert compiled == ["jit(init_slots)", *per_bucket, "jit(grow_slots)", *per_bucket]
+    assert compiled == ["jit(init_slots)", *per_bucket, "jit(grow_cache)", *per_bucket]
     with compilations() as compiled:
         engine.generate(requests[::-1], SEED + 1, STOP_IDS)
     assert compiled == []
@@ -275,7 +275,7 @@ def test_programs_are_compiled_at_the_start_and_none_later(params):
     with compilations() as compiled:
         engine.compile_generation(lengths, STOP_IDS, probe_width=3)
         engine.compile_scoring(lengths, 3)
-    kinds = {"init_slots": 2, "prefill_into_slots": 4, "decode_chunk": 2, "probe_slots": 2, "grow_slots": 1}
+    kinds = {"init_slots": 2, "prefill_into_slots": 4, "decode_chunk": 2, "probe_slots": 2, "grow_cache": 1}
     counted = {kind: compiled.count(f"jit({kind})") for kind in (*kinds, "candidate_log_probs", "compute_prefix")}
     assert counted == kinds | {"candidate_log_probs": 4, "compute_prefix": 1}
     with compilations() as compiled:
