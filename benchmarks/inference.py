@@ -1,13 +1,17 @@
 """Bulk generation and grading beside Hugging Face `generate`: same weights, prompts, sampling and limits, in one run.
 
-    python benchmarks/inference.py --warc pages.warc.gz --pairs seed_pairs.jsonl [--json]
+    python benchmarks/inference.py --warc pages.warc.gz --pairs seed_pairs.jsonl [--llama_cpp llama.cpp] [--json]
 
 Every figure is a ratio or a rate measured here, beside what this machine can do at best: a large matrix product and a
-large copy. The two sides take turns (--rounds), so that a machine whose speed drifts is the same for both. The peer,
-being slow, runs some of its batches (--peer_documents), spaced evenly over all of them, other ones in every round.
+large copy. The sides take turns (--rounds), so that a machine whose speed drifts is the same for all. The peers, being
+slow, run some of the prompts (--peer_documents), spaced evenly over all of them, other ones in every round.
+
+llama.cpp is the second peer where its sources are at hand, with its server built in them:
+`cmake -B build -DLLAMA_CURL=OFF && cmake --build build --target llama-server`.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -21,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from inference_peers import SAMPLING, HuggingFace, LlamaServer, Prompts
 
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.files import read_jsonl
@@ -33,11 +38,7 @@ from humpback_jax.models.kv_cache import kv_bytes_per_row
 from humpback_jax.prompts import SCORE_PREFIX, load_prompts
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.startup import prepare_process
-from humpback_jax.weights.convert import export_weights
 from humpback_jax.weights.fetch import fetch_weights
-
-SAMPLING = SamplingConfig(0.7, 0.9)
-Prompts = list[tuple[str, tuple[int, ...]]]
 
 
 def say(message: str) -> None:
@@ -123,65 +124,6 @@ def generate_here(engine: Engine, model: ModelHandle, prompts: Prompts, new_toke
     }
 
 
-class Peer:
-    """Hugging Face `generate` on the same weights: static batches, padded on the left."""
-
-    def __init__(self, model: ModelHandle) -> None:
-        import torch
-        import transformers
-
-        self.torch = torch
-        torch.manual_seed(0)
-        self.stop_ids = list(model.stop_ids)
-        with tempfile.TemporaryDirectory() as folder:
-            export_weights(model.path, folder + "/hf")
-            self.model = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=torch.float32).eval()
-
-    def generate(
-        self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool, documents: int, turn: float = 0.5
-    ) -> dict[str, float]:
-        """Rates at one batch size, over prompts sorted by length or as they come.
-
-        All prompts are dealt into batches; evenly spaced ones, about `documents` prompts, are run and stand for all.
-        `turn`, from 0 to 1, shifts which.
-        """
-        chosen = sorted((ids for _, ids in prompts), key=len) if ordered else [ids for _, ids in prompts]
-        batches = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
-        count = min(len(batches), max(1, round(documents / batch_size)))
-        spaced = [batches[int((i + turn) * len(batches) / count)] for i in range(count)]
-        self._batch(chosen[:1], 2)
-        started = time.perf_counter()
-        tokens = sum(self._batch(batch, new_tokens) for batch in spaced)
-        seconds = time.perf_counter() - started
-        run = sum(map(len, spaced))
-        return {
-            "batch_size": batch_size,
-            "documents": run,
-            "prompt_tokens": sum(len(ids) for batch in spaced for ids in batch),
-            "seconds": seconds,
-            "new_tokens": tokens,
-        }
-
-    def _batch(self, batch: Sequence[Sequence[int]], new_tokens: int) -> int:
-        torch, pad, width = self.torch, self.stop_ids[0], max(map(len, batch))
-        ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in batch])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        with torch.no_grad():
-            out = self.model.generate(
-                ids,
-                attention_mask=mask,
-                do_sample=True,
-                temperature=SAMPLING.temperature,
-                top_p=SAMPLING.top_p,
-                top_k=0,
-                max_new_tokens=new_tokens,
-                eos_token_id=self.stop_ids,
-                pad_token_id=pad,
-            )
-        written = out[:, width:]
-        return int(torch.stack([written != stop for stop in self.stop_ids]).all(0).sum())
-
-
 def grade_here(engine: Engine, model: ModelHandle, prompts: Prompts) -> dict[str, float]:
     """Rate of `expected` grading."""
     forced = force_rating(model.tokenizer.encode, "", SCORE_PREFIX)
@@ -220,7 +162,7 @@ def precision_figures(model: ModelHandle, config: EngineConfig, prompts: Prompts
         "bfloat16": ("bfloat16", None, "bfloat16"),
     }
     for name, (dtype, weight_dtype, kv_dtype) in settings.items():
-        engine = model.engine(dataclasses.replace(config, kv_dtype=kv_dtype), dtype, weight_dtype)
+        engine = model.engine(dataclasses.replace(config, slots=16, kv_dtype=kv_dtype), dtype, weight_dtype)
         scores = grade_from_cache(engine, model, prompts)
         reference = scores if reference is None else reference
         figures[name] = {
@@ -229,7 +171,6 @@ def precision_figures(model: ModelHandle, config: EngineConfig, prompts: Prompts
             **precision_effect(reference, scores),
         }
         say(f"{name}: {figures[name]}")
-        del engine  # before the next one is made
     return figures
 
 
@@ -251,11 +192,11 @@ def flop_utilisation(here: Sequence[dict[str, Any]], model: ModelHandle, limits:
 def in_turns(
     model: ModelHandle, config: EngineConfig, dtype: str, documents: Prompts, pairs: Prompts, arguments: Any
 ) -> dict[str, list[dict[str, Any]]]:
-    """All figures of both sides, a list of rounds each."""
+    """All figures of all sides, a list of rounds each."""
     engine = model.engine(config, dtype)
     prepare_generation(engine, model, documents)
     alone = model.engine(dataclasses.replace(config, share_prefix=False), dtype)
-    peer = Peer(model)
+    peer = HuggingFace(model)
     results: dict[str, list[dict[str, Any]]] = {}
 
     def record(name: str, figures: dict[str, Any]) -> None:
@@ -266,26 +207,39 @@ def in_turns(
     for size in map(int, arguments.peer_batch_sizes.split(",")):
         record("peer sizes", peer.generate(documents, size, 64, True, share))
     best = max(results["peer sizes"], key=lambda one: one["documents"] / one["seconds"])["batch_size"]
-    for turn in range(arguments.rounds):
-        part = (turn + 0.5) / arguments.rounds
-        record("peer sorted", peer.generate(documents, best, 64, True, share, part))
-        engine.job_prefix_ids = None
-        record("generate", generate_here(engine, model, documents, 64))
-        record("peer unsorted", peer.generate(documents, best, 64, False, share, part))
-        record("expected", grade_here(engine, model, pairs))
-        record("peer rationale", peer.generate(pairs, best, 256, True, pair_share, part))
-        record("expected without prefix", grade_here(alone, model, pairs))
+    row_tokens = max(len(ids) + limit for prompts, limit in ((documents, 64), (pairs, 256)) for _, ids in prompts)
+    with contextlib.ExitStack() as running:
+        server = None
+        if arguments.llama_cpp:
+            server = running.enter_context(LlamaServer(model, arguments.llama_cpp, arguments.llama_slots, row_tokens))
+        for turn in range(arguments.rounds):
+            part = (turn + 0.5) / arguments.rounds
+            record("peer sorted", peer.generate(documents, best, 64, True, share, part))
+            engine.job_prefix_ids = None
+            record("generate", generate_here(engine, model, documents, 64))
+            record("peer unsorted", peer.generate(documents, best, 64, False, share, part))
+            record("expected", grade_here(engine, model, pairs))
+            record("peer rationale", peer.generate(pairs, best, 256, True, pair_share, part))
+            record("expected without prefix", grade_here(alone, model, pairs))
+            if server:
+                # Its slots are as many batches at once: enough prompts to fill them several times.
+                record("llama.cpp", server.generate(documents, 64, 2 * share, part))
+                record("llama.cpp rationale", server.generate(pairs, 256, 2 * pair_share, part))
     return results
 
 
 def speeds(rounds: dict[str, list[dict[str, Any]]], model: ModelHandle, limits: dict[str, float]) -> dict[str, Any]:
     """Rates and ratios over all rounds, and the rounds."""
     rates = {name: rate(figures) for name, figures in rounds.items() if name != "peer sizes"}
+    beside = {
+        "generate": ("peer sorted", "peer unsorted", "llama.cpp"),
+        "expected": ("peer rationale", "llama.cpp rationale", "expected without prefix"),
+    }
     ratios = {
-        "generate / peer sorted": rates["generate"] / rates["peer sorted"],
-        "generate / peer unsorted": rates["generate"] / rates["peer unsorted"],
-        "expected / peer rationale": rates["expected"] / rates["peer rationale"],
-        "shared prefix / none": rates["expected"] / rates["expected without prefix"],
+        f"{ours} / {peer}": rates[ours] / rates[peer]
+        for ours, peers in beside.items()
+        for peer in peers
+        if peer in rates
     }
     say(f"documents per second: {rates}\nratios: {ratios}")
     utilisation = flop_utilisation(rounds["generate"], model, limits)
@@ -303,6 +257,8 @@ def main() -> None:
     parser.add_argument("--peer_pairs", type=int, default=16)
     parser.add_argument("--precision_pairs", type=int, default=200, help="0: no effects of precision")
     parser.add_argument("--peer_batch_sizes", default="8,16,32")
+    parser.add_argument("--llama_cpp", type=pathlib.Path, help="sources with build/bin/llama-server, the second peer")
+    parser.add_argument("--llama_slots", type=int, default=16)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--prefill_tokens", type=int, help="default: the engine's")
     parser.add_argument("--dtype", default="float32")
