@@ -43,10 +43,12 @@ dist: setup
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest tests/test_wheel.py
 
-# BENCH_DATA holds web/pages.warc.gz and seed/seed_pairs.jsonl; the peer needs torch (the extra `parity`).
+# BENCH_DATA holds web/pages.warc.gz and seed/seed_pairs.jsonl; the peer needs torch (the extra `parity`). LLAMA_CPP:
+# llama.cpp's sources with build/bin/llama-server, the second peer of generation.
 BENCH_DATA ?= ../shared/data
+LLAMA_CPP ?=
 bench: setup
-	$(BIN)/python benchmarks/inference.py --warc $(BENCH_DATA)/web/pages.warc.gz --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl --json
+	$(BIN)/python benchmarks/inference.py --warc $(BENCH_DATA)/web/pages.warc.gz --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl $(if $(LLAMA_CPP),--llama_cpp $(LLAMA_CPP)) --json
 	$(BIN)/python benchmarks/training.py --pairs $(BENCH_DATA)/seed/seed_pairs.jsonl --json
 
 clean:
