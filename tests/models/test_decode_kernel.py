@@ -130,7 +130,7 @@ def test_the_cost_is_that_of_reading_the_cache():
 CHIPS = {
     "v4": ("v4:2x2x1", "TPU v4"),
     "v5e": ("v5e:2x2", "TPU v5 lite"),
-    "v5p": ("v5p:2x2x1", "TPU v5p"),
+    "v5p": ("v5p:2x2x1", "TPU v5"),
     "v6e": ("v6e:2x2", "TPU v6 lite"),
 }
 SHAPES = [  # kv_heads of a device, query heads that share one, cache
@@ -167,7 +167,8 @@ for kv_heads, group, name in shapes:
         compiled = jax.jit(split).lower(query, cache, struct(jnp.int32)).compile()
         text = compiled.as_text()
         assert "tpu_custom_call" in text and '"cost_estimate"' in text, "no kernel, or one without its cost"
-        assert compiled.memory_analysis().temp_size_in_bytes < 2**20, "the cache is copied"
+        memory = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < memory.argument_size_in_bytes / 4, "the keys or values are copied"
         print(json.dumps([devices[0].device_kind, kv_heads, group, name, block]), flush=True)
 """
 
