@@ -111,7 +111,7 @@ def main() -> None:
     if "--worker" in sys.argv:
         compile_maxtext(sys.argv[sys.argv.index("--worker") + 1 :])
         return
-    from humpback_jax.figures import print_figures
+    from humpback_jax.runtime.console import print_figures
     from humpback_jax.topology.tables import BARS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

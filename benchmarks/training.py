@@ -22,9 +22,9 @@ import numpy as np
 from humpback_jax.data.batching import plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.prompts import load_prompts
+from humpback_jax.prompts.prompts import load_prompts
+from humpback_jax.runtime.startup import prepare_process
 from humpback_jax.stages.model import ModelHandle, open_model
-from humpback_jax.startup import prepare_process
 from humpback_jax.weights.convert import export_weights
 from humpback_jax.weights.fetch import fetch_weights
 

@@ -1,6 +1,6 @@
 """`python -m humpback_jax` is `humpback`."""
 
-from humpback_jax.startup import prepare_process
+from humpback_jax.runtime.startup import prepare_process
 
 
 def run() -> None:

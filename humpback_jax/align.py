@@ -18,14 +18,15 @@ from etils import epath
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.prompts import Prompts, load_prompts
+from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.stages.augment import augment
-from humpback_jax.stages.curate import CURATED, CurationConfig, SelectionConfig, curate, select
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
 from humpback_jax.stages.generation import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.stages.rating import CurationConfig, curate
 from humpback_jax.stages.respond import BOTH_TAGS, respond
+from humpback_jax.stages.selection import CURATED, SelectionConfig, select
 from humpback_jax.stages.sources import (
     SeedConfig,
     SegmentsConfig,

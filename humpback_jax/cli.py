@@ -1,21 +1,20 @@
 """The command `humpback`: verbs to stages. Heavy modules are imported by the verb that needs them."""
 
-import functools
 import os
-import pathlib
 import sys
 from typing import Any
 
 import click
 
-from humpback_jax.distributed import join_processes, leave_at_once
+from humpback_jax.command_options import experiment_options, monitoring_options, open_alignment, process_options
 from humpback_jax.evaluation.command import evaluate
-from humpback_jax.figures import print_figures, print_json
 from humpback_jax.interop.command import data_tfds, t5x
 from humpback_jax.launch.command import launch
-from humpback_jax.processes import is_leader, set_process
 from humpback_jax.report.command import judge, report, save_page, show_report
-from humpback_jax.stopping import Stopped, retry_status, stop_on_sigterm
+from humpback_jax.runtime.console import print_figures, print_json
+from humpback_jax.runtime.distributed import leave_at_once
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.stopping import Stopped, retry_status
 from humpback_jax.topology.command import fit, plan
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
@@ -51,77 +50,15 @@ def cli() -> None:
     """Instruction backtranslation in JAX: from raw web pages to a self-aligned LLaMA."""
 
 
-def _experiment_options(function: Any) -> Any:
-    for option in (
-        click.option("--run_dir", type=click.Path(), help="Where results go (default: runs/NAME of the gin file)."),
-        click.option("--gin_bindings", multiple=True, hidden=True),
-        click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
-    ):
-        function = option(function)
-    return function
-
-
-def _monitoring_options(function: Any) -> Any:
-    for option in (
-        click.option("--wandb_project", help="Report the metrics to this project of Weights & Biases too."),
-        click.option("--profile_steps", metavar="A:B", help="Trace updates A to B into the stage's profile/."),
-    ):
-        function = option(function)
-    return function
-
-
-def _process_options(verb: Any) -> Any:
-    """Gives a verb the options that name one process of several, and SIGTERM its meaning."""
-
-    @functools.wraps(verb)
-    def joined(
-        *args: Any, process_index: int | None, process_count: int | None, coordinator: str | None, **kwargs: Any
-    ) -> Any:
-        set_process(process_index, process_count)
-        with stop_on_sigterm():
-            join_processes(coordinator)
-            return verb(*args, **kwargs)
-
-    for option in (
-        click.option("--coordinator", metavar="HOST:PORT", help="Of process 0: all processes train together."),
-        click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
-        click.option("--process_index", type=int, help="Which of them this is, from 0; all run the same command."),
-    ):
-        joined = option(joined)
-    return joined
-
-
-def _alignment(
-    gin_files: tuple[str, ...],
-    gin_bindings: tuple[str, ...],
-    run_dir: str | None,
-    profile_steps: str | None = None,
-    wandb_project: str | None = None,
-) -> Any:
-    from humpback_jax.align import Alignment
-    from humpback_jax.compilation_cache import use_default_compilation_cache
-    from humpback_jax.gin_utils import config_texts, parse_recipe
-    from humpback_jax.training.metrics import Monitoring
-    from humpback_jax.training.profiling import parse_profile_steps
-
-    monitoring = Monitoring(parse_profile_steps(profile_steps) if profile_steps else None, wandb_project)
-    use_default_compilation_cache()
-    recipe = parse_recipe(gin_files, gin_bindings)
-    alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem), monitoring)
-    if is_leader():
-        alignment.save_config(*config_texts())
-    return alignment
-
-
 def _print_manifest(stage: Any, as_json: bool) -> None:
     if as_json and is_leader():
         print_json(stage.manifest)
 
 
 @cli.command()
-@_experiment_options
-@_process_options
-@_monitoring_options
+@experiment_options
+@process_options
+@monitoring_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def align(
     gin_files: tuple,
@@ -132,7 +69,7 @@ def align(
     as_json: bool,
 ) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
+    alignment = open_alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
     complete = alignment.complete_stages()
     alignment.align()
     if not is_leader():
@@ -146,10 +83,10 @@ def align(
 
 
 @cli.command()
-@_experiment_options
-@_monitoring_options
+@experiment_options
+@monitoring_options
 @click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
-@_process_options
+@process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
 def train(
     gin_files: tuple,
@@ -161,7 +98,7 @@ def train(
     as_json: bool,
 ) -> None:
     """Train one model of the recipe."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
+    alignment = open_alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
     if model == "m_yx":
         stage = alignment.train_backward_model()
     elif _round_of(model) == 0:
@@ -179,8 +116,8 @@ def _round_of(model: str) -> int:
 
 
 @cli.command()
-@_experiment_options
-@_process_options
+@experiment_options
+@process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
 def augment(
     gin_files: tuple,
@@ -189,15 +126,15 @@ def augment(
     as_json: bool,
 ) -> None:
     """Let M_yx write an instruction for every segment."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment = open_alignment(gin_files, gin_bindings, run_dir)
     alignment.cut_segments()
     _print_manifest(alignment.augment(), as_json)
 
 
 @cli.command()
-@_experiment_options
+@experiment_options
 @click.option("--round", "round_number", type=click.IntRange(min=1), required=True, help="Round: M_{ROUND-1} rates.")
-@_process_options
+@process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the selection's manifest as JSON.")
 def curate(
     gin_files: tuple,
@@ -207,18 +144,18 @@ def curate(
     as_json: bool,
 ) -> None:
     """Rate every candidate pair and keep the best."""
-    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment = open_alignment(gin_files, gin_bindings, run_dir)
     _print_manifest(alignment.curate(round_number), as_json)
 
 
 @cli.command()
-@_experiment_options
+@experiment_options
 @click.argument("prompts", nargs=-1)
 @click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
 @click.option("--model", default=None, metavar="m0|m1|…", help="Which model answers (default: the last round's).")
 @click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), help="Default: the recipe's, both.")
 @click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
-@_process_options
+@process_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def generate(
     gin_files: tuple,
@@ -235,7 +172,7 @@ def generate(
     from humpback_jax.files import read_jsonl
     from humpback_jax.stages.respond import ANSWERS, TAG_CHOICES, read_instructions
 
-    alignment = _alignment(gin_files, gin_bindings, run_dir)
+    alignment = open_alignment(gin_files, gin_bindings, run_dir)
     instructions = read_instructions(prompts, prompts_file)
     t = _round_of(model) if model else None
     stage = alignment.respond(instructions, TAG_CHOICES[tags] if tags else None, t, out)

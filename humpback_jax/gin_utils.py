@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import difflib
+import importlib.resources
 import logging
 import os
 import re
@@ -14,20 +15,21 @@ from gin import config as gin_config
 
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
-from humpback_jax.evaluation.sweep import Sweep
+from humpback_jax.evaluation.scaling.sweep import Sweep
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.lora import LoraConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.stages.curate import CurationConfig, SelectionConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.rating import CurationConfig
+from humpback_jax.stages.selection import SelectionConfig
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 
-GIN_CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gin_configs")
+GIN_CONFIGS = os.fspath(str(importlib.resources.files("humpback_jax.gin_configs")))
 CONFIGURABLES = (
     Recipe,
     CorpusConfig,

@@ -16,25 +16,44 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "humpback_jax"
 
 
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+# Folders at the top whose files are in the wheel as data, by the package that they are there.
+MAPPED = SETUPTOOLS["package-dir"]
+
+
 def data_files():
-    """Files of the package that are no modules, relative to it."""
-    files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path.relative_to(PACKAGE).as_posix() for path in files if path.suffix != ".py")
+    """Files that are no modules, by their path in the wheel."""
+    found = {}
+    for package, folder in {"humpback_jax": "humpback_jax", **MAPPED}.items():
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                found[f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}"] = package
+    return found
 
 
 def test_every_data_file_is_declared():
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
-        "humpback_jax"
+    declared = [
+        f"{package.replace('.', '/')}/{pattern.replace('**/', '*')}"
+        for package, patterns in SETUPTOOLS["package-data"].items()
+        for pattern in patterns
     ]
-    missing = [name for name in data_files() if not any(fnmatch.fnmatch(name, p.replace("**/", "*")) for p in patterns)]
-    assert not missing
-    kinds = {name.rpartition(".")[2] for name in data_files()}
-    assert kinds >= {"gin", "jsonl", "txt", "typed"}
+    files = data_files()
+    assert not [name for name in files if not any(fnmatch.fnmatch(name, pattern) for pattern in declared)]
+    assert {name.rpartition(".")[2] for name in files} >= {"gin", "jsonl", "sh", "txt", "typed"}
 
 
-def test_every_folder_of_modules_is_a_package():
+def test_every_folder_of_modules_is_a_listed_package():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert packages == {name for name in SETUPTOOLS["packages"] if not name.startswith(tuple(MAPPED))}
+
+
+def test_mapped_folders_hold_data_alone():
+    """Markers apart, by which gin finds files: Python there would be imported twice."""
+    modules = [path for folder in MAPPED.values() for path in (ROOT / folder).rglob("*.py")]
+    assert {path.name for path in modules} <= {"__init__.py"}
+    assert all(path.read_text().count("\n") == 1 for path in modules)
 
 
 def test_citation_names_the_version():
@@ -56,7 +75,7 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_every_file(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    assert not {f"humpback_jax/{name}" for name in data_files()} - inside
+    assert not data_files().keys() - inside
     assert not {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} - inside
     assert not [name for name in inside if name.startswith("tests/")]
 

@@ -18,7 +18,7 @@ from humpback_jax.data.examples import Example, encode_pair
 from humpback_jax.data.pairs import Pair, read_curated, read_pairs
 from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
-from humpback_jax.prompts import ChatFormat, Prompts, load_prompts
+from humpback_jax.prompts.prompts import ChatFormat, Prompts, load_prompts
 from humpback_jax.tokenizers import Tokenizer
 
 SPLIT = "train"

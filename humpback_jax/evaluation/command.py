@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from humpback_jax.compilation_cache import use_default_compilation_cache
-from humpback_jax.figures import print_figures, print_json
+from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
+from humpback_jax.runtime.console import print_figures, print_json
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 
@@ -46,7 +46,7 @@ def evaluate(
 @json_option
 def winrate(annotations: str, as_json: bool) -> None:
     """Recompute a win rate from annotations alone (.json, .jsonl, .gz), as AlpacaEval counts."""
-    from humpback_jax.evaluation.winrate import annotation_figures
+    from humpback_jax.evaluation.judging.winrate import annotation_figures
 
     print_figures(annotation_figures(annotations), as_json)
 
@@ -100,8 +100,8 @@ def benchmarks(
     as_json: bool,
 ) -> None:
     """Multiple-choice accuracy by likelihood: ARC, PIQA, SIQA, OpenBookQA, MMLU."""
-    from humpback_jax.evaluation import benchmarks as room
-    from humpback_jax.evaluation.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
+    from humpback_jax.evaluation.benchmarks import multiple_choice as room
+    from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
 
     use_default_compilation_cache()
     chosen = tasks.split(",") if tasks else [n for n, t in room.TASKS.items() if (pathlib.Path(data) / t.file).exists()]
@@ -162,11 +162,11 @@ def alpaca(
     as_json: bool,
 ) -> None:
     """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
-    from humpback_jax.evaluation.alpaca import generate_outputs, read_outputs
-    from humpback_jax.evaluation.continuations import open_evaluated_model
+    from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
+    from humpback_jax.evaluation.judging.outputs import generate_outputs, read_outputs
     from humpback_jax.inference.engine import EngineConfig
     from humpback_jax.inference.sampling import SamplingConfig
-    from humpback_jax.prompts import load_prompts
+    from humpback_jax.prompts.prompts import load_prompts
     from humpback_jax.stages.generation import GenerationConfig
 
     use_default_compilation_cache()
@@ -227,22 +227,22 @@ def judge(
     if sum(choice is not None for choice in (judge, judge_model, annotator)) != 1:
         raise ValueError("give one judge: --judge NAME (an endpoint), --judge_model MODEL, or --annotator NAME")
     if annotator is not None:
-        from humpback_jax.evaluation.alpaca import run_alpaca_eval
+        from humpback_jax.evaluation.judging.outputs import run_alpaca_eval
 
         print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
-    from humpback_jax.evaluation.judge import judge_by_endpoint, judge_by_model, read_contest
+    from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model, read_contest
 
     contest = read_contest(outputs, baseline, limit, partial)
     if judge is not None:
-        from humpback_jax.evaluation.endpoint import EndpointConfig
+        from humpback_jax.evaluation.judging.endpoint import EndpointConfig
 
         config = EndpointConfig(
             judge, base_url, key_variable, concurrency=concurrency, attempts=attempts, max_wait=max_wait
         )
         stage = judge_by_endpoint(out, contest, config)
     else:
-        from humpback_jax.evaluation.continuations import open_evaluated_model
+        from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
         from humpback_jax.inference.engine import EngineConfig
         from humpback_jax.stages.generation import GenerationConfig
 
@@ -284,10 +284,10 @@ def decontaminate(
 @json_option
 def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, base: str, as_json: bool) -> None:
     """Run a sweep, sizes × data sets × seeds: what is done is skipped, what was cut off goes on."""
-    from humpback_jax.evaluation.scaling import fit_figures
-    from humpback_jax.evaluation.sweep import run_sweep
+    from humpback_jax.evaluation.scaling.fit import fit_figures
+    from humpback_jax.evaluation.scaling.sweep import run_sweep
     from humpback_jax.gin_utils import parse_recipe, parse_sweep
-    from humpback_jax.stopping import stop_on_sigterm
+    from humpback_jax.runtime.stopping import stop_on_sigterm
 
     use_default_compilation_cache()
     plan = parse_sweep(gin_files, gin_bindings)
@@ -310,13 +310,13 @@ def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, b
 @json_option
 def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool) -> None:
     """Fit metric = alpha log N + C to each data set of a sweep's table, with bootstrap intervals."""
-    from humpback_jax.evaluation.scaling import fit_figures
+    from humpback_jax.evaluation.scaling.fit import fit_figures
     from humpback_jax.files import read_jsonl
 
     rows = [row for _, row in read_jsonl(table)]
     fits = fit_figures(rows, metric, base)
     if plot:
-        from humpback_jax.evaluation.plots import plot_scaling
+        from humpback_jax.evaluation.scaling.plots import plot_scaling
 
         plot_scaling(plot, rows, metric, fits)
     print_figures(fits, as_json)
@@ -338,8 +338,8 @@ def compare(first: str, others: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def published(annotations: tuple[str, ...], as_json: bool) -> None:
     """Place runs (their annotations) beside published results, with sources and what is comparable."""
-    from humpback_jax.evaluation.published import rows_beside
-    from humpback_jax.evaluation.winrate import annotation_figures
+    from humpback_jax.evaluation.judging.published import rows_beside
+    from humpback_jax.evaluation.judging.winrate import annotation_figures
 
     rows = rows_beside([annotation_figures(path) for path in annotations])
     if as_json:
@@ -374,7 +374,7 @@ def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_js
 def harness(arguments: tuple[str, ...]) -> None:
     """Run lm-evaluation-harness, its own arguments and `--model humpback --model_args path=MODEL`."""
     try:
-        from humpback_jax.evaluation.lm_eval_model import run_harness
+        from humpback_jax.evaluation.benchmarks.lm_eval_model import run_harness
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] == "lm_eval":
             raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
-from humpback_jax.evaluation.winrate import read_annotations
+from humpback_jax.evaluation.judging.winrate import read_annotations
 from humpback_jax.files import PathLike
 
 NGRAM = 13

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.evaluation.winrate import preferences, read_annotations
+from humpback_jax.evaluation.judging.winrate import preferences, read_annotations
 from humpback_jax.files import PathLike
 
 RESAMPLES = 9999

@@ -25,7 +25,7 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
-from humpback_jax.processes import POLL_SECONDS, STALL_SECONDS, wait_until_complete
+from humpback_jax.runtime.processes import POLL_SECONDS, STALL_SECONDS, wait_until_complete
 
 Item = TypeVar("Item")
 

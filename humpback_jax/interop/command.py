@@ -2,7 +2,7 @@
 
 import click
 
-from humpback_jax.figures import print_figures
+from humpback_jax.runtime.console import print_figures
 
 
 @click.group()

@@ -2,8 +2,8 @@
 
 import sys
 
-from humpback_jax.distributed import agree, join_processes
-from humpback_jax.processes import process_count, process_index
+from humpback_jax.runtime.distributed import agree, join_processes
+from humpback_jax.runtime.processes import process_count, process_index
 
 
 def check(expected_devices: int) -> str:

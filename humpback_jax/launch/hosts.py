@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import importlib.resources
 import os
 import pathlib
 import shlex
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from humpback_jax.launch.backends import Job, Worker
+from humpback_jax.launch.files import launch_files
 from humpback_jax.launch.settings import Settings
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
@@ -197,8 +197,7 @@ def assignments(variables: Mapping[str, str]) -> str:
 
 
 def _scripts(*names: str) -> list[str]:
-    folder = importlib.resources.files("humpback_jax.launch")
-    return [os.fspath(pathlib.Path(str(folder.joinpath(name)))) for name in names]
+    return [os.fspath(launch_files() / name) for name in names]
 
 
 @contextlib.contextmanager

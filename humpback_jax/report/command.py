@@ -75,7 +75,7 @@ def _judged(function: Any) -> Any:
 @click.option("--out", type=click.Path(), required=True, help="The page; its key is written beside it.")
 def judge_page(a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str) -> None:
     """Write a page that raters open anywhere; each saves a file of judgments. Do not send them the key."""
-    from humpback_jax.report.judging import key_path, make_sheet, write_sheet
+    from humpback_jax.report.blind_test import key_path, make_sheet, write_sheet
 
     sheet = make_sheet(a, b, seed, limit)
     write_sheet(sheet, out)
@@ -94,7 +94,7 @@ def judge_serve(
     a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str, port: int, browser: bool
 ) -> None:
     """Judge on this machine: every judgment is saved at once, and a rater goes on where they were."""
-    from humpback_jax.report.judging import make_sheet, save_judgments, write_sheet
+    from humpback_jax.report.blind_test import make_sheet, save_judgments, write_sheet
     from humpback_jax.report.serve import serve
 
     sheet = make_sheet(a, b, seed, limit)
@@ -108,7 +108,7 @@ def judge_serve(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def judge_tally(key: str, results: tuple[str, ...], as_json: bool) -> None:
     """Count judgments: wins, ties and losses of A with 95 % intervals."""
-    from humpback_jax.report.judging import tally
+    from humpback_jax.report.blind_test import tally
 
     counted = tally(key, results).as_dict()
     if as_json:

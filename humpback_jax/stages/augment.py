@@ -8,8 +8,8 @@ from etils import epath
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import Completion
-from humpback_jax.processes import is_leader
-from humpback_jax.prompts import Prompts
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.generation import (
     GenerationConfig,
     Prompted,

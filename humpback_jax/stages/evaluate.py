@@ -11,8 +11,8 @@ from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.processes import is_leader
-from humpback_jax.prompts import Prompts
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, split_too_long
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, run_stage

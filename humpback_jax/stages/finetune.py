@@ -11,17 +11,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from humpback_jax.data.batching import BatchPlan, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import Pair
-from humpback_jax.distributed import agree
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, shardings
-from humpback_jax.processes import is_leader
-from humpback_jax.prompts import Prompts
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.runtime.distributed import agree
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
+from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.stages.model import ModelHandle, dtype_of
 from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
-from humpback_jax.stopping import GO_ON, Stopped, deferred_stop, stop_requested
 from humpback_jax.training.checkpoints import (
     CheckpointConfig,
     checkpoint_folder,
@@ -32,7 +33,6 @@ from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import LoopConfig, dropout_rates, train
 from humpback_jax.training.metrics import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.watchdog import watchdog
 from humpback_jax.weights.adapters import ADAPTER, WEIGHTS, write_adapter
 from humpback_jax.weights.model_folder import is_model_folder, load_model_folder, read_model_card, save_model_folder
 

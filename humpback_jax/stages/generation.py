@@ -14,8 +14,8 @@ from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import items_of_process, run_sharded
-from humpback_jax.processes import is_leader, process_count, process_index, stall_seconds
-from humpback_jax.progress import progress_bar
+from humpback_jax.runtime.processes import is_leader, process_count, process_index, stall_seconds
+from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 
 

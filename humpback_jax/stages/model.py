@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from humpback_jax.chat import ChatFormat
 from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine, EngineConfig
 from humpback_jax.inference.precision import quantize_params
 from humpback_jax.models.llama import Llama
+from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import Tokenizer, load_tokenizer
 from humpback_jax.weights.model_folder import ModelCard, load_model_folder, read_model_card
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from humpback_jax.align import Recipe
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.prompts import load_prompts
+from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.sources import BUILTIN, PACKAGE
 

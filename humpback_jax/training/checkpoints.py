@@ -17,8 +17,8 @@ from etils import epath
 
 from humpback_jax.files import PathLike
 from humpback_jax.partitioning import put_global
+from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.state import TrainState
-from humpback_jax.watchdog import watchdog
 
 ITEMS = ("params", "opt_state", "meta")
 

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from humpback_jax.distributed import agree, peer_failures
 from humpback_jax.files import PathLike
 from humpback_jax.models.llama import Llama
 from humpback_jax.models.lora import LoraConfig, init_adapters
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, put_global, use_mesh
-from humpback_jax.progress import progress_bar
-from humpback_jax.stopping import GO_ON, Stopped, deferred_stop, stop_requested
+from humpback_jax.runtime.distributed import agree, peer_failures
+from humpback_jax.runtime.progress import progress_bar
+from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
+from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.checkpoints import CheckpointConfig, Checkpoints
 from humpback_jax.training.metrics import MetricsWriter, Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -25,7 +26,6 @@ from humpback_jax.training.reports import Reports
 from humpback_jax.training.state import TrainState, abstract_state, init_train_state, state_shardings
 from humpback_jax.training.step import BATCH_AXES, TrainStep, make_train_step
 from humpback_jax.training.throughput import Throughput, workload
-from humpback_jax.watchdog import watchdog
 
 FIRST_UPDATE_FACTOR = 4  # the first update compiles
 

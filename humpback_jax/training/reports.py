@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from humpback_jax.progress import ProgressReporter
+from humpback_jax.runtime.progress import ProgressReporter
 from humpback_jax.training.metrics import MetricsWriter
 from humpback_jax.training.step import Metrics
 from humpback_jax.training.throughput import Throughput, Workload

@@ -15,7 +15,7 @@ import numpy as np
 
 from humpback_jax.files import PathLike, write_json
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.progress import progress_bar
+from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.tokenizers import (
     GENERATION,
     HFTokenizer,

@@ -5,10 +5,10 @@ import pytest
 pytest.importorskip("tensorflow")
 seqio = pytest.importorskip("seqio")
 
-from humpback_jax.chat import ChatFormat  # noqa: E402
 from humpback_jax.data.pairs import read_pairs  # noqa: E402
 from humpback_jax.data.tasks import register_tasks  # noqa: E402
 from humpback_jax.inference.shards import run_sharded  # noqa: E402
+from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
 
 
 def answered(members):

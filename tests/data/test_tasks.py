@@ -8,12 +8,12 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 seqio = pytest.importorskip("seqio")
 
-from humpback_jax.chat import ChatFormat  # noqa: E402
 from humpback_jax.data.examples import Example, supervised_examples  # noqa: E402
 from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter  # noqa: E402
 from humpback_jax.data.packing import FEATURES, packed_rows  # noqa: E402
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs  # noqa: E402
 from humpback_jax.data.tasks import register_tasks, task_counts  # noqa: E402
+from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
 
 CHAT = ChatFormat("chatml")
 

@@ -14,10 +14,10 @@ for needed in ("tensorflow", "seqio", "dill", "importlib_resources"):
 import seqio  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 
-from humpback_jax.chat import ChatFormat  # noqa: E402
 from humpback_jax.data import tfds_builders  # noqa: E402
 from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter  # noqa: E402
 from humpback_jax.data.tasks import register_tasks  # noqa: E402
+from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
 
 DUMMY = pathlib.Path(__file__).parent / "tfds_dummy"
 

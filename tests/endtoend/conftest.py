@@ -8,10 +8,11 @@ import pytest
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.curate import CurationConfig, SelectionConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.rating import CurationConfig
+from humpback_jax.stages.selection import SelectionConfig
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 

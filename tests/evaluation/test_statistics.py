@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from humpback_jax.evaluation.published import PUBLISHED, rows_beside
+from humpback_jax.evaluation.judging.published import PUBLISHED, rows_beside
+from humpback_jax.evaluation.judging.winrate import annotation_figures
 from humpback_jax.evaluation.statistics import (
     file_statistics,
     length_figures,
@@ -14,7 +15,6 @@ from humpback_jax.evaluation.statistics import (
     spacy_parser,
     verb_noun_figures,
 )
-from humpback_jax.evaluation.winrate import annotation_figures
 
 
 @dataclasses.dataclass

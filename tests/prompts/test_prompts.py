@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_score
+from humpback_jax.prompts.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_score
 
 
 def test_the_tags_are_the_papers():

@@ -7,7 +7,7 @@ import pytest
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import read_json
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.prompts import load_prompts
+from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
 from humpback_jax.stages.model import open_model
 from humpback_jax.training.optimizer import OptimizerConfig

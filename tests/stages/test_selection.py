@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.stages.curate import SelectionConfig, copied_share, flaw_of, select
+from humpback_jax.stages.selection import SelectionConfig, copied_share, flaw_of, select
 
 OUTPUT = "A heron stands still in shallow water until a fish comes close, and then it strikes."
 

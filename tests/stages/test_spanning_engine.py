@@ -12,8 +12,8 @@ import json, sys
 
 from etils import epath
 
-from humpback_jax.distributed import join_processes
-from humpback_jax.processes import set_process
+from humpback_jax.runtime.distributed import join_processes
+from humpback_jax.runtime.processes import set_process
 
 folder, coordinator = epath.Path(sys.argv[2]), sys.argv[4] if len(sys.argv) > 4 else None
 if coordinator:

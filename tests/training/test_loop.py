@@ -15,7 +15,7 @@ from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
 from humpback_jax.models.lora import LoraConfig, adapted_params
 from humpback_jax.partitioning import LogicalAxisRules, make_mesh
-from humpback_jax.stopping import Stopped
+from humpback_jax.runtime.stopping import Stopped
 from humpback_jax.training.checkpoints import CheckpointConfig, restore_checkpoint
 from humpback_jax.training.loop import LoopConfig, train
 from humpback_jax.training.loss import summed_loss

@@ -15,7 +15,8 @@ import pytest
 SCRIPT = """
 import hashlib, json, os, sys
 import numpy as np
-from humpback_jax import distributed, processes
+from humpback_jax.runtime import distributed
+from humpback_jax.runtime import processes
 
 job = json.loads(sys.argv[1])
 if "coordinator" in job:

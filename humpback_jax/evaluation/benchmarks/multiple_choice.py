@@ -1,0 +1,221 @@
+"""Multiple-choice benchmarks by likelihood: ARC, PIQA, SIQA, OpenBookQA and MMLU from local files.
+
+A file is JSON lines: `{"id", "question", "choices", "answer"}`, `answer` an index, and for MMLU `subject`. Contexts are
+worded as in lm-evaluation-harness 0.4 (tasks arc_easy, arc_challenge, piqa, social_iqa, openbookqa, mmlu), so that
+numbers can be put beside its own. The paper's protocol (section 4.1, LLaMA's) is zero-shot.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer
+from humpback_jax.files import PathLike, read_jsonl
+from humpback_jax.runtime.progress import progress_bar
+
+LETTERS = "ABCDEFGHIJ"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A benchmark.
+
+    Attributes:
+      file: name of its file.
+      context: what comes before a choice; `{question}` is filled in.
+      lettered: choices are listed in the context, and their letters are scored.
+      shots_file: solved examples by subject, for a few shots.
+    """
+
+    file: str
+    context: str
+    lettered: bool = False
+    shots_file: str | None = None
+
+
+TASKS: Mapping[str, Task] = {
+    "arc_easy": Task("arc_easy.jsonl", "Question: {question}\nAnswer:"),
+    "arc_challenge": Task("arc_challenge.jsonl", "Question: {question}\nAnswer:"),
+    "piqa": Task("piqa.jsonl", "Question: {question}\nAnswer:"),
+    "social_iqa": Task("social_iqa.jsonl", "Q: {question}\nA:"),
+    "openbookqa": Task("openbookqa.jsonl", "{question}"),
+    "mmlu": Task("mmlu_test.jsonl", "{question}\nAnswer:", lettered=True, shots_file="mmlu_dev.jsonl"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A question as it is scored: continuations of one context, and the index of the right one.
+
+    `lengths` are characters of the choices, by which `acc_norm` divides.
+    """
+
+    id: str
+    context: str
+    continuations: tuple[str, ...]
+    answer: int
+    lengths: tuple[int, ...]
+    subject: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemResult:
+    """What a model says to an item: log-likelihoods in nats, one per choice; right or wrong by sum and by length."""
+
+    id: str
+    log_likelihoods: tuple[float, ...]
+    answer: int
+    correct: bool
+    correct_norm: bool
+    subject: str | None = None
+
+
+def read_task(name: str, folder: PathLike, shots: int = 0, limit: int | None = None) -> list[Item]:
+    """The items of a benchmark.
+
+    Args:
+      name: one of `TASKS`.
+      folder: where its file lies.
+      shots: solved examples of the same subject before each question.
+      limit: at most so many items, from the beginning.
+
+    Raises:
+      ValueError: an unknown name, a record that is not a question, or shots where there are no solved examples.
+      FileNotFoundError: the file is missing.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown benchmark {name!r}; choose from {', '.join(TASKS)}")
+    task = TASKS[name]
+    if shots and task.shots_file is None:
+        raise ValueError(f"benchmark {name} has no file of solved examples; use --shots 0 with it")
+    solved = list(_records(epath.Path(folder) / task.shots_file)) if shots and task.shots_file else []
+    path = epath.Path(folder) / task.file
+    records = list(_records(path))
+    if not records:
+        raise ValueError(f"{path} holds no question")
+    return [_item(task, record, solved, shots) for record in records[:limit]]
+
+
+def read_questions(name: str, folder: PathLike, limit: int | None = None) -> dict[str, str]:
+    """The bare questions of a benchmark by id."""
+    records = list(_records(epath.Path(folder) / TASKS[name].file))[:limit]
+    return {str(record["id"]): record["question"] for record in records}
+
+
+def _records(path: epath.Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; give the folder of the benchmark files with --data")
+    for number, row in read_jsonl(path):
+        choices, answer = row.get("choices"), row.get("answer")
+        if not isinstance(row.get("question"), str) or not isinstance(choices, list) or not isinstance(answer, int):
+            raise ValueError(f"{path}:{number}: expected a question, a list of choices, and answer as an index")
+        if not 0 <= answer < len(choices) or len(choices) < 2:
+            raise ValueError(f"{path}:{number}: answer {answer} is no index of {len(choices)} choices, two or more")
+        yield {"id": f"{path.stem}-{number}", **row}
+
+
+def _item(task: Task, record: Mapping[str, Any], solved: Sequence[Mapping[str, Any]], shots: int) -> Item:
+    choices = [str(choice) for choice in record["choices"]]
+    subject = record.get("subject")
+    examples = [r for r in solved if r.get("subject") == subject][:shots]
+    if len(examples) < shots:
+        raise ValueError(f"item {record['id']}: {len(examples)} solved examples of its subject, {shots} are wanted")
+    blocks = [_context(task, r) + " " + _answer_text(task, r) for r in examples] + [_context(task, record)]
+    texts = list(LETTERS[: len(choices)]) if task.lettered else choices
+    return Item(
+        id=str(record["id"]),
+        context=_heading(task, subject) + "\n\n".join(blocks),
+        continuations=tuple(f" {text}" for text in texts),
+        answer=record["answer"],
+        lengths=tuple(max(len(text), 1) for text in texts),
+        subject=subject,
+    )
+
+
+def _heading(task: Task, subject: str | None) -> str:
+    if not task.lettered or subject is None:
+        return ""
+    topic = subject.replace("_", " ")
+    return f"The following are multiple choice questions (with answers) about {topic}.\n\n"
+
+
+def _context(task: Task, record: Mapping[str, Any]) -> str:
+    question = record["question"]
+    if task.lettered:
+        listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, record["choices"], strict=False)]
+        question = "\n".join([question.strip(), *listed])
+    return task.context.replace("{question}", question)
+
+
+def _answer_text(task: Task, record: Mapping[str, Any]) -> str:
+    return LETTERS[record["answer"]] if task.lettered else str(record["choices"][record["answer"]])
+
+
+def score_items(
+    scorer: ContinuationScorer, items: Sequence[Item], progress: Callable[[int], None] | None = None
+) -> list[ItemResult]:
+    """Log-likelihoods of every choice of every item."""
+    requests = [scorer.encode(item.context, text) for item in items for text in item.continuations]
+    sums, _ = scorer.score(requests, progress)
+    results, start = [], 0
+    for item in items:
+        values = sums[start : start + len(item.continuations)]
+        start += len(item.continuations)
+        results.append(
+            ItemResult(
+                id=item.id,
+                log_likelihoods=tuple(values.tolist()),
+                answer=item.answer,
+                correct=int(np.argmax(values)) == item.answer,
+                correct_norm=int(np.argmax(values / np.asarray(item.lengths))) == item.answer,
+                subject=item.subject,
+            )
+        )
+    return results
+
+
+def accuracy_figures(results: Sequence[ItemResult]) -> dict[str, Any]:
+    """Accuracies and their standard errors in percent; over subjects, where there are any, also the plain mean."""
+    correct = np.asarray([result.correct for result in results], np.float64)
+    normed = np.asarray([result.correct_norm for result in results], np.float64)
+    figures: dict[str, Any] = {"items": len(results)}
+    for name, values in (("acc", correct), ("acc_norm", normed)):
+        figures[name] = float(values.mean() * 100)
+        figures[f"{name}_stderr"] = (
+            float(values.std(ddof=1) / math.sqrt(len(values)) * 100) if len(values) > 1 else None
+        )
+    subjects = sorted({result.subject for result in results if result.subject})
+    if subjects:
+        means = [np.mean([r.correct for r in results if r.subject == subject]) for subject in subjects]
+        figures |= {"subjects": len(subjects), "acc_mean_of_subjects": float(np.mean(means) * 100)}
+    return figures
+
+
+def run_benchmarks(
+    scorer: ContinuationScorer, names: Sequence[str], folder: PathLike, shots: int = 0, limit: int | None = None
+) -> tuple[dict[str, Any], dict[str, list[ItemResult]]]:
+    """(figures, item results) by benchmark; figures include seconds and choices scored per second."""
+    figures, results = {}, {}
+    tasks = {name: read_task(name, folder, shots if TASKS[name].shots_file else 0, limit) for name in _known(names)}
+    for name, items in tasks.items():
+        choices = sum(len(item.continuations) for item in items)
+        started = time.monotonic()
+        with progress_bar(name, choices, "choices") as bar:
+            results[name] = score_items(scorer, items, bar.advance)
+        seconds = time.monotonic() - started
+        speed = {"seconds": round(seconds, 2), "choices_per_second": round(choices / seconds, 2)}
+        used = {"shots": shots if TASKS[name].shots_file else 0}
+        figures[name] = accuracy_figures(results[name]) | used | speed
+    return figures, results
+
+
+def _known(names: Sequence[str]) -> Sequence[str]:
+    for name in names:
+        if name not in TASKS:
+            raise ValueError(f"unknown benchmark {name!r}; choose from {', '.join(TASKS)}")
+    return names

@@ -1,0 +1,251 @@
+"""A judge behind an OpenAI-compatible endpoint: asked once per question, retried where that helps, never paid twice.
+
+Every reply is appended to a journal and synced before the next is counted: a run that ends early goes on where it was.
+A failure that may pass (no connection, timeout, rate limit, server error) is retried with growing waits; when it does
+not pass, the run stops and says so. A reply that is no verdict is asked for again; when it stays so, the question is
+counted as malformed and has no preference.
+"""
+
+import dataclasses
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.evaluation.judging.comparisons import Judgment, parse_verdict
+from humpback_jax.files import PathLike, jsonl_line
+
+MALFORMED, REFUSED = "malformed", "refused"
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointConfig:
+    """An endpoint and how patiently it is asked.
+
+    Attributes:
+      model: name that the endpoint knows.
+      base_url: of the API; for example http://127.0.0.1:8000/v1 for a local server.
+      key_variable: environment variable that holds the key; empty for an endpoint without keys.
+      temperature: of the judge.
+      max_tokens: room for its reply.
+      attempts: of one call, failures that may pass counted in.
+      max_wait: longest wait between two attempts, in seconds; a server's Retry-After is kept to up to here.
+      replies: how often a reply that is no verdict is asked for again, the first time counted in.
+      concurrency: calls in flight.
+      timeout: of a call, in seconds.
+    """
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    key_variable: str = "OPENAI_API_KEY"
+    temperature: float = 0.0
+    max_tokens: int = 16
+    attempts: int = 8
+    max_wait: float = 60.0
+    replies: int = 3
+    concurrency: int = 8
+    timeout: float = 120.0
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what the judge says."""
+        return {name: getattr(self, name) for name in ("model", "base_url", "temperature", "max_tokens", "replies")}
+
+
+class Journal:
+    """Replies by question id, one line each; a line that a crash cut off is dropped and asked again."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = epath.Path(path)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            self.path.write_bytes(whole)
+        for number, line in enumerate(whole.decode().splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                self.rows[row["id"]] = row
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}:{number}: not a judgment ({error}); delete this line and run again"
+                ) from error
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a row and waits until it is on disk."""
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as stream:
+                stream.write(jsonl_line(row).encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            self.rows[row["id"]] = row
+
+
+def endpoint_key(config: EndpointConfig) -> str:
+    """The key from the environment; ValueError names the variable where it is not set."""
+    if not config.key_variable:
+        return "none"
+    if not (key := os.environ.get(config.key_variable, "").strip()):
+        raise ValueError(
+            f"the judge at {config.base_url} needs a key: set the environment variable {config.key_variable}, or give "
+            "--key_variable '' for an endpoint without keys"
+        )
+    return key
+
+
+class Endpoint:
+    """Calls of one judge; `retries` and `usage` count what they cost."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        try:
+            import openai
+            import tenacity  # noqa: F401
+        except ImportError as error:
+            raise ValueError(
+                f"a judge behind an endpoint needs {error.name}: pip install 'humpback_jax[eval]'"
+            ) from error
+        self.config = config
+        self.retries: Counter[str] = Counter()
+        self.usage: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._client = openai.OpenAI(
+            api_key=endpoint_key(config), base_url=config.base_url, timeout=config.timeout, max_retries=0
+        )
+
+    def ask(self, prompt: str) -> Judgment:
+        """One question until there is a verdict, the replies are used up, or the endpoint refuses it.
+
+        Raises:
+          ConnectionError: the endpoint cannot be reached, or keeps failing.
+          PermissionError: the key, the model's name or the account is refused.
+        """
+        said: list[str] = []
+        for _ in range(self.config.replies):
+            reply, refusal = self._reply(prompt)
+            if refusal is not None:
+                return Judgment(None, REFUSED, [*said, refusal])
+            said.append(reply)
+            if verdict := parse_verdict(reply):
+                return Judgment(verdict, None, said)
+            self.retries[MALFORMED] += 1
+        return Judgment(None, MALFORMED, said)
+
+    def stop(self) -> None:
+        """Ends waits between attempts."""
+        self._stop.set()
+
+    def _reply(self, prompt: str) -> tuple[str, str | None]:
+        """(text, None), or ("", why this question is refused)."""
+        import openai
+        import tenacity
+
+        passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, passing) and not _out_of_credit(e)),
+            wait=lambda state: _wait_seconds(state, self.config.max_wait),
+            stop=tenacity.stop_after_attempt(self.config.attempts) | tenacity.stop_when_event_set(self._stop),
+            before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
+            sleep=tenacity.sleep_using_event(self._stop),
+            reraise=True,
+        )
+        try:
+            completion = retrying(self._call, prompt)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            return "", str(error)
+        except openai.APIStatusError as error:
+            if isinstance(error, passing) and not _out_of_credit(error):
+                raise ConnectionError(f"the judge at {self.config.base_url} keeps failing: {error}") from error
+            raise PermissionError(f"the judge at {self.config.base_url} refuses: {error}") from error
+        except openai.APIError as error:
+            raise ConnectionError(f"the judge at {self.config.base_url} cannot be reached: {error}") from error
+        if completion.usage is not None:
+            self.usage["prompt_tokens"] += completion.usage.prompt_tokens
+            self.usage["completion_tokens"] += completion.usage.completion_tokens
+        return (completion.choices[0].message.content or "") if completion.choices else "", None
+
+    def _call(self, prompt: str) -> Any:
+        self.usage["calls"] += 1
+        return self._client.chat.completions.create(
+            model=self.config.model,
+            messages=[{"role": "user", "content": prompt}],
+            temperature=self.config.temperature,
+            max_tokens=self.config.max_tokens,
+        )
+
+    def _count(self, error: BaseException | None) -> None:
+        self.retries[type(error).__name__] += 1
+
+
+def _out_of_credit(error: BaseException) -> bool:
+    return getattr(error, "code", None) == "insufficient_quota"
+
+
+def _wait_seconds(state: Any, longest: float) -> float:
+    """What the server asks for, else a growing random wait."""
+    import tenacity
+
+    error = state.outcome.exception()
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    try:
+        return min(float(asked or ""), longest)
+    except (TypeError, ValueError):
+        return tenacity.wait_random_exponential(multiplier=0.5, max=longest)(state)
+
+
+def ask_all(
+    endpoint: Endpoint, questions: Mapping[str, str], journal: Journal, progress: Callable[[int], None]
+) -> dict[str, Judgment]:
+    """Judgments by question id; only questions that the journal lacks are asked.
+
+    Raises:
+      OSError: the endpoint gave up; what was answered until then is in the journal.
+    """
+    todo = [name for name in questions if name not in journal.rows]
+    progress(len(questions) - len(todo))
+
+    failures: list[BaseException] = []
+
+    def answer(name: str) -> bool:
+        if failures:
+            return False
+        try:
+            judgment = endpoint.ask(questions[name])
+        except Exception as error:
+            failures.append(error)
+            endpoint.stop()
+            return False
+        journal.add({"id": name, **dataclasses.asdict(judgment)})
+        return True
+
+    with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
+        futures = [executor.submit(answer, name) for name in todo]
+        try:
+            for future in as_completed(futures):
+                progress(int(future.result()))
+        except BaseException:
+            endpoint.stop()
+            executor.shutdown(wait=True, cancel_futures=True)  # calls in flight are paid for: their replies are kept
+            raise
+    if failures:
+        raise _stopped(failures[0], journal, questions) from failures[0]
+    return {name: _judgment(journal.rows[name]) for name in questions}
+
+
+def _judgment(row: Mapping[str, Any]) -> Judgment:
+    return Judgment(row["verdict"], row["reason"], row["raw"], row["probability"])
+
+
+def _stopped(error: BaseException, journal: Journal, questions: Mapping[str, str]) -> BaseException:
+    if not isinstance(error, OSError):
+        return error
+    kept = sum(name in journal.rows for name in questions)
+    return type(error)(
+        f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command again to go on"
+    )

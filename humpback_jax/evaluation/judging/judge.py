@@ -1,0 +1,147 @@
+"""The judge stage: two files of outputs in, AlpacaEval annotations and a win rate out; resumable."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.evaluation.judging.comparisons import (
+    ORDERS,
+    Comparison,
+    Judgment,
+    judge_prompt,
+    judge_template,
+    judged_figures,
+    judgment_id,
+    pair_outputs,
+    to_annotations,
+)
+from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
+from humpback_jax.evaluation.judging.outputs import read_outputs
+from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file, write_atomically
+from humpback_jax.inference.engine import Engine
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.progress import progress_bar
+from humpback_jax.stages.generation import GenerationConfig, Prompted, run_job, split_too_long
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.stage import Stage, StageResult, run_stage
+
+ANNOTATIONS, JOURNAL = "annotations.json", "judgments.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """What is judged: comparisons, the names of baseline and model, and how many outputs were missing."""
+
+    comparisons: tuple[Comparison, ...]
+    names: tuple[str, str]
+    missing: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything the judge sees."""
+        rows = [dataclasses.astuple(comparison) for comparison in self.comparisons]
+        return sha256_of_bytes(json.dumps([rows, self.names, self.missing]).encode())
+
+    def questions(self, template: str) -> dict[str, str]:
+        """Prompts by question id: both orders of every comparison that has something to judge."""
+        return {
+            judgment_id(comparison, order): judge_prompt(template, comparison, order)
+            for comparison in self.comparisons
+            if not comparison.identical
+            for order in ORDERS
+        }
+
+
+def read_contest(outputs: PathLike, baseline: PathLike, limit: int | None = None, partial: bool = False) -> Contest:
+    """Matches outputs of a model with a baseline's (its first `limit`, if given); see `pair_outputs`."""
+    base, model = read_outputs(baseline, limit), read_outputs(outputs)
+    if limit is not None:
+        wanted = {row["instruction"] for row in base}
+        model = [row for row in model if row["instruction"] in wanted]
+    comparisons, missing = pair_outputs(base, model, partial)
+    name = lambda rows, path: str(rows[0].get("generator") or path)  # noqa: E731
+    return Contest(tuple(comparisons), (name(base, baseline), name(model, outputs)), missing)
+
+
+def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointConfig) -> Stage:
+    """Judges a contest by an OpenAI-compatible endpoint: DIRECTORY/annotations.json.
+
+    Raises:
+      ValueError: the key is not set, or the folder was begun with another judge or other outputs.
+      OSError: the endpoint cannot be reached, keeps failing or refuses the key; what it said is kept.
+    """
+    template = judge_template()
+
+    def body(folder: epath.Path) -> StageResult:
+        questions, journal = contest.questions(template), Journal(folder / JOURNAL)
+        endpoint = Endpoint(config)
+        with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
+            judgments = ask_all(endpoint, questions, journal, bar.advance)
+        costs = {"retries": dict(sorted(endpoint.retries.items())), "usage_of_this_run": dict(endpoint.usage)}
+        return _result(folder, contest, judgments, config.model, costs)
+
+    settings = {"endpoint": config.deciding, "template": template}
+    return run_stage(directory, settings, {"contest": contest.sha256}, body)
+
+
+def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, config: GenerationConfig) -> Stage:
+    """Judges a contest by a local model: which of the letters A and B it finds more likely as its answer.
+
+    No text is sampled. Questions that do not fit the engine have no verdict and are counted.
+    """
+    template = judge_template()
+
+    def body(folder: epath.Path) -> StageResult | None:
+        """Scores both letters after every question, in resumable shards."""
+        forced, candidates = letter_ids(model)
+        questions = contest.questions(template)
+        items = [Prompted(name, (*model.prompt_ids(text), *forced)) for name, text in questions.items()]
+        fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
+
+        def score(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
+            prompts = [(item.id, item.prompt_ids) for item in members]
+            values = engine.candidate_log_probs(prompts, [candidates] * len(members), advance)
+            return [{"id": m.id, "log_probs": row.tolist()} for m, row in zip(members, values, strict=True)]
+
+        prepare = lambda engine, lengths: engine.compile_scoring(lengths, len(candidates))  # noqa: E731
+        rows = run_job(folder, model, fitting, config, score, prepare, "judge", "judgments")
+        if not is_leader():
+            return None
+        judgments = {name: _of_log_probs(row["log_probs"]) for name, row in rows.items()}
+        judgments |= {name: Judgment(None, "prompt_too_long") for name in too_long}
+        return _result(folder, contest, judgments, str(model.path), {})
+
+    settings = {"generation": config, "template": template, "chat_format": model.chat_format.name}
+    return run_stage(directory, settings, {"contest": contest.sha256, "judge": model.sha256}, body, shared=True)
+
+
+def letter_ids(model: ModelHandle) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """(ids that the answers "A" and "B" begin with, the two ids after them); ValueError where there are none."""
+    a, b = (model.chat_format.answer_ids(letter, model.tokenizer) for letter in "AB")
+    for place, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one != other:
+            return tuple(a[:place]), (one, other)
+    raise ValueError(f"the tokenizer of {model.path} does not tell A from B; choose another judge")
+
+
+def _of_log_probs(values: Sequence[float]) -> Judgment:
+    a, b = values
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return Judgment(None, "not_a_number", [repr(a), repr(b)])
+    verdict = "tie" if a == b else "A" if a > b else "B"
+    return Judgment(verdict, None, list(values), 1.0 / (1.0 + math.exp(min(b - a, 700.0))))
+
+
+def _result(
+    folder: epath.Path, contest: Contest, judgments: Mapping[str, Judgment], judge: str, costs: dict[str, Any]
+) -> StageResult:
+    annotations = to_annotations(contest.comparisons, judgments, contest.names, judge)
+    write_atomically(folder / ANNOTATIONS, json.dumps(annotations, indent=2, ensure_ascii=False) + "\n")
+    figures = judged_figures(annotations, contest.missing) | costs
+    rejected = dict(figures["failed"]) | ({"missing_output": contest.missing} if contest.missing else {})
+    counts = {"in": len(annotations) + contest.missing, "out": figures["n_total"], "rejected": rejected}
+    return StageResult(counts, {"annotations": sha256_of_file(folder / ANNOTATIONS)}, figures)

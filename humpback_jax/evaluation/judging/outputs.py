@@ -1,0 +1,126 @@
+"""Answers to AlpacaEval's instructions in its own output format, and its own package where that is wanted."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.evaluation.judging.winrate import read_annotations
+from humpback_jax.files import PathLike, read_jsonl, write_atomically
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.respond import ANSWERS, respond
+
+OUTPUTS = "model_outputs.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Where the outputs are, and figures of the generation."""
+
+    path: epath.Path
+    figures: dict[str, Any]
+
+
+def read_outputs(path: PathLike, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows with an `instruction` (instructions.json, or the model_outputs.json of any model).
+
+    Raises:
+      ValueError: a row has no instruction.
+    """
+    rows = read_annotations(path)
+    for number, row in enumerate(rows):
+        if not isinstance(row.get("instruction"), str):
+            raise ValueError(f"{path}: record {number} has no text under 'instruction'")
+    return rows[:limit]
+
+
+def generate_outputs(
+    directory: PathLike,
+    model: ModelHandle,
+    rows: Sequence[Mapping[str, Any]],
+    generator: str,
+    prompts: Prompts,
+    config: GenerationConfig,
+    tags: Sequence[str],
+) -> Outputs:
+    """Answers every instruction in resumable shards and writes DIRECTORY/model_outputs.json.
+
+    A row is `{"dataset", "instruction", "output", "generator"}`, in the order of `rows`. An instruction that does not
+    fit the engine has no row and is counted; an answer that the limit cut is kept and counted.
+    """
+    names = {f"{number:05d}": row for number, row in enumerate(rows)}
+    instructions = [(name, row["instruction"]) for name, row in names.items()]
+    stage = respond(directory, model, instructions, prompts, config, tags)
+    answers = {row["id"]: row for _, row in read_jsonl(stage.directory / ANSWERS)}
+    outputs = [
+        {
+            "dataset": row.get("dataset"),
+            "instruction": row["instruction"],
+            "output": answers[name]["output"],
+            "generator": generator,
+        }
+        for name, row in names.items()
+        if name in answers
+    ]
+    path = stage.directory / OUTPUTS
+    write_atomically(path, json.dumps(outputs, indent=2, ensure_ascii=False) + "\n")
+    lengths = [len(row["output"]) for row in outputs]
+    figures = {
+        "outputs": str(path),
+        "generator": generator,
+        "tags": list(tags),
+        "instructions": len(rows),
+        "answered": len(outputs),
+        "rejected": stage.counts["rejected"],
+        "truncated": sum(answer["truncated"] for answer in answers.values()),
+        "empty": lengths.count(0),
+        "avg_length": int(sum(lengths) / len(lengths)) if lengths else None,
+    }
+    return Outputs(path, figures)
+
+
+def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, directory: PathLike) -> dict[str, Any]:
+    """The alpaca_eval package's own judge on two files of outputs: its row of the leaderboard.
+
+    The length-controlled figure needs a table that the package downloads; where it cannot, the reason stands instead.
+
+    Raises:
+      ValueError: the package is not installed; says how to install it.
+    """
+    try:
+        import alpaca_eval
+    except ImportError as error:
+        raise ValueError(f"--annotator needs the alpaca_eval package ({error}): pip install alpaca_eval") from error
+    epath.Path(directory).mkdir(parents=True, exist_ok=True)
+    leaderboard, annotations = alpaca_eval.evaluate(
+        model_outputs=read_outputs(outputs),
+        reference_outputs=read_outputs(reference),
+        annotators_config=annotator,
+        name=epath.Path(outputs).parent.name,
+        output_path=str(directory),
+        fn_metric="get_winrate",
+        sort_by="win_rate",
+        precomputed_leaderboard=None,
+        is_cache_leaderboard=False,
+        is_return_instead_of_print=True,
+    )
+    figures = {key: _plain(value) for key, value in leaderboard.iloc[0].to_dict().items()}
+    return figures | _length_controlled(annotations)
+
+
+def _length_controlled(annotations: Any) -> dict[str, Any]:
+    from alpaca_eval import metrics
+
+    try:
+        found = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
+    except Exception as error:  # whatever its download client raises without a network
+        return {"length_controlled_winrate": None, "why_not": f"{type(error).__name__}: {error}"}
+    return {key: _plain(found[key]) for key in ("length_controlled_winrate", "lc_standard_error")}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

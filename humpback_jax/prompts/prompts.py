@@ -1,0 +1,146 @@
+"""The words of the algorithm: the two tags, the backward prompt, the rating rubric, and how a score is read back.
+
+The paper's meaning in our own wording (sections 2.2, 2.3 and 3.1). A folder with a `backward.txt` or a `rating.txt`
+replaces ours, so the paper's exact text, or any other, can be dropped in.
+"""
+
+import dataclasses
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping
+
+from etils import epath
+
+from humpback_jax.files import PathLike
+from humpback_jax.prompts.chat import CHAT_FORMATS, ChatFormat
+
+__all__ = [
+    "CHAT_FORMATS",
+    "SCORE_PREFIX",
+    "SEED_TAG",
+    "WEB_TAG",
+    "ChatFormat",
+    "Prompts",
+    "load_prompts",
+    "parse_score",
+]
+
+SEED_TAG = "Answer in the style of an AI Assistant."
+WEB_TAG = "Answer with knowledge from web search."
+SCORE_PREFIX = "Score: "
+
+PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {"backward.txt": ("output",), "rating.txt": ("instruction", "output")}
+
+# "Score:" and a number on one line; Markdown marks, quotes and one opening bracket may stand between them.
+_SCORE = re.compile(r"\bscore[*_ \t]*:[*_`\"' \t]*[\[(<{]?[ \t]*([+-]?[0-9]+(?:[.,][0-9]+)*)", re.IGNORECASE)
+_RATING = re.compile(r"[1-5](?:\.[05]0*)?")
+# What may follow a rating "out of five", and what turns the number into something that is not a rating.
+_OUT_OF_FIVE = re.compile(r"[ \t]*(?:/|out of)[ \t]*5(?![0-9]|[.,][0-9])", re.IGNORECASE)
+_NOT_A_RATING = re.compile(r"[^\W_]|[ \t]*(?:%|/|out of\b|(?:-|–|—|to\b|or\b|and\b)[ \t]*[0-9])", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The texts that a user turn is made of.
+
+    Attributes:
+      backward_template: holds `{output}`; asks for the instruction that the output answers.
+      rating_template: holds `{instruction}` and `{output}`; asks for a short reason and a last line `Score: <rating>`.
+      seed_tag: appended to the instructions of seed pairs.
+      web_tag: appended to the instructions of augmented pairs.
+    """
+
+    backward_template: str
+    rating_template: str
+    seed_tag: str = SEED_TAG
+    web_tag: str = WEB_TAG
+
+    def backward(self, output: str) -> str:
+        """The user turn of the backward model for a text; it has no tag unless the template holds one."""
+        return fill_template(self.backward_template, {"output": output})
+
+    def rating(self, instruction: str, output: str) -> str:
+        """The user turn that asks for a rating of a pair."""
+        return fill_template(self.rating_template, {"instruction": instruction, "output": output})
+
+    def tagged(self, instruction: str, tags: Iterable[str] = ()) -> str:
+        """The instruction, a blank line and its tags joined by a space (paper, section 2.3).
+
+        Args:
+          instruction: text of the user turn.
+          tags: any of "seed" and "web"; both, the paper's choice at inference, always come with the seed tag first.
+
+        Raises:
+          ValueError: another tag name.
+        """
+        wanted = set(tags)
+        texts = {"seed": self.seed_tag, "web": self.web_tag}
+        if unknown := sorted(wanted - texts.keys()):
+            raise ValueError(
+                f"unknown tag {unknown[0]!r}; use any of {', '.join(texts)}, in a list such as ['seed', 'web']"
+            )
+        chosen = [text for name, text in texts.items() if name in wanted]
+        return "\n\n".join([instruction, " ".join(chosen)]) if chosen else instruction
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Replaces `{name}` for the given names in one pass; every other brace, in template or value, stays as it is."""
+    names = "|".join(map(re.escape, values))
+    return re.sub(rf"\{{({names})\}}", lambda match: values[match.group(1)], template)
+
+
+def load_prompts(template_dir: PathLike | None = None) -> Prompts:
+    """The package's templates, each replaced by the file of the same name in `template_dir` where there is one.
+
+    Raises:
+      FileNotFoundError: the folder does not exist.
+      ValueError: it holds no template or one of an unknown name, or a template lacks a placeholder.
+    """
+    folder = None if template_dir is None else epath.Path(template_dir)
+    if folder is not None:
+        _check_names(folder)
+    templates = {name: _read_template(name, folder) for name in PLACEHOLDERS}
+    return Prompts(backward_template=templates["backward.txt"], rating_template=templates["rating.txt"])
+
+
+def _check_names(folder: epath.Path) -> None:
+    expected = " and ".join(PLACEHOLDERS)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"prompt template folder {folder} does not exist; make it and put {expected} in it")
+    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".txt")
+    if not names:
+        raise ValueError(f"prompt template folder {folder} holds no template; it may hold {expected}")
+    if unknown := [name for name in names if name not in PLACEHOLDERS]:
+        raise ValueError(f"{folder / unknown[0]} is not a template that is used; the names are {expected}")
+
+
+def _read_template(name: str, folder: epath.Path | None) -> str:
+    own = None if folder is None else folder / name
+    if own is not None and own.exists():
+        where, text = str(own), own.read_text(encoding="utf-8")
+    else:
+        where = f"humpback_jax/prompts/templates/{name}"
+        text = importlib.resources.files("humpback_jax.prompts").joinpath("templates", name).read_text(encoding="utf-8")
+    for placeholder in PLACEHOLDERS[name]:
+        if "{" + placeholder + "}" not in text:
+            raise ValueError(f"{where} lacks the placeholder {{{placeholder}}}; write it where that text belongs")
+    return text.strip()
+
+
+def parse_score(text: str) -> float | None:
+    """The rating in a scorer's answer: the last `Score: <number>`, or None where that is not a rating of 1 to 5.
+
+    The paper gives no parsing rule. Ours, case-insensitive: the last `Score:` with a number on the same line decides,
+    even if an earlier one was valid. 1 to 5 in steps of a half are ratings (the paper keeps >= 4.5), also written
+    `4/5`, `4 out of 5`, `**Score:** 4`, `Score: [5]` or `Score: 4.0`. Not ratings: 0, 6, 10502, -4, 3.7, `4/10`, `4%`,
+    `3-4`, `4 or 5`, `4,5`, words. A `Score:` without a number (an echo of the rubric, a cut answer) is passed over.
+    """
+    matches = list(_SCORE.finditer(text))
+    if not matches:
+        return None
+    number, rest = matches[-1].group(1), text[matches[-1].end() :]
+    if not _RATING.fullmatch(number) or float(number) > 5:
+        return None
+    if not _OUT_OF_FIVE.match(rest) and _NOT_A_RATING.match(rest):
+        return None
+    return float(number)

@@ -1,0 +1,135 @@
+"""Which process this is: from the variables, else one alone; and how long it waits for the others."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from humpback_jax.files import write_json
+from humpback_jax.inference.shards import claim_directory
+from humpback_jax.runtime import processes
+from humpback_jax.stages.stage import StageResult, run_stage
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in (processes.INDEX_VARIABLE, processes.COUNT_VARIABLE, processes.STALL_VARIABLE):
+        monkeypatch.setenv(name, "0")  # so that what a test sets is undone
+        monkeypatch.delenv(name)
+
+
+def be(monkeypatch, index, count, stall="30"):
+    monkeypatch.setenv(processes.INDEX_VARIABLE, str(index))
+    monkeypatch.setenv(processes.COUNT_VARIABLE, str(count))
+    monkeypatch.setenv(processes.STALL_VARIABLE, stall)
+
+
+def test_one_process_alone_by_default():
+    assert (processes.process_index(), processes.process_count()) == (0, 1)
+    assert processes.is_leader()
+    assert processes.stall_seconds() == processes.STALL_SECONDS
+
+
+def test_the_variables_say_which(monkeypatch):
+    be(monkeypatch, 2, 3, "7.5")
+    assert (processes.process_index(), processes.process_count()) == (2, 3)
+    assert not processes.is_leader()
+    assert processes.stall_seconds() == 7.5
+
+
+@pytest.mark.parametrize(
+    "index, count, match",
+    [
+        ("1", None, "HUMPBACK_PROCESS_COUNT is None"),
+        (None, "2", "HUMPBACK_PROCESS_INDEX is None"),
+        ("a", "2", "HUMPBACK_PROCESS_INDEX is a"),
+        ("2", "2", "less than the count"),
+        ("-1", "2", "0 or more"),
+        ("0", "0", "less than the count"),
+    ],
+)
+def test_variables_that_do_not_fit_are_an_error(monkeypatch, index, count, match):
+    for name, value in ((processes.INDEX_VARIABLE, index), (processes.COUNT_VARIABLE, count)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=match):
+        processes.process_index()
+
+
+def test_the_options_of_the_command_set_both_or_neither():
+    processes.set_process(None, None)
+    assert processes.process_count() == 1
+    with pytest.raises(ValueError, match="--process_count is None"):
+        processes.set_process(1, None)
+    processes.set_process(1, 4)
+    assert (processes.process_index(), processes.process_count()) == (1, 4)
+
+
+def test_a_stall_time_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv(processes.STALL_VARIABLE, "soon")
+    with pytest.raises(ValueError, match="HUMPBACK_STALL_SECONDS='soon'"):
+        processes.stall_seconds()
+
+
+def test_asking_imports_nothing_heavy():
+    code = "import sys, humpback_jax.runtime.processes as p; p.process_count(); print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_waiting_is_reported_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(processes, "LOG_EVERY_SECONDS", 0.0)
+    left = [["a", "b"], ["b"], []]
+    processes.wait_until_complete(lambda: left.pop(0), poll_seconds=0.001, stall_seconds=30)
+    printed = capsys.readouterr().err
+    assert "waiting for other processes: 2 missing: a, b" in printed
+    assert "1 missing: b" in printed
+
+
+def result(folder):
+    (folder / "product").write_text("whole")
+    return StageResult({"in": 1, "out": 1, "rejected": {}}, {"product": "hash"})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_follower_waits_for_the_manifest(monkeypatch, tmp_path, shared):
+    calls, finished = [], []
+
+    def follow():
+        finished.append(run_stage(tmp_path / "stage", {"seed": 0}, {}, calls.append, shared=shared, poll_seconds=0.001))
+
+    be(monkeypatch, 1, 2)
+    follower = threading.Thread(target=follow)
+    follower.start()
+    follower.join(timeout=0.3)
+    assert follower.is_alive()
+    write_json(tmp_path / "stage" / "manifest.json", {"outputs": {"product": "hash"}})
+    follower.join(timeout=20)
+    assert finished[0].outputs == {"product": "hash"}
+    assert len(calls) == shared
+
+
+def test_a_follower_without_a_leader_says_so(monkeypatch, tmp_path):
+    be(monkeypatch, 1, 2, stall="0.02")
+    with pytest.raises(TimeoutError, match=r"manifest\.json.*run the same command again"):
+        run_stage(tmp_path / "stage", {"seed": 0}, {}, result, poll_seconds=0.001)
+    assert not (tmp_path / "stage" / "product").exists()
+
+
+def test_a_leader_that_writes_files_is_waited_for(monkeypatch, tmp_path):
+    be(monkeypatch, 1, 2, stall="1.0")
+    stage = tmp_path / "stage"
+    claim_directory(stage, {"settings.seed": 0})
+
+    def work():
+        for step in range(10):
+            threading.Event().wait(0.15)
+            with (stage / "log").open("a") as log:
+                log.write(f"{step}\n")
+        write_json(stage / "manifest.json", {"outputs": {}})
+
+    leader = threading.Thread(target=work)
+    leader.start()
+    assert run_stage(stage, {"seed": 0}, {}, result, poll_seconds=0.001).manifest == {"outputs": {}}
+    leader.join()
