@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from humpback_jax.command_options import experiment_options, monitoring_options, open_alignment, process_options
+from humpback_jax.corpus.command import corpus
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import data_tfds, t5x
 from humpback_jax.launch.command import launch
@@ -16,6 +17,7 @@ from humpback_jax.runtime.distributed import leave_at_once
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import Stopped, retry_status
 from humpback_jax.topology.command import fit, plan
+from humpback_jax.weights.command import weights
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
 
@@ -188,107 +190,6 @@ def generate(
 
 
 @cli.group()
-def weights() -> None:
-    """Bring foreign weights in and out."""
-
-
-@weights.command("import")
-@click.argument("src", type=click.Path())
-@click.argument("dst", type=click.Path())
-@click.option("--dtype", default="float32", show_default=True, help="dtype of the stored parameters.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def weights_import(src: str, dst: str, dtype: str, as_json: bool) -> None:
-    """Convert a Hugging Face folder or a GGUF file to a native model folder."""
-    from humpback_jax.weights.convert import import_weights
-
-    print_figures(import_weights(src, dst, dtype=dtype), as_json)
-
-
-@weights.command("export")
-@click.argument("src", type=click.Path())
-@click.argument("dst", type=click.Path())
-@click.option("--dtype", default=None, help="dtype of the exported tensors (default: as stored).")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None:
-    """Write a native model as a Hugging Face folder."""
-    from humpback_jax.weights.convert import export_weights
-
-    print_figures(export_weights(src, dst, dtype=dtype), as_json)
-
-
-@weights.command("export-adapter")
-@click.argument("src", type=click.Path())
-@click.argument("dst", type=click.Path())
-@click.option("--base", default=None, help="Where PEFT's Auto classes find the base: an exported folder or a hub name.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def weights_export_adapter(src: str, dst: str, base: str | None, as_json: bool) -> None:
-    """Write the LoRA adapter of a stage (RUN_DIR/m1) as a PEFT folder."""
-    from humpback_jax.weights.adapters import export_adapter
-
-    print_figures(export_adapter(src, dst, base), as_json)
-
-
-@weights.command("import-adapter")
-@click.argument("src", type=click.Path())
-@click.argument("base", type=click.Path())
-@click.argument("dst", type=click.Path())
-@click.option("--dtype", default="float32", show_default=True, help="dtype of the merged parameters.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: bool) -> None:
-    """Merge a PEFT LoRA adapter into its base model: a native model folder."""
-    from humpback_jax.weights.adapters import import_adapter
-
-    print_figures(import_adapter(src, base, dst, dtype), as_json)
-
-
-@weights.command("verify")
-@click.argument("src", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def weights_verify(src: str, as_json: bool) -> None:
-    """Compare logits and greedy text with transformers on the same weights."""
-    from humpback_jax.weights.verify import verify_weights
-
-    print_figures(verify_weights(src), as_json)
-
-
-@weights.command("fetch")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print the folder as JSON.")
-def weights_fetch(name: str, as_json: bool) -> None:
-    """Download weights (smollm2_135m, or ORG/NAME of the Hugging Face hub) into the cache."""
-    from humpback_jax.weights.fetch import fetch_weights
-
-    folder = os.fspath(fetch_weights(name))
-    print_json({"model": folder}) if as_json else click.echo(folder)
-
-
-@cli.group()
-def corpus() -> None:
-    """Turn web pages into segments."""
-
-
-@corpus.command("build")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder for segments.jsonl.")
-@click.option("--min_chars", type=int, default=600, show_default=True)
-@click.option("--max_chars", type=int, default=3000, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: int, as_json: bool) -> None:
-    """Cut WARC, WET and HTML files into segments."""
-    from humpback_jax.corpus.build import CorpusConfig, EmptyCorpusError, build_corpus
-
-    try:
-        report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
-    except EmptyCorpusError as error:
-        print_figures(error.report.to_dict(), as_json)
-        if not error.report.readable:
-            raise
-        click.echo(f"humpback: warning: {error}", err=True)
-        return
-    print_figures(report.to_dict(), as_json)
-
-
-@cli.group()
 def data() -> None:
     """Look at training data."""
 
@@ -320,6 +221,8 @@ def data_show(path: str, model: str, direction: str, tags: str, limit: int, ids:
     print_figures(counts, as_json)
 
 
+cli.add_command(weights)
+cli.add_command(corpus)
 cli.add_command(report)
 cli.add_command(judge)
 cli.add_command(fit)
