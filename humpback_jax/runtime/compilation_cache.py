@@ -5,7 +5,13 @@ import os
 import pathlib
 import platform
 
+CACHE_VARIABLE = "HUMPBACK_CACHE"
 VARIABLE = "HUMPBACK_COMPILATION_CACHE"
+
+
+def default_cache() -> pathlib.Path:
+    """What all runs of a user share, models and compiled programs: $HUMPBACK_CACHE, else ~/.cache/humpback_jax."""
+    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/humpback_jax").expanduser().absolute()
 
 
 def machine_name() -> str:
@@ -34,6 +40,4 @@ def use_compilation_cache(folder: pathlib.Path) -> None:
 
 def use_default_compilation_cache() -> None:
     """`use_compilation_cache` in the folder that all verbs share, beside the downloaded weights."""
-    from humpback_jax.weights.fetch import default_cache
-
     use_compilation_cache(default_cache() / "compiled")

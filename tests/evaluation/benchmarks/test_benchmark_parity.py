@@ -26,7 +26,7 @@ def stories(shared_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
-    from humpback_jax.weights.fetch import default_cache
+    from humpback_jax.runtime.compilation_cache import default_cache
 
     folder = pathlib.Path(default_cache()) / "models" / "smollm2_135m"
     if not folder.is_dir():
