@@ -18,14 +18,14 @@ from etils import epath
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.prompts.prompts import Prompts, load_prompts
+from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.generate import generate
 from humpback_jax.stages.generation import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import CurationConfig, curate
-from humpback_jax.stages.respond import BOTH_TAGS, respond
 from humpback_jax.stages.selection import CURATED, SelectionConfig, select
 from humpback_jax.stages.sources import (
     SeedConfig,
@@ -189,7 +189,7 @@ class Alignment:
             self.recipe.evaluation,
         )
 
-    def respond(
+    def generate(
         self,
         instructions: Sequence[tuple[str, str]],
         tags: Sequence[str] | None = None,
@@ -202,7 +202,7 @@ class Alignment:
         if directory is None:
             name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]
             directory = self.run_dir / "answers" / name
-        return respond(directory, model, instructions, self.prompts, self.recipe.answering, tags)
+        return generate(directory, model, instructions, self.prompts, self.recipe.answering, tags)
 
     def model(self, t: int) -> ModelHandle:
         """M_t, which must be complete."""

@@ -172,12 +172,13 @@ def generate(
 ) -> None:
     """Answer prompts with the aligned model; both tags are appended unless --tags says otherwise."""
     from humpback_jax.files import read_jsonl
-    from humpback_jax.stages.respond import ANSWERS, TAG_CHOICES, read_instructions
+    from humpback_jax.prompts.prompts import TAG_CHOICES
+    from humpback_jax.stages.generate import ANSWERS, read_instructions
 
     alignment = open_alignment(gin_files, gin_bindings, run_dir)
     instructions = read_instructions(prompts, prompts_file)
     t = _round_of(model) if model else None
-    stage = alignment.respond(instructions, TAG_CHOICES[tags] if tags else None, t, out)
+    stage = alignment.generate(instructions, TAG_CHOICES[tags] if tags else None, t, out)
     if not is_leader():
         return
     rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]

@@ -15,9 +15,11 @@ from humpback_jax.files import PathLike
 from humpback_jax.prompts.chat import CHAT_FORMATS, ChatFormat
 
 __all__ = [
+    "BOTH_TAGS",
     "CHAT_FORMATS",
     "SCORE_PREFIX",
     "SEED_TAG",
+    "TAG_CHOICES",
     "WEB_TAG",
     "ChatFormat",
     "Prompts",
@@ -28,6 +30,8 @@ __all__ = [
 SEED_TAG = "Answer in the style of an AI Assistant."
 WEB_TAG = "Answer with knowledge from web search."
 SCORE_PREFIX = "Score: "
+BOTH_TAGS = ("seed", "web")
+TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {"backward.txt": ("output",), "rating.txt": ("instruction", "output")}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.stages.respond import TAG_CHOICES
+from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.stages.sources import base_model
 from humpback_jax.tokenizers import Tokenizer
 

@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 @dataclasses.dataclass(frozen=True)
 class StageResult:
-    """What the body of a stage reports.
+    """What a stage has made.
 
     Attributes:
       counts: `{"in": n, "out": m, "rejected": {reason: k}}` with n = m + Σ k.
@@ -65,6 +65,93 @@ def _as_json(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A stage's folder while this process works on it; see `begin_stage`.
+
+    Attributes:
+      folder: where the work goes; what a cut-off run left there is resumed.
+      settings, inputs: the identity, as the manifest will name it.
+      manifest: of a stage that is complete already.
+      started: `time.monotonic()` at the claim.
+    """
+
+    folder: epath.Path
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    manifest: dict[str, Any] | None
+    started: float
+
+    @property
+    def finished(self) -> bool:
+        """True where nothing is left to do: `stage` is complete."""
+        return self.manifest is not None
+
+    @property
+    def stage(self) -> Stage:
+        """The complete stage."""
+        assert self.manifest is not None, f"{self.folder.name} is not finished"
+        return Stage(self.folder, self.manifest)
+
+    def finish(self, result: StageResult | None) -> Stage:
+        """Writes the manifest, which makes the stage complete.
+
+        A follower gives None and waits for the leader's; what else it gives is ignored.
+
+        Raises:
+          TimeoutError: the leader does not come on.
+        """
+        gc.collect()  # weights that only a reference cycle keeps alive would add to the next stage's peak
+        if not is_leader():
+            return _stage_of_leader(self.folder)
+        if result is None:
+            raise AssertionError(f"{self.folder.name}: no result in the leading process")
+        _check_counts(self.folder.name, result.counts)
+        manifest = {
+            "stage": self.folder.name,
+            "settings": self.settings,
+            "inputs": self.inputs,
+            "counts": result.counts,
+            "outputs": result.outputs,
+            "figures": plain(result.figures),
+            "seconds": round(time.monotonic() - self.started, 2),
+            "version": humpback_jax.__version__,
+        }
+        write_json(self.folder / MANIFEST, manifest)
+        _say_complete(self.folder.name, result.counts, manifest["seconds"])
+        return Stage(self.folder, manifest)
+
+
+def begin_stage(
+    directory: PathLike, settings: dict[str, Any], inputs: dict[str, str], *, shared: bool = False
+) -> Claim:
+    """Claims the folder of a stage. A stage function reads: claim; return `claim.stage` if finished; work; finish.
+
+    Of several processes only the leader writes products and the manifest. A follower does its part of a shared stage;
+    of any other it waits here, and finds it finished.
+
+    Args:
+      directory: the stage's folder; its name is the stage's name.
+      settings: everything that decides the result besides the inputs.
+      inputs: name to content hash of everything the stage reads.
+      shared: every process does its part of the work.
+
+    Raises:
+      ValueError: the folder was begun with other settings or inputs; the differing ones are named.
+      TimeoutError: the leader does not come on.
+    """
+    folder, settings = epath.Path(directory), plain(settings)
+    claim_directory(folder, _flatten({"settings": settings, "inputs": inputs}), process_index())
+    manifest = None
+    if (folder / MANIFEST).exists():
+        manifest = read_json(folder / MANIFEST)
+        if is_leader():
+            say(f"[green]✓[/green] {folder.name}: complete")
+    elif not (shared or is_leader()):
+        manifest = _stage_of_leader(folder).manifest
+    return Claim(folder, settings, inputs, manifest, time.monotonic())
+
+
 def run_stage(
     directory: PathLike,
     settings: dict[str, Any],
@@ -72,55 +159,10 @@ def run_stage(
     body: Callable[[epath.Path], StageResult | None],
     *,
     shared: bool = False,
-    poll_seconds: float = POLL_SECONDS,
 ) -> Stage:
-    """Runs `body` unless the stage is complete.
-
-    Of several processes only the leader writes products and the manifest; the others wait for it.
-
-    Args:
-      directory: the stage's folder; its name is the stage's name.
-      settings: everything that decides the result besides the inputs.
-      inputs: name to content hash of everything the stage reads.
-      body: does the work in the folder, resuming what it finds there. What it returns counts in the leader only.
-      shared: every process runs `body` for its part of the work, and only the leader's writes products; otherwise only
-        the leader runs it.
-      poll_seconds: between two looks for the manifest in the other processes.
-
-    Raises:
-      ValueError: the folder was begun with other settings or inputs; the differing ones are named.
-      TimeoutError: the leader does not come on.
-    """
-    folder = epath.Path(directory)
-    identity = _flatten({"settings": plain(settings), "inputs": inputs})
-    claim_directory(folder, identity, process_index())
-    manifest_path = folder / MANIFEST
-    if manifest_path.exists():
-        if is_leader():
-            say(f"[green]✓[/green] {folder.name}: complete")
-        return Stage(folder, read_json(manifest_path))
-    started = time.monotonic()
-    result = body(folder) if shared or is_leader() else None
-    gc.collect()  # weights that only a reference cycle keeps alive would add to the next stage's peak
-    if not is_leader():
-        _wait_for_manifest(folder, poll_seconds)
-        return Stage(folder, read_json(manifest_path))
-    if result is None:
-        raise AssertionError(f"{folder.name}: the body gave no result in the leading process")
-    _check_counts(folder.name, result.counts)
-    manifest = {
-        "stage": folder.name,
-        "settings": plain(settings),
-        "inputs": inputs,
-        "counts": result.counts,
-        "outputs": result.outputs,
-        "figures": plain(result.figures),
-        "seconds": round(time.monotonic() - started, 2),
-        "version": humpback_jax.__version__,
-    }
-    write_json(manifest_path, manifest)
-    _say_complete(folder.name, result.counts, manifest["seconds"])
-    return Stage(folder, manifest)
+    """Runs `body` unless the stage is complete; leaves with its last user, see `begin_stage`."""
+    claim = begin_stage(directory, settings, inputs, shared=shared)
+    return claim.stage if claim.finished else claim.finish(body(claim.folder))
 
 
 def _check_counts(name: str, counts: dict[str, Any]) -> None:
@@ -133,15 +175,16 @@ def _say_complete(name: str, counts: dict[str, Any], seconds: float) -> None:
     say(f"[green]✓[/green] {name}: {counts['in']} in, {counts['out']} out, rejected: {rejected} ({seconds:.0f} s)")
 
 
-def _wait_for_manifest(folder: epath.Path, poll_seconds: float) -> None:
-    """Waits for the leader; while files of the stage come and grow, it is at work."""
+def _stage_of_leader(folder: epath.Path) -> Stage:
+    """Waits until the leader has finished; while files of the stage come and grow, it is at work."""
     manifest = folder / MANIFEST
     wait_until_complete(
         lambda: [] if manifest.exists() else [str(manifest)],
         lambda: [(str(path), _length(path)) for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))],
-        poll_seconds=poll_seconds,
+        poll_seconds=POLL_SECONDS,
         stall_seconds=stall_seconds(),
     )
+    return Stage(folder, read_json(manifest))
 
 
 def _length(path: epath.Path) -> int:

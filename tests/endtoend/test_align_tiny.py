@@ -137,10 +137,10 @@ def test_an_ablation_selects_and_trains_on_the_scores_of_another_run(run_dir, ti
 
 def test_the_aligned_model_answers_with_both_tags(run_dir, tiny_recipe):
     alignment = Alignment(tiny_recipe, run_dir)
-    stage = alignment.respond([("a", "Describe a cat."), ("b", "Describe a cow.")])
+    stage = alignment.generate([("a", "Describe a cat."), ("b", "Describe a cow.")])
     rows = rows_of(stage.directory / "answers.jsonl")
     assert [row["id"] for row in rows] == ["a", "b"]
     assert all(row["output"] and not row["truncated"] for row in rows)
     assert stage.manifest["settings"]["tags"] == ["seed", "web"]
-    assert alignment.respond([("a", "Describe a cat."), ("b", "Describe a cow.")]).directory == stage.directory
-    assert alignment.respond([("a", "Describe a cat.")], tags=("web",)).directory != stage.directory
+    assert alignment.generate([("a", "Describe a cat."), ("b", "Describe a cow.")]).directory == stage.directory
+    assert alignment.generate([("a", "Describe a cat.")], tags=("web",)).directory != stage.directory

@@ -9,7 +9,9 @@ import pytest
 from humpback_jax.files import write_json
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.runtime import processes
-from humpback_jax.stages.stage import StageResult, run_stage
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.stages import stage as stage_module
+from humpback_jax.stages.stage import StageResult, begin_stage
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +89,22 @@ def test_waiting_is_reported_now_and_then(monkeypatch, capsys):
     assert "1 missing: b" in printed
 
 
-def result(folder):
+@pytest.fixture(autouse=True)
+def short_polls(monkeypatch):
+    monkeypatch.setattr(stage_module, "POLL_SECONDS", 0.001)
+
+
+def run(folder, work=lambda folder: None, **options):
+    """A stage function: claim, work, finish."""
+    claim = begin_stage(folder, {"seed": 0}, {}, **options)
+    if claim.finished:
+        return claim.stage
+    work(claim.folder)
+    return claim.finish(StageResult({"in": 1, "out": 1, "rejected": {}}, {"product": "hash"}) if is_leader() else None)
+
+
+def write_product(folder):
     (folder / "product").write_text("whole")
-    return StageResult({"in": 1, "out": 1, "rejected": {}}, {"product": "hash"})
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -97,7 +112,7 @@ def test_a_follower_waits_for_the_manifest(monkeypatch, tmp_path, shared):
     calls, finished = [], []
 
     def follow():
-        finished.append(run_stage(tmp_path / "stage", {"seed": 0}, {}, calls.append, shared=shared, poll_seconds=0.001))
+        finished.append(run(tmp_path / "stage", calls.append, shared=shared))
 
     be(monkeypatch, 1, 2)
     follower = threading.Thread(target=follow)
@@ -113,7 +128,7 @@ def test_a_follower_waits_for_the_manifest(monkeypatch, tmp_path, shared):
 def test_a_follower_without_a_leader_says_so(monkeypatch, tmp_path):
     be(monkeypatch, 1, 2, stall="0.02")
     with pytest.raises(TimeoutError, match=r"manifest\.json.*run the same command again"):
-        run_stage(tmp_path / "stage", {"seed": 0}, {}, result, poll_seconds=0.001)
+        run(tmp_path / "stage", write_product)
     assert not (tmp_path / "stage" / "product").exists()
 
 
@@ -131,5 +146,5 @@ def test_a_leader_that_writes_files_is_waited_for(monkeypatch, tmp_path):
 
     leader = threading.Thread(target=work)
     leader.start()
-    assert run_stage(stage, {"seed": 0}, {}, result, poll_seconds=0.001).manifest == {"outputs": {}}
+    assert run(stage, write_product).manifest == {"outputs": {}}
     leader.join()

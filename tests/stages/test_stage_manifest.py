@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from humpback_jax.stages.stage import StageResult, finished_stage, plain, run_stage
+from humpback_jax.stages.stage import StageResult, begin_stage, finished_stage, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,17 +18,14 @@ class Settings:
 COUNTS = {"in": 5, "out": 3, "rejected": {"too_long": 1, "empty": 1}}
 
 
-def body_of(calls, counts=COUNTS):
-    def body(folder):
-        calls.append(folder.name)
-        return StageResult(counts, {"product": "abc"}, {"fill": 0.25})
-
-    return body
-
-
 def run(folder, calls, settings=None, inputs=None, counts=COUNTS):
+    """A stage function whose work is to note that it was called."""
     settings = {"config": Settings(), "tags": ("seed",)} if settings is None else settings
-    return run_stage(folder, settings, inputs or {"base": "b0", "seed": "s0"}, body_of(calls, counts))
+    claim = begin_stage(folder, settings, inputs or {"base": "b0", "seed": "s0"})
+    if claim.finished:
+        return claim.stage
+    calls.append(claim.folder.name)
+    return claim.finish(StageResult(counts, {"product": "abc"}, {"fill": 0.25}))
 
 
 def test_a_complete_stage_is_not_run_again(tmp_path):
@@ -73,16 +70,16 @@ def test_other_settings_or_inputs_are_refused_by_name(tmp_path, changed, named):
 
 
 def test_a_stage_that_was_cut_off_is_refused_too(tmp_path):
-    def dies(folder):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(tmp_path / "m0", {"seed": 0}, {}, dies)
+    assert not begin_stage(tmp_path / "m0", {"seed": 0}, {}).finished
     with pytest.raises(ValueError, match=r"settings\.seed"):
-        run_stage(tmp_path / "m0", {"seed": 1}, {}, body_of([]))
-    calls = []
-    run_stage(tmp_path / "m0", {"seed": 0}, {}, body_of(calls))
-    assert calls == ["m0"]
+        begin_stage(tmp_path / "m0", {"seed": 1}, {})
+    assert not begin_stage(tmp_path / "m0", {"seed": 0}, {}).finished
+
+
+def test_a_leader_without_a_result_leaves_the_stage_incomplete(tmp_path):
+    with pytest.raises(AssertionError, match="m0: no result in the leading process"):
+        begin_stage(tmp_path / "m0", {}, {}).finish(None)
+    assert not (tmp_path / "m0" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("counts", [COUNTS | {"out": 4}, COUNTS | {"rejected": {}}, COUNTS | {"in": 4}])

@@ -22,8 +22,8 @@ from humpback_jax.evaluation.benchmarks.continuations import (
 )
 from humpback_jax.inference.requests import Request
 from humpback_jax.inference.sampling import SamplingConfig
+from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.progress import progress_bar
-from humpback_jax.stages.respond import TAG_CHOICES
 
 MAX_GEN_TOKENS = 256
 SEED = 1234

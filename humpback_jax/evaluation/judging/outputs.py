@@ -10,9 +10,9 @@ from etils import epath
 from humpback_jax.evaluation.judging.winrate import read_annotations
 from humpback_jax.files import PathLike, read_jsonl, write_atomically
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.stages.generate import ANSWERS, generate
 from humpback_jax.stages.generation import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.respond import ANSWERS, respond
 
 OUTPUTS = "model_outputs.json"
 
@@ -54,7 +54,7 @@ def generate_outputs(
     """
     names = {f"{number:05d}": row for number, row in enumerate(rows)}
     instructions = [(name, row["instruction"]) for name, row in names.items()]
-    stage = respond(directory, model, instructions, prompts, config, tags)
+    stage = generate(directory, model, instructions, prompts, config, tags)
     answers = {row["id"]: row for _, row in read_jsonl(stage.directory / ANSWERS)}
     outputs = [
         {

@@ -22,9 +22,9 @@ from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint
 from humpback_jax.evaluation.judging.outputs import generate_outputs, read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
 from humpback_jax.inference.shards import claim_directory
+from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import say
-from humpback_jax.stages.respond import TAG_CHOICES
 from humpback_jax.stages.sources import base_model
 from humpback_jax.stages.stage import Stage, plain
 

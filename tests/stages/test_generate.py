@@ -1,10 +1,11 @@
-"""Answering: what may be asked, which tags a prompt carries, and the counts."""
+"""Generating answers: what may be asked, which tags a prompt carries, and the counts."""
 
 import json
 
 import pytest
 
-from humpback_jax.stages.respond import BOTH_TAGS, TAG_CHOICES, read_instructions, respond
+from humpback_jax.prompts.prompts import BOTH_TAGS, TAG_CHOICES
+from humpback_jax.stages.generate import generate, read_instructions
 
 
 def test_prompts_and_rows_of_a_file_are_read_in_order(tmp_path):
@@ -42,7 +43,7 @@ def test_nothing_to_answer_is_an_error():
 
 def test_answers_keep_the_order_and_count_what_does_not_fit(tiny_model, short_prompts, small_generation, tmp_path):
     instructions = [("b", "Why?"), ("long", "x" * 100), ("a", "How?"), ("c", "Why?")]
-    stage = respond(tmp_path / "answers", tiny_model, instructions, short_prompts, small_generation, tags=())
+    stage = generate(tmp_path / "answers", tiny_model, instructions, short_prompts, small_generation, tags=())
     rows = [json.loads(line) for line in (tmp_path / "answers" / "answers.jsonl").read_text().splitlines()]
     assert [(row["id"], row["instruction"]) for row in rows] == [("b", "Why?"), ("a", "How?"), ("c", "Why?")]
     assert stage.counts == {"in": 4, "out": 3, "rejected": {"prompt_too_long": 1}}

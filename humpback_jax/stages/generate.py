@@ -7,7 +7,7 @@ from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
-from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.generation import (
     GenerationConfig,
@@ -21,8 +21,6 @@ from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, run_stage
 
 ANSWERS = "answers.jsonl"
-BOTH_TAGS = ("seed", "web")
-TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
 
 
 def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> list[tuple[str, str]]:
@@ -41,7 +39,7 @@ def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> 
     return instructions
 
 
-def respond(
+def generate(
     directory: PathLike,
     model: ModelHandle,
     instructions: Sequence[tuple[str, str]],
