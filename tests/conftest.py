@@ -69,5 +69,5 @@ def tiny_model_dir(tmp_path_factory, byte_tokenizer_dir) -> pathlib.Path:
     config = get_config("tiny")
     params = init_params(Llama(config), jax.random.key(0))
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model_folder(folder, config, params, byte_tokenizer_dir, source="random", chat_template="chatml")
+    save_model_folder(folder, config, params, byte_tokenizer_dir, source="random", chat_format="chatml")
     return folder

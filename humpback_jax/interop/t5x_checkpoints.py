@@ -78,10 +78,10 @@ def import_t5x(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "float
     _check_tensors(checkpoint / STATE, card.config)
     with scratch_folder(destination) as scratch:
         read_layer = _T5xParams(os.fspath(checkpoint / STATE))
-        config, params, tokenizer, template = restage_native(base, scratch, dtype, read_layer=read_layer)
+        config, params, tokenizer, chat_format = restage_native(base, scratch, dtype, read_layer=read_layer)
         tokenizer.save(scratch / TOKENIZER)
         source = f"{checkpoint.name} of t5x, which began with {card.source}"
-        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_template=template)
+        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_format=chat_format)
     return {"tensors": len(rules_of(config)), "step": _step_of(checkpoint), "path": os.fspath(destination)}
 
 

@@ -12,9 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from humpback_jax.tokenizers import Tokenizer
-
-CHAT_FORMATS = ("plain", "inst", "chatml", "llama3", "tokenizer")
+from humpback_jax.tokenizers import CHAT_FORMATS, Tokenizer
 
 # Stand-ins while the tokenizer's own template is rendered: private-use characters, which no template spells.
 _USER_MARK, _ANSWER_MARK, _BOS_MARK, _EOS_MARK = "\ue001", "\ue002", "\ue003", "\ue004"

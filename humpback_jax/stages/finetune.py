@@ -291,7 +291,7 @@ def _train_and_save(
                 trained,
                 base.path / "tokenizer",
                 source=f"{base.card.source}, finetuned as {folder.name}",
-                chat_template=base.chat_format.name,
+                chat_format=base.chat_format.name,
                 overwrite=True,
             )
         if agree(stop_requested())[0]:

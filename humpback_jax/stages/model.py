@@ -117,4 +117,4 @@ def open_model(path: PathLike, chat_format: str | None = None) -> ModelHandle:
     card = read_model_card(folder)
     tokenizer = load_tokenizer(folder / "tokenizer")
     fallback = "tokenizer" if tokenizer.chat_template else "plain"
-    return ModelHandle(folder, card, tokenizer, ChatFormat(chat_format or card.chat_template or fallback))
+    return ModelHandle(folder, card, tokenizer, ChatFormat(chat_format or card.chat_format or fallback))

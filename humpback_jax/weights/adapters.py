@@ -157,7 +157,7 @@ def import_adapter(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "f
     refuse_existing(destination)
     with as_model_folder(base, beside=destination) as model, scratch_folder(destination) as scratch:
         lora, adapters = read_adapter(src, read_model_card(model).config)
-        config, params, tokenizer, template = restage_native(model, scratch, dtype, None, None, True)
+        config, params, tokenizer, chat_format = restage_native(model, scratch, dtype, None, None, True)
         for target in lora.targets:
             block, name = PROJECTIONS[target]
             own, kernel = adapters["layers"][block][name], params["layers"][block][name]["kernel"]
@@ -165,7 +165,7 @@ def import_adapter(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "f
                 kernel[layer] = merged_kernel(kernel[layer], own["a"][layer], own["b"][layer], lora.scale)
         tokenizer.save(scratch / TOKENIZER)
         source = f"{read_model_card(model).source}, with the adapter {pathlib.Path(src).name}"
-        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_template=template)
+        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_format=chat_format)
     return _figures(config, lora, dst)
 
 

@@ -54,7 +54,7 @@ def import_weights(
     dtype: str = "float32",
     *,
     name: str | None = None,
-    chat_template: str | None = None,
+    chat_format: str | None = None,
     tokenizer: PathLike | None = None,
     source: str | None = None,
     show_progress: bool = True,
@@ -69,7 +69,7 @@ def import_weights(
       dst: the model folder to make; it must not exist.
       dtype: float32, bfloat16 or float16.
       name: label of the model; default what the source calls it.
-      chat_template: see `ModelCard`; default "tokenizer" if the tokenizer brings a template, else None.
+      chat_format: see `ModelCard`; default "tokenizer" if the tokenizer brings a template, else None.
       tokenizer: folder or file of the tokenizer; default the one that comes with the source.
       source: where the weights came from, for the card; default `src`.
       show_progress: draw a progress bar.
@@ -83,15 +83,15 @@ def import_weights(
     cast_dtype(dtype)
     with scratch_folder(destination) as scratch:
         if is_model_folder(src):
-            config, params, words, template = restage_native(src, scratch, dtype, name, tokenizer, show_progress)
-            chat_template = chat_template or template
+            config, params, words, stored_format = restage_native(src, scratch, dtype, name, tokenizer, show_progress)
+            chat_format = chat_format or stored_format
         else:
             config, params, words = _stage_foreign(src, scratch, dtype, name, tokenizer, show_progress)
         words.save(scratch / TOKENIZER)
-        if chat_template is None and words.chat_template:
-            chat_template = "tokenizer"
+        if chat_format is None and words.chat_template:
+            chat_format = "tokenizer"
         card = save_model_folder(
-            destination, config, params, scratch / TOKENIZER, source=source or str(src), chat_template=chat_template
+            destination, config, params, scratch / TOKENIZER, source=source or str(src), chat_format=chat_format
         )
         num_bytes = sum(leaf.nbytes for leaf in flatten(params).values())
     return {
@@ -247,7 +247,7 @@ def restage_native(
     show: bool = True,
     read_layer: Callable[[str, int | None], np.ndarray] | None = None,
 ) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer, str | None]:
-    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat template.
+    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat format.
 
     `read_layer` reads the parameters from elsewhere: one of our leaves, or one layer of a stacked one.
     """
@@ -263,7 +263,7 @@ def restage_native(
             for layer in range(config.num_layers) if rule.stacked else [None]:
                 leaf[... if layer is None else layer] = cast(read_layer(rule.path, layer), dtype, rule.path)
             bar.advance(1)
-    return config, unflatten(leaves), tokenizer, card.chat_template
+    return config, unflatten(leaves), tokenizer, card.chat_format
 
 
 def _memmap(folder: pathlib.Path, path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The native model folder that every stage reads and writes: card, parameters, tokenizer.
 
-MODEL_DIR/humpback_model.json   architecture, dtype, where the weights came from, chat template
+MODEL_DIR/humpback_model.json   architecture, dtype, where the weights came from, chat format
 MODEL_DIR/params/               Orbax checkpoint of the parameter tree
 MODEL_DIR/tokenizer/            tokenizer.json or tokenizer.model, tokenizer_config.json
 """
@@ -15,13 +15,15 @@ from etils import epath
 
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import REGISTRY, LlamaConfig, config_from_dict
+from humpback_jax.tokenizers import CHAT_FORMATS
 from humpback_jax.weights.mapping import check_params, flatten
 from humpback_jax.weights.params_store import params_sha256, read_params, stored_params_sha256, write_params
 from humpback_jax.weights.staging import staged_folder
 
 FORMAT_VERSION = 1
 CARD, PARAMS, TOKENIZER = "humpback_model.json", "params", "tokenizer"
-CHAT_TEMPLATES = ("tokenizer", "plain", "inst", "chatml", "llama3")
+# Its key on disk from before it was told apart from a tokenizer's Jinja template.
+CHAT_FORMAT_KEY = "chat_template"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +34,14 @@ class ModelCard:
       config: the architecture.
       param_dtype: dtype of the stored parameters.
       source: where the weights came from, for people.
-      chat_template: one of `CHAT_TEMPLATES`, or None when the source has no opinion.
+      chat_format: one of `CHAT_FORMATS`, or None when the source has no opinion.
       params_sha256: `params_sha256` of the stored tree.
     """
 
     config: LlamaConfig
     param_dtype: str
     source: str
-    chat_template: str | None
+    chat_format: str | None
     params_sha256: str | None
 
 
@@ -76,7 +78,7 @@ def read_model_card(path: PathLike) -> ModelCard:
             config=config_from_dict(fields["config"]),
             param_dtype=fields["param_dtype"],
             source=fields["source"],
-            chat_template=fields["chat_template"],
+            chat_format=fields[CHAT_FORMAT_KEY],
             params_sha256=fields.get("params_sha256"),
         )
     except (KeyError, TypeError) as error:
@@ -105,7 +107,7 @@ def save_model_folder(
     tokenizer_dir: PathLike,
     *,
     source: str,
-    chat_template: str | None = None,
+    chat_format: str | None = None,
     overwrite: bool = False,
 ) -> ModelCard:
     """Writes a native model; a reader sees all of it or none of it, also after `kill -9`.
@@ -119,18 +121,18 @@ def save_model_folder(
       params: parameter tree of jax or numpy arrays (memory-mapped ones are streamed), all of one dtype.
       tokenizer_dir: folder with the tokenizer's files, copied.
       source: where the weights came from, for people.
-      chat_template: one of `CHAT_TEMPLATES`, or None.
+      chat_format: one of `CHAT_FORMATS`, or None.
       overwrite: replace an existing folder instead of raising FileExistsError.
     """
     check_params(params, config, f"cannot write {path}")
-    if chat_template is not None and chat_template not in CHAT_TEMPLATES:
-        raise ValueError(f"unknown chat_template {chat_template!r}; choose from {', '.join(CHAT_TEMPLATES)}")
+    if chat_format is not None and chat_format not in CHAT_FORMATS:
+        raise ValueError(f"unknown chat format {chat_format!r}; choose from {', '.join(CHAT_FORMATS)}")
     dtypes = {str(leaf.dtype) for leaf in flatten(params).values()}
     if len(dtypes) != 1:
         raise ValueError(f"cannot write {path}: parameters of several dtypes {sorted(dtypes)}; cast them to one")
     addressable = all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(dict(params)))
     digest = params_sha256(params) if addressable else None
-    card = ModelCard(config, dtypes.pop(), source, chat_template, digest)
+    card = ModelCard(config, dtypes.pop(), source, chat_format, digest)
     if jax.process_count() == 1 and "://" not in os.fspath(path):
         with staged_folder(path, overwrite=overwrite) as folder:
             return _write_in(epath.Path(folder), card, params, epath.Path(tokenizer_dir))
@@ -152,7 +154,9 @@ def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_di
     (folder / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for file in sorted(tokenizer_dir.iterdir()):
         (folder / TOKENIZER / file.name).write_bytes(file.read_bytes())
-    write_json(folder / CARD, {"format_version": FORMAT_VERSION} | dataclasses.asdict(card))
+    keys = {"chat_format": CHAT_FORMAT_KEY}
+    fields = {keys.get(name, name): value for name, value in dataclasses.asdict(card).items()}
+    write_json(folder / CARD, {"format_version": FORMAT_VERSION} | fields)
     return card
 
 

@@ -55,7 +55,7 @@ def folder(tmp_path_factory, byte_tokenizer_dir):
     narrow = dict(vocab_size=320, emb_dim=64, num_heads=8, num_kv_heads=8, head_dim=8, mlp_dim=176, num_layers=4)
     config = dataclasses.replace(get_config("llama_7b"), name="llama_7b_narrow", **narrow)
     params = init_params(Llama(config), jax.random.key(0))
-    save_model_folder(folder / "model", config, params, byte_tokenizer_dir, source="random", chat_template="chatml")
+    save_model_folder(folder / "model", config, params, byte_tokenizer_dir, source="random", chat_format="chatml")
     rows = [
         {"id": f"s{i}", "instruction": f"Say {'e' * (1 + i % 7)} {i}.", "output": "eé " * (1 + i % 7)}
         for i in range(60)

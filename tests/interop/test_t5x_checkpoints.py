@@ -43,7 +43,7 @@ def test_there_and_back_is_the_same_model(checkpoint, tiny_model_dir, tmp_path):
     }  # fmt: skip
     before, after = read_model_card(tiny_model_dir), read_model_card(tmp_path / "model")
     assert after.params_sha256 == before.params_sha256
-    assert (after.config, after.chat_template) == (before.config, before.chat_template)
+    assert (after.config, after.chat_format) == (before.config, before.chat_format)
     assert "checkpoint_7" in after.source
 
 

@@ -42,7 +42,7 @@ def test_same_parameters_as_the_hugging_face_original(tmp_path: pathlib.Path, co
     theirs, ours = load_model_folder(tmp_path / "a"), load_model_folder(tmp_path / "b")
     expected = theirs.config.architecture() | {"rope_scaling": None}
     assert ours.config.architecture() == expected
-    assert ours.card.chat_template == "tokenizer"
+    assert ours.card.chat_format == "tokenizer"
     for path, leaf in flatten(theirs.params).items():
         np.testing.assert_array_equal(flatten(ours.params)[path], leaf, err_msg=path)
 

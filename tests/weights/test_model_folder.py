@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from humpback_jax.files import read_json
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
 from humpback_jax.weights.mapping import flatten, unflatten
@@ -39,7 +40,7 @@ def tokenizer_dir(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_round_trip(tmp_path: pathlib.Path, params: dict, tokenizer_dir: pathlib.Path) -> None:
     path = tmp_path / "model"
-    card = save_model_folder(path, CONFIG, params, tokenizer_dir, source="a test", chat_template="chatml")
+    card = save_model_folder(path, CONFIG, params, tokenizer_dir, source="a test", chat_format="chatml")
     model = load_model_folder(path)
     assert model.card == card == read_model_card(path)
     assert model.config == CONFIG
@@ -84,8 +85,8 @@ def test_wrong_trees_are_refused(tmp_path: pathlib.Path, params: dict, tokenizer
     for words, changed in bad.items():
         with pytest.raises(ValueError, match=words):
             save_model_folder(tmp_path / "model", CONFIG, unflatten(changed), tokenizer_dir, source="a test")
-    with pytest.raises(ValueError, match="unknown chat_template 'x'"):
-        save_model_folder(tmp_path / "model", CONFIG, params, tokenizer_dir, source="a test", chat_template="x")
+    with pytest.raises(ValueError, match="unknown chat format 'x'"):
+        save_model_folder(tmp_path / "model", CONFIG, params, tokenizer_dir, source="a test", chat_format="x")
     assert not (tmp_path / "model").exists()
 
 
@@ -157,3 +158,10 @@ def test_of_two_writers_the_first_to_finish_wins(tmp_path: pathlib.Path) -> None
             (second / "from").write_text("second")
     assert (tmp_path / "out" / "from").read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_chat_format_keeps_its_key_on_disk(tmp_path: pathlib.Path, params: dict, tokenizer_dir: pathlib.Path) -> None:
+    card = save_model_folder(tmp_path / "m", CONFIG, params, tokenizer_dir, source="a test", chat_format="chatml")
+    fields = read_json(tmp_path / "m" / "humpback_model.json")
+    assert set(fields) == {"format_version", "config", "param_dtype", "source", "chat_template", "params_sha256"}
+    assert fields["chat_template"] == card.chat_format == "chatml"

@@ -28,7 +28,7 @@ TEXTS = (
 def test_smollm2_is_what_the_registry_says(smollm2: str) -> None:
     model = read_model_card(smollm2)
     assert model.config == get_config("smollm2_135m")
-    assert model.chat_template == "tokenizer"
+    assert model.chat_format == "tokenizer"
     tokenizer = load_tokenizer(os.path.join(smollm2, "tokenizer"))
     assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (49_152, 1, 2, 0)
     assert tokenizer.special_id("<|im_end|>") == 2
