@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from humpback_jax.command_options import experiment_options, monitoring_options, open_alignment, process_options
+from humpback_jax.command_options import (
+    Experiment,
+    experiment_options,
+    json_option,
+    monitoring_options,
+    process_options,
+    tags_option,
+)
 from humpback_jax.corpus.command import corpus
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import data_tfds, t5x
@@ -59,19 +66,12 @@ def _print_manifest(stage: Any, as_json: bool) -> None:
 
 @cli.command()
 @experiment_options
-@process_options
 @monitoring_options
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def align(
-    gin_files: tuple,
-    gin_bindings: tuple,
-    run_dir: str | None,
-    profile_steps: str | None,
-    wandb_project: str | None,
-    as_json: bool,
-) -> None:
+@process_options
+@json_option
+def align(experiment: Experiment, as_json: bool) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
-    alignment = open_alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
+    alignment = experiment.open_alignment()
     complete = alignment.complete_stages()
     alignment.align()
     if not is_leader():
@@ -81,7 +81,7 @@ def align(
     nothing_done = alignment.complete_stages() == complete
     save_page(run_dir, keep=nothing_done)
     if nothing_done:
-        click.echo(f"Nothing to do: every stage of {alignment.run_dir} was complete.", err=True)
+        click.echo(f"Nothing to do: every stage of {run_dir} was complete.", err=True)
 
 
 @cli.command()
@@ -89,18 +89,10 @@ def align(
 @monitoring_options
 @click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
 @process_options
-@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
-def train(
-    gin_files: tuple,
-    gin_bindings: tuple,
-    run_dir: str | None,
-    profile_steps: str | None,
-    wandb_project: str | None,
-    model: str,
-    as_json: bool,
-) -> None:
+@json_option
+def train(experiment: Experiment, model: str, as_json: bool) -> None:
     """Train one model of the recipe."""
-    alignment = open_alignment(gin_files, gin_bindings, run_dir, profile_steps, wandb_project)
+    alignment = experiment.open_alignment()
     if model == "m_yx":
         stage = alignment.train_backward_model()
     elif _round_of(model) == 0:
@@ -120,65 +112,49 @@ def _round_of(model: str) -> int:
 @cli.command()
 @experiment_options
 @process_options
-@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
-def augment(
-    gin_files: tuple,
-    gin_bindings: tuple,
-    run_dir: str | None,
-    as_json: bool,
-) -> None:
+@json_option
+def augment(experiment: Experiment, as_json: bool) -> None:
     """Let M_yx write an instruction for every segment."""
-    alignment = open_alignment(gin_files, gin_bindings, run_dir)
+    alignment = experiment.open_alignment()
     alignment.cut_segments()
     _print_manifest(alignment.augment(), as_json)
 
 
 @cli.command()
 @experiment_options
-@click.option("--round", "round_number", type=click.IntRange(min=1), required=True, help="Round: M_{ROUND-1} rates.")
+@click.option("--round", "t", type=click.IntRange(min=1), required=True, help="Round T: M_{T-1} rates.")
 @process_options
-@click.option("--json", "as_json", is_flag=True, help="Print the selection's manifest as JSON.")
-def curate(
-    gin_files: tuple,
-    gin_bindings: tuple,
-    run_dir: str | None,
-    round_number: int,
-    as_json: bool,
-) -> None:
+@json_option
+def curate(experiment: Experiment, t: int, as_json: bool) -> None:
     """Rate every candidate pair and keep the best."""
-    alignment = open_alignment(gin_files, gin_bindings, run_dir)
-    _print_manifest(alignment.curate(round_number), as_json)
+    _print_manifest(experiment.open_alignment().curate(t), as_json)
 
 
 @cli.command()
 @experiment_options
 @click.argument("prompts", nargs=-1)
 @click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
-@click.option("--model", default=None, metavar="m0|m1|…", help="Which model answers (default: the last round's).")
-@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), help="Default: the recipe's, both.")
+@click.option("--model", metavar="m0|m1|…", help="Which model generates (default: the last round's).")
+@tags_option(None, "Appended to every prompt (default: the recipe's, both).")
 @click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
 @process_options
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@json_option
 def generate(
-    gin_files: tuple,
-    gin_bindings: tuple,
-    run_dir: str | None,
+    experiment: Experiment,
     prompts: tuple[str, ...],
     prompts_file: str | None,
     model: str | None,
-    tags: str | None,
+    tags: tuple[str, ...] | None,
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Answer prompts with the aligned model; both tags are appended unless --tags says otherwise."""
+    """Generate answers to prompts with the aligned model."""
     from humpback_jax.files import read_jsonl
-    from humpback_jax.prompts.prompts import TAG_CHOICES
     from humpback_jax.stages.generate import ANSWERS, read_instructions
 
-    alignment = open_alignment(gin_files, gin_bindings, run_dir)
+    alignment = experiment.open_alignment()
     instructions = read_instructions(prompts, prompts_file)
-    t = _round_of(model) if model else None
-    stage = alignment.generate(instructions, TAG_CHOICES[tags] if tags else None, t, out)
+    stage = alignment.generate(instructions, tags, _round_of(model) if model else None, out)
     if not is_leader():
         return
     rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]

@@ -1,40 +1,188 @@
-"""Options that verbs of every room share: experiment, run directory, processes, SIGTERM, monitoring."""
+"""The options that verbs of every room share, declared once; those that travel together reach a verb as one object.
 
+experiment_options   --gin_file, --gin.NAME=VALUE, --run_dir          experiment: Experiment
+recipe_options       the same without a run directory                 experiment: Experiment
+monitoring_options   --profile_steps, --wandb_project                 part of the experiment
+model_options        --dtype, --weight_dtype, --tensor_parallelism    compute: ComputeOptions
+tags_option          --tags                                           tags: the tags as a tuple
+json_option          --json                                           as_json: bool
+process_options      --process_index, --process_count, --coordinator  settled before the verb runs
+"""
+
+import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
 from humpback_jax.runtime.distributed import join_processes
 from humpback_jax.runtime.processes import is_leader, set_process
 from humpback_jax.runtime.stopping import stop_on_sigterm
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+RUNS = "runs"
+TAG_NAMES = ("both", "seed", "web", "none")
 
 
-def experiment_options(function: Any) -> Any:
-    for option in (
-        click.option("--run_dir", type=click.Path(), help="Where results go (default: runs/NAME of the gin file)."),
-        click.option("--gin_bindings", multiple=True, hidden=True),
+def default_run_dir(gin_files: Sequence[str]) -> str:
+    """Where a run of these gin files goes unless --run_dir says otherwise: `runs/quickstart`, `runs/llama-smoke`."""
+    return os.path.join(RUNS, "-".join(pathlib.Path(name).stem for name in gin_files))
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What the command line says about an experiment.
+
+    Attributes:
+      gin_files, gin_bindings: the recipe.
+      given_run_dir: --run_dir, or None.
+      profile_steps, wandb_project: what is watched besides the metrics.
+    """
+
+    gin_files: tuple[str, ...]
+    gin_bindings: tuple[str, ...]
+    given_run_dir: str | None = None
+    profile_steps: str | None = None
+    wandb_project: str | None = None
+
+    @property
+    def run_dir(self) -> str:
+        """The directory of the run: as given, else named after all gin files."""
+        return self.given_run_dir or default_run_dir(self.gin_files)
+
+    def recipe(self, bindings: Sequence[str] = ()) -> Any:
+        """The `Recipe` of the gin files and bindings, with `bindings` on top."""
+        from humpback_jax.gin_utils import parse_recipe
+
+        return parse_recipe(self.gin_files, (*self.gin_bindings, *bindings))
+
+    def open_alignment(self) -> Any:
+        """The `Alignment` in its run directory, where the leader keeps the gin text that began it."""
+        from humpback_jax.align import Alignment
+        from humpback_jax.gin_utils import config_texts
+        from humpback_jax.training.metrics import Monitoring
+        from humpback_jax.training.profiling import parse_profile_steps
+
+        profile_steps = parse_profile_steps(self.profile_steps) if self.profile_steps else None
+        alignment = Alignment(self.recipe(), self.run_dir, Monitoring(profile_steps, self.wandb_project))
+        if is_leader():
+            self._point_to_older_default()
+            alignment.save_config(*config_texts())
+        return alignment
+
+    def _point_to_older_default(self) -> None:
+        """The directory was once named after the last gin file alone, whatever came before it."""
+        older = default_run_dir(self.gin_files[-1:])
+        if self.given_run_dir is None and not os.path.exists(self.run_dir) and os.path.exists(older):
+            message = f"a new run begins in {self.run_dir}; to go on with what is in {older}, add --run_dir={older}"
+            click.echo(f"humpback: note: {message}", err=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeOptions:
+    """How a model is computed with: the dtype of activations and weights, of weights if another, devices per copy."""
+
+    dtype: str = "float32"
+    weight_dtype: str | None = None
+    tensor_parallelism: int = 1
+
+
+def _with_options(verb: Any, *options: Callable[[Any], Any]) -> Any:
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+def _gathered(verb: Any, name: str, kind: type, fields: dict[str, str]) -> Any:
+    """Hands `verb` one object `name` instead of the parameters of the command line that `fields` maps to its fields."""
+
+    @functools.wraps(verb)
+    def with_object(*args: Any, **kwargs: Any) -> Any:
+        values = {field: kwargs.pop(parameter) for parameter, field in fields.items() if parameter in kwargs}
+        return verb(*args, **{name: kind(**values)}, **kwargs)
+
+    return with_object
+
+
+_EXPERIMENT_FIELDS = {name: name for name in ("gin_files", "gin_bindings", "profile_steps", "wandb_project")}
+
+
+def recipe_options(verb: Any) -> Any:
+    """Options that name a recipe; the verb takes `experiment`."""
+    return _with_options(
+        _gathered(verb, "experiment", Experiment, _EXPERIMENT_FIELDS | {"run_dir": "given_run_dir"}),
         click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
-    ):
-        function = option(function)
-    return function
+        click.option("--gin_bindings", multiple=True, hidden=True),
+    )
 
 
-def monitoring_options(function: Any) -> Any:
-    for option in (
-        click.option("--wandb_project", help="Report the metrics to this project of Weights & Biases too."),
+def experiment_options(verb: Any) -> Any:
+    """Options that name a recipe and its run directory; the verb takes `experiment`."""
+    help_text = "Where results go (default: runs/ and the names of the gin files)."
+    return _with_options(recipe_options(verb), click.option("--run_dir", type=click.Path(), help=help_text))
+
+
+def monitoring_options(verb: Any) -> Any:
+    """Options of verbs that train, beside `experiment_options`."""
+    return _with_options(
+        verb,
         click.option("--profile_steps", metavar="A:B", help="Trace updates A to B into the stage's profile/."),
-    ):
-        function = option(function)
-    return function
+        click.option("--wandb_project", help="Report the metrics to this project of Weights & Biases too."),
+    )
+
+
+def model_options(verb: Any) -> Any:
+    """Options of verbs that run a model of no recipe; the verb takes `compute`."""
+    return _with_options(
+        _gathered(verb, "compute", ComputeOptions, {f.name: f.name for f in dataclasses.fields(ComputeOptions)}),
+        click.option("--dtype", default="float32", show_default=True, help="Of activations and weights."),
+        click.option("--weight_dtype", help="Of weights, if another: float32, bfloat16 or int8."),
+        click.option("--tensor_parallelism", type=int, default=1, show_default=True, help="Devices per copy."),
+    )
+
+
+class _TagsType(click.Choice):
+    """The name of a choice of tags to the tags themselves."""
+
+    def __init__(self) -> None:
+        super().__init__(TAG_NAMES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "ai":
+            self.fail("the tag `ai` is called `seed`: write --tags seed", param, ctx)
+        name = super().convert(value, param, ctx)
+        from humpback_jax.prompts.prompts import TAG_CHOICES
+
+        return TAG_CHOICES[name]
+
+
+def tags_option(default: str | None, help_text: str) -> Any:
+    """--tags; the verb takes `tags`, a tuple, or None where nothing is the default."""
+    return click.option("--tags", type=_TagsType(), default=default, show_default=default is not None, help=help_text)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+def keep_compiled_programs(verb: Any) -> Any:
+    """For verbs that run a model: programs compiled once are kept for the next start."""
+
+    @functools.wraps(verb)
+    def keeping(*args: Any, **kwargs: Any) -> Any:
+        use_default_compilation_cache()
+        return verb(*args, **kwargs)
+
+    return keeping
 
 
 def process_options(verb: Any) -> Any:
-    """Gives a verb the options that name one process of several, and SIGTERM its meaning."""
+    """For verbs that work on a run or a model, however many processes run them.
+
+    Says which process this is, joins it to the others, gives SIGTERM its meaning, and keeps compiled programs.
+    """
 
     @functools.wraps(verb)
     def joined(
@@ -42,35 +190,13 @@ def process_options(verb: Any) -> Any:
     ) -> Any:
         set_process(process_index, process_count)
         with stop_on_sigterm():
+            use_default_compilation_cache()
             join_processes(coordinator)
             return verb(*args, **kwargs)
 
-    for option in (
-        click.option("--coordinator", metavar="HOST:PORT", help="Of process 0: all processes train together."),
-        click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
+    return _with_options(
+        joined,
         click.option("--process_index", type=int, help="Which of them this is, from 0; all run the same command."),
-    ):
-        joined = option(joined)
-    return joined
-
-
-def open_alignment(
-    gin_files: tuple[str, ...],
-    gin_bindings: tuple[str, ...],
-    run_dir: str | None,
-    profile_steps: str | None = None,
-    wandb_project: str | None = None,
-) -> Any:
-    from humpback_jax.align import Alignment
-    from humpback_jax.gin_utils import config_texts, parse_recipe
-    from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
-    from humpback_jax.training.metrics import Monitoring
-    from humpback_jax.training.profiling import parse_profile_steps
-
-    monitoring = Monitoring(parse_profile_steps(profile_steps) if profile_steps else None, wandb_project)
-    use_default_compilation_cache()
-    recipe = parse_recipe(gin_files, gin_bindings)
-    alignment = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem), monitoring)
-    if is_leader():
-        alignment.save_config(*config_texts())
-    return alignment
+        click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
+        click.option("--coordinator", metavar="HOST:PORT", help="Of process 0: all processes train together."),
+    )

@@ -72,8 +72,8 @@ def test_a_lost_connection_names_the_work_and_keeps_the_first_error(monkeypatch)
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_process_that_finds_no_other_says_so_and_ends(free_port, index):
     code = (
-        "import sys; from humpback_jax import distributed, processes; processes.set_process(int(sys.argv[1]), 2); "
-        "distributed.join_processes(sys.argv[2])"
+        "import sys; from humpback_jax.runtime import distributed, processes; "
+        "processes.set_process(int(sys.argv[1]), 2); distributed.join_processes(sys.argv[2])"
     )
     environment = {"JAX_PLATFORMS": "cpu", "HUMPBACK_START_SECONDS": "3", "PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-c", code, str(index), f"localhost:{free_port()}"]

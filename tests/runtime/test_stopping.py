@@ -8,6 +8,7 @@ import click
 import pytest
 
 from humpback_jax import cli
+from humpback_jax.command_options import process_options
 from humpback_jax.runtime.stopping import Stopped, deferred_stop, stop_on_sigterm, stop_requested
 
 
@@ -47,14 +48,13 @@ def test_work_that_acts_on_the_signal_says_so_itself():
 
 def test_the_command_prints_a_line_and_ends_with_status_0(monkeypatch, capsys):
     @click.command()
+    @process_options
     def verb():
         terminate()
         pytest.fail("went on after the signal")
 
     for name in ("HUMPBACK_PROCESS_INDEX", "HUMPBACK_PROCESS_COUNT", "HUMPBACK_COORDINATOR"):
         monkeypatch.delenv(name, raising=False)
-    verb.callback = cli._process_options(verb.callback)
-    verb.params += [click.Option([f"--{name}"]) for name in ("process_index", "process_count", "coordinator")]
     monkeypatch.setattr(cli, "cli", verb)
     monkeypatch.setattr(sys, "argv", ["humpback"])
     with pytest.raises(SystemExit) as exit_:
