@@ -86,9 +86,9 @@ def ask_maxtext(python: str, model: str, slice_name: str, batch: int, length: in
 
 def compare(python: str, model: str, slice_name: str, batch: int, length: int) -> dict[str, Any]:
     """Figures of both for one step."""
+    from humpback_jax.hardware import get_slice
     from humpback_jax.topology.fit import fit
     from humpback_jax.topology.request import FitRequest
-    from humpback_jax.topology.slices import get_slice
 
     ours = fit(FitRequest(model, slice_name, batch=batch, length=length, packed=False, dropout=0.0), cache=None)
     clock = get_slice(slice_name).chip.clock_hz

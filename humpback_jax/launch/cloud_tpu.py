@@ -90,22 +90,20 @@ class CloudTpuBackend:
 
     def _creation(self) -> list[str]:
         settings, slice_ = self.settings, self.settings.tpu_slice
-        assert slice_ is not None
-        runtime = settings.runtime or slice_.generation.runtime
+        runtime = settings.runtime or slice_.chip.runtime
         command = ["gcloud", "compute", "tpus"]
         if settings.queued:
             command += ["queued-resources", "create", settings.name, f"--node-id={settings.name}"]
             command += [f"--runtime-version={runtime}", f"--valid-until-duration={settings.valid_hours}h"]
         else:
             command += ["tpu-vm", "create", settings.name, f"--version={runtime}"]
-        command += [f"--accelerator-type={settings.slice}", *self._where()]
+        command += [f"--accelerator-type={slice_.accelerator_type}", *self._where()]
         command += {"spot": ["--spot"], "reserved": ["--reserved"], "on_demand": []}[settings.capacity]
         command += [f"--service-account={settings.service_account}"] if settings.service_account else []
         return [*command, "--internal-ips"] if settings.internal_ip else command
 
     def _node(self) -> dict | None:
         slice_ = self.settings.tpu_slice
-        assert slice_ is not None
         endpoints = [{"ipAddress": f"WORKER_{i}_IP"} for i in range(slice_.hosts)]
         command = _tpu_vm(self.settings, "describe", self.settings.name, internal_ip=False)
         expect = json.dumps({"state": "READY", "networkEndpoints": endpoints})

@@ -5,6 +5,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 
+from humpback_jax.hardware import IMAGE_FAMILY
 from humpback_jax.launch.backends import Condition, State, Workers, create_all, delete_all, describe
 from humpback_jax.launch.hosts import HostWorkers
 from humpback_jax.launch.settings import Settings
@@ -83,11 +84,9 @@ class ComputeBackend:
 
     @property
     def _count(self) -> int:
-        assert self.settings.tpu_slice is not None
         return self.settings.tpu_slice.compute_hosts
 
     def _policy(self) -> list[str]:
-        assert self.settings.tpu_slice is not None
         command = ["gcloud", "compute", "resource-policies", "create", "workload-policy", self.settings.name]
         command += ["--type=HIGH_THROUGHPUT", f"--accelerator-topology={self.settings.tpu_slice.topology}"]
         command += ["--accelerator-topology-mode=AUTO_CONNECT"]
@@ -95,12 +94,11 @@ class ComputeBackend:
 
     def _template(self) -> list[str]:
         settings, slice_ = self.settings, self.settings.tpu_slice
-        assert slice_ is not None
         command = ["gcloud", "compute", "instance-templates", "create", settings.name]
         command += [f"--instance-template-region={settings.region}", f"--project={settings.project}"]
-        command += [f"--machine-type={slice_.generation.machine}", "--maintenance-policy=TERMINATE"]
+        command += [f"--machine-type={slice_.chip.machine}", "--maintenance-policy=TERMINATE"]
         command += ["--image-project=ubuntu-os-accelerator-images"]
-        command += [f"--image-family={settings.runtime or slice_.generation.image_family}", f"--scopes={SCOPES}"]
+        command += [f"--image-family={settings.runtime or IMAGE_FAMILY}", f"--scopes={SCOPES}"]
         command += [f"--service-account={settings.service_account}"] if settings.service_account else []
         command += ["--no-address"] if settings.internal_ip else []
         if settings.capacity == "spot":

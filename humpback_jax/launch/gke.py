@@ -33,7 +33,7 @@ class GkeBackend:
     def create(self) -> None:
         """Makes the cluster and its node pool."""
         settings = self.settings
-        command = ["xpk", "cluster", "create", *self._cluster(), f"--tpu-type={settings.slice}", "--num-slices=1"]
+        command = ["xpk", "cluster", "create", *_cluster(settings), *_slice(settings)]
         reserved = f"--reservation={settings.reservation}"
         command += {"spot": ["--spot"], "reserved": [reserved], "on_demand": ["--on-demand"]}[settings.capacity]
         create_all(self.shell, self, [lambda: self.shell.run(command, seconds=3600)])
@@ -48,17 +48,13 @@ class GkeBackend:
 
     def delete(self) -> None:
         """Deletes the cluster and all on it."""
-        delete_all(self.shell, [["xpk", "cluster", "delete", *self._cluster(), "--force"]])
+        delete_all(self.shell, [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]])
 
     def workers(self) -> Workers:
         """The pods of a workload."""
         command = ["gcloud", "container", "clusters", "get-credentials", self.settings.name, *self._region()]
         self.shell.run(command, attempts=4)
-        assert self.settings.tpu_slice is not None
         return GkeWorkers(self.settings, self.shell, self.settings.tpu_slice.hosts)
-
-    def _cluster(self) -> list[str]:
-        return [f"--cluster={self.settings.name}", f"--project={self.settings.project}", f"--zone={self.settings.zone}"]
 
     def _region(self) -> list[str]:
         return [f"--region={self.settings.region}", f"--project={self.settings.project}"]
@@ -86,8 +82,8 @@ class GkeWorkers:
         exports = " ".join(f"export {line};" for line in assignments(job_variables(self.settings)).splitlines())
         # On GKE SIGTERM reaches what XPK's shell started, so that the command must take its place.
         script = f"{exports} {self._identity()}exec {self.settings.python or 'python'} -m {shlex.join(job.arguments)}"
-        command = ["xpk", "workload", "create", f"--workload={self.settings.name}", *self._cluster()]
-        command += [f"--tpu-type={self.settings.slice}", "--num-slices=1", f"--docker-image={self.settings.image}"]
+        command = ["xpk", "workload", "create", f"--workload={self.settings.name}", *_cluster(self.settings)]
+        command += [*_slice(self.settings), f"--docker-image={self.settings.image}"]
         # Restarts are the watcher's: it counts them and waits longer each time.
         command += ["--max-restarts=0", f"--docker-name={CONTAINER}", f"--env=HUMPBACK_ATTEMPT={job.attempt}"]
         self.shell.run([*command, f"--command={script}"], seconds=900)
@@ -106,7 +102,7 @@ class GkeWorkers:
 
     def stop(self, seconds: int) -> None:
         """Deletes the workload; Kubernetes sends SIGTERM, and SIGKILL after 30 s."""
-        command = ["xpk", "workload", "delete", f"--workload={self.settings.name}", *self._cluster(), "--force"]
+        command = ["xpk", "workload", "delete", f"--workload={self.settings.name}", *_cluster(self.settings), "--force"]
         delete_all(self.shell, [command])
 
     def install(self) -> None:
@@ -162,8 +158,13 @@ class GkeWorkers:
             f"HUMPBACK_COORDINATOR=${{TPU_WORKER_HOSTNAMES%%,*}}:{self.settings.port}; "
         )
 
-    def _cluster(self) -> list[str]:
-        return [f"--cluster={self.settings.name}", f"--project={self.settings.project}", f"--zone={self.settings.zone}"]
+
+def _cluster(settings: Settings) -> list[str]:
+    return [f"--cluster={settings.name}", f"--project={settings.project}", f"--zone={settings.zone}"]
+
+
+def _slice(settings: Settings) -> list[str]:
+    return [f"--tpu-type={settings.tpu_slice.accelerator_type}", "--num-slices=1"]
 
 
 def _index_of(pod: dict) -> int:

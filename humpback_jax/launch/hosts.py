@@ -21,6 +21,15 @@ AT_ONCE = 16
 ENVIRONMENT = "$HOME/.humpback/venv"
 # What a worker of several may end with, and be started again: it was told to stop, lost a peer, or hung.
 RETRY_STATUS = 75
+# Accepted by libtpu 0.0.42.1 and 0.0.52; an unknown flag would abort the process.
+LIBTPU_FLAGS = (
+    "--xla_tpu_enable_async_collective_fusion=true",
+    "--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true",
+    "--xla_tpu_enable_async_collective_fusion_multiple_steps=true",
+    "--xla_tpu_overlap_compute_collective_tc=true",
+    "--xla_enable_async_all_gather=true",
+)
+CHIP_FLAGS = {"v6e": ("--xla_tpu_scoped_vmem_limit_kib=98304",)}
 # What a dry run takes for an answer to `poll`: that the command has ended well.
 POLLED = "exited 0 0 0\n"
 
@@ -177,11 +186,11 @@ def job_variables(settings: Settings) -> dict[str, str]:
         "HUMPBACK_HEARTBEAT_SECONDS": str(settings.heartbeat_seconds),
         "HUMPBACK_RETRY_STATUS": str(RETRY_STATUS),
     }
-    if settings.tpu_slice is not None:
+    if settings.slice:
         variables |= {
             # A missing or busy TPU is then an error instead of a silent run on the CPU.
             "JAX_PLATFORMS": "tpu,cpu",
-            "LIBTPU_INIT_ARGS": " ".join(settings.tpu_slice.generation.flags),
+            "LIBTPU_INIT_ARGS": " ".join(LIBTPU_FLAGS + CHIP_FLAGS.get(settings.tpu_slice.chip.name, ())),
             "TPU_STDERR_LOG_LEVEL": "2",
             "TPU_MIN_LOG_LEVEL": "2",
             "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "60",

@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import Any
 
-from humpback_jax.launch.slices import Slice, parse_slice
+from humpback_jax.hardware import Slice, get_slice
 
 BACKENDS = ("tpu", "compute", "gke", "ssh")
 CAPACITIES = ("spot", "reserved", "on_demand")
@@ -26,7 +26,7 @@ class Settings:
       backend: `tpu` (Cloud TPU API), `compute` (Compute Engine), `gke` (XPK) or `ssh` (machines that are there).
       bucket: where runs go, `gs://…` in the region of the slice; for `ssh` a folder that all hosts see.
       project, zone: of Google Cloud.
-      slice: `v5litepod-16`, `v6e-8`, ….
+      slice: `v5e-16` (or `v5litepod-16`), `v6e-8`, ….
       capacity: `spot` (cheap, may be taken away), `reserved` or `on_demand`.
       reservation: name of the reservation, for `reserved` under `compute` and `gke`.
       queued: for `tpu`: wait in the queue of queued resources (else: there at once or not at all).
@@ -95,7 +95,7 @@ class Settings:
                 raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, or the full path of a shared folder")
         else:
             self._check_given("project", "zone", "slice")
-            parse_slice(self.slice)
+            get_slice(self.slice)
         self._check_backend()
         self._check_variables()
 
@@ -109,7 +109,7 @@ class Settings:
                 )
         elif self.backend in ("tpu", "compute") and not self.python:
             self._check_given("package")
-        if self.backend == "compute" and parse_slice(self.slice).generation.machine is None:
+        if self.backend == "compute" and get_slice(self.slice).chip.machine is None:
             raise ValueError(f"slice = {self.slice!r}: Compute Engine does not offer it; use backend = 'tpu' or 'gke'")
         if self.capacity == "reserved" and self.backend in ("compute", "gke"):
             self._check_given("reservation")
@@ -137,9 +137,9 @@ class Settings:
                 raise ValueError(f"`{field}` is missing; backend = {self.backend!r} needs it")
 
     @property
-    def tpu_slice(self) -> Slice | None:
-        """What `slice` names; None for `ssh`."""
-        return parse_slice(self.slice) if self.slice else None
+    def tpu_slice(self) -> Slice:
+        """What `slice` names."""
+        return get_slice(self.slice)
 
     @property
     def region(self) -> str:

@@ -158,8 +158,7 @@ class Watcher:
         """Makes the environment on all workers, and sees that together they have the devices of the slice."""
         workers = self.backend.workers()
         workers.install()
-        slice_ = self.settings.tpu_slice
-        devices = slice_.chips * slice_.generation.devices_per_chip if slice_ else 0
+        devices = self.settings.tpu_slice.num_devices if self.settings.slice else 0
         job = Job(_new_attempt(), ("humpback_jax.launch.check", str(devices)))
         workers.start(job)
         end = self._follow(workers, job.attempt)

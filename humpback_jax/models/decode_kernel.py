@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from humpback_jax.hardware import CHIP_OF_KIND
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.partitioning import dividing_mesh_axes
 
@@ -27,15 +28,6 @@ LOWEST = float(jnp.finfo(jnp.float32).min)
 # Chips with faster memory take longer blocks, so that a block's time stays well above that of starting one.
 BLOCK_BYTES = {"v4": 2**20, "v5e": 2**20, "v5p": 2**21, "v6e": 2**21}
 MAX_BLOCK_LENGTH = 2048
-_DEVICE_KINDS = {
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
-}
 
 
 class Attended(NamedTuple):
@@ -60,7 +52,8 @@ def block_length(device_kind: str, length: int, head_bytes: int) -> int:
       length: slots per row, a multiple of `LANES`.
       head_bytes: bytes of the keys of one slot, of all heads that one device holds.
     """
-    room = BLOCK_BYTES.get(_DEVICE_KINDS.get(device_kind, ""), min(BLOCK_BYTES.values()))
+    chip = CHIP_OF_KIND.get(device_kind)
+    room = BLOCK_BYTES[chip.name] if chip else min(BLOCK_BYTES.values())
     most = max(1, min(room // head_bytes, MAX_BLOCK_LENGTH) // LANES)
     count = length // LANES
     return LANES * max(n for n in range(1, min(most, count) + 1) if count % n == 0)

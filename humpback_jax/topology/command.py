@@ -57,11 +57,11 @@ def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, a
 
     Exit status: 0 it fits, 2 it does not, 1 anything else.
     """
+    from humpback_jax.hardware import get_slice
     from humpback_jax.runtime.compilation_cache import default_cache
     from humpback_jax.topology.fit import fit as fit_one
     from humpback_jax.topology.fit import search
     from humpback_jax.topology.request import FitRequest
-    from humpback_jax.topology.slices import get_slice
 
     cache, meshes = default_cache() / "topology", _mesh(mesh)
     name = get_slice(slice_name).name

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from humpback_jax.files import write_atomically
+from humpback_jax.hardware import Slice
 
 WORKER = "humpback_jax.topology.worker"
 QUIET = {
@@ -50,6 +51,36 @@ def quiet_environment() -> dict[str, str]:
     """The environment of a process that compiles; no persistent compilation cache, which cannot be read back."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION_", "XLA_FLAGS"))}
     return kept | QUIET
+
+
+def topology_arguments(slice_: Slice) -> dict[str, Any]:
+    """Arguments of `jax.experimental.topologies.get_topology_desc`.
+
+    v4 without `megacore` would silently be two half chips to a chip, and a torus without `wrap` another network.
+    """
+    return {
+        "topology_name": f"{slice_.chip.name}:{slice_.topology}",
+        "chips_per_host_bounds": (1, 1, 1) if slice_.num_devices == 1 else (2, 2, 1),
+        "wrap": slice_.wrap,
+    } | ({"chip_config_name": "megacore"} if slice_.chip.cores == 2 else {})
+
+
+def slice_devices(slice_: Slice) -> list[Any]:
+    """The devices of the compiler's topology, each a whole chip; needs libtpu, and `quiet_environment`.
+
+    Raises:
+      RuntimeError: they are not as many, or not of the kind, that the name says.
+    """
+    from jax.experimental import topologies
+
+    devices: list[Any] = list(topologies.get_topology_desc(platform="tpu", **topology_arguments(slice_)).devices)
+    kinds = {device.device_kind for device in devices}
+    if len(devices) != slice_.num_devices or kinds != {slice_.chip.device_kinds[0]}:
+        raise RuntimeError(
+            f"slice {slice_.name}: the compiler made {len(devices)} devices of {', '.join(sorted(kinds))}, expected "
+            f"{slice_.num_devices} of {slice_.chip.device_kinds[0]}; install the libtpu that humpback_jax[tpu] pins"
+        )
+    return devices
 
 
 def ask_worker(request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ products are counted here.
 import dataclasses
 import math
 
+from humpback_jax.hardware import Chip
 from humpback_jax.topology.hlo import HloCost, Kernel
-from humpback_jax.topology.slices import Chip
 
 KERNEL_UTILISATION = 0.5  # of the matrix units, inside an attention kernel: assumed
 # Matrix products over all pairs of a query and a key it sees.

@@ -5,10 +5,10 @@ import math
 import pathlib
 from collections.abc import Callable, Iterable
 
+from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.topology.compiler import ask_worker
 from humpback_jax.topology.request import FitReport, FitRequest
-from humpback_jax.topology.slices import get_slice
 
 MARGIN = 0.97  # of the memory that a suggested batch may take by its estimate
 

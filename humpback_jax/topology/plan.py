@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.topology.fit import candidate_meshes
 from humpback_jax.topology.request import FitReport, FitRequest, Step
-from humpback_jax.topology.slices import get_slice
 from humpback_jax.topology.work import StageWork
 
 

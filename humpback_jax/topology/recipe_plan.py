@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from humpback_jax.align import Recipe
+from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.topology.fit import fit
@@ -18,7 +19,6 @@ from humpback_jax.topology.plan import (
     machine_rates,
     make_plan,
 )
-from humpback_jax.topology.slices import get_slice
 from humpback_jax.topology.work import Lengths, StageWork, recipe_work
 
 MACHINE = "cpu"

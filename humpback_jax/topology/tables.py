@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
+from humpback_jax.hardware import CHIPS, SLICES
 from humpback_jax.models.config import get_config
 from humpback_jax.topology.compiler import libtpu_version
 from humpback_jax.topology.fit import candidate_meshes, fit, resident_gib, rows_per_second, search
 from humpback_jax.topology.request import FitReport, FitRequest
-from humpback_jax.topology.slices import CHIPS, SLICES
 
 PAPER_SIZES = ("llama_7b", "llama_13b", "llama_33b", "llama_65b", "llama2_70b")
 TABLES = ("maxtext", "training", "decoding")

@@ -10,12 +10,19 @@ from typing import Any
 
 import jax
 
-from humpback_jax.topology.compiler import libtpu_version, program_key, read_answer, write_answer
+from humpback_jax.hardware import Slice, get_slice
+from humpback_jax.topology.compiler import (
+    libtpu_version,
+    program_key,
+    read_answer,
+    slice_devices,
+    topology_arguments,
+    write_answer,
+)
 from humpback_jax.topology.estimate import estimate, kernel_flops
 from humpback_jax.topology.hlo import hlo_cost
 from humpback_jax.topology.programs import Program, lower_program
 from humpback_jax.topology.request import FitReport, FitRequest
-from humpback_jax.topology.slices import GIB, Slice, get_slice
 
 _NEEDED = re.compile(r"\(([\d.]+)([GMK])\) exceeds available HBM|Used ([\d.]+)([GMK]) of [\d.]+[GMK] hbm")
 REPORT_VERSION = 1  # part of the cache's key: raised when a report is made in another way
@@ -35,7 +42,7 @@ def main() -> None:
 def check(request: FitRequest, cache: str | None = None) -> FitReport:
     """Compiles the program that is asked for; ValueError where it cannot even be laid out over the slice."""
     chip_slice, libtpu = get_slice(request.slice), libtpu_version() or ""
-    devices = chip_slice.devices()
+    devices = slice_devices(chip_slice)
     try:
         program = lower_program(request, devices)
     except jax.errors.JaxRuntimeError as error:  # caches alone are too large
@@ -44,7 +51,7 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
     options = program.options | dict(request.options)
     key = program_key(
         program.lowered.as_text(),
-        topology=chip_slice.topology_arguments,
+        topology=topology_arguments(chip_slice),
         options=options,
         versions=(libtpu, jax.__version__, REPORT_VERSION),
     )
@@ -76,13 +83,16 @@ def _refusal(error: jax.errors.JaxRuntimeError, chip_slice: Slice, mesh: dict[st
     return FitReport(False, needed, chip_slice.chip.hbm_gib, None, None, mesh, message)
 
 
+def _gib(size: float) -> float:
+    return round(size / 2**30, 4)
+
+
 def _report(compiled: Any, program: Program, chip_slice: Slice, seconds: float) -> FitReport:
     memory, chip = compiled.memory_analysis(), chip_slice.chip
     cost = hlo_cost(compiled.as_text(), program.unknown_trips)
     time_parts = estimate(cost, chip)
     flops = cost.flops + sum(kernel.count * kernel_flops(kernel) for kernel in cost.kernels)
-    gib = lambda size: round(size / GIB, 4)  # noqa: E731
-    peak = gib(memory.peak_memory_in_bytes)
+    peak = _gib(memory.peak_memory_in_bytes)
     units = program.units
     kernels: dict[str, int] = {}
     for kernel in cost.kernels:
@@ -96,10 +106,10 @@ def _report(compiled: Any, program: Program, chip_slice: Slice, seconds: float) 
         mesh=program.mesh,
         fusion_seconds=round(time_parts.fusions / units, 6),
         kernel_seconds=round(time_parts.kernels / units, 6),
-        argument_gib=gib(memory.argument_size_in_bytes),
-        temp_gib=gib(memory.temp_size_in_bytes),
-        alias_gib=gib(memory.alias_size_in_bytes),
-        collectives={name: [count / units, gib(size / units)] for name, (count, size) in cost.collectives.items()},
+        argument_gib=_gib(memory.argument_size_in_bytes),
+        temp_gib=_gib(memory.temp_size_in_bytes),
+        alias_gib=_gib(memory.alias_size_in_bytes),
+        collectives={name: [count / units, _gib(size / units)] for name, (count, size) in cost.collectives.items()},
         kernels=kernels,
         bound_seconds=round(flops / units / chip.peak_flops, 6),
         compile_seconds=round(seconds, 1),

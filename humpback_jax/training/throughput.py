@@ -7,32 +7,10 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from humpback_jax.hardware import peak_flops
 from humpback_jax.models.config import LlamaConfig
 
-# Dense bfloat16 FLOP/s of one jax device, from the makers' data sheets, by the start of `device_kind`; the first that
-# fits counts. A TPU v2 or v3 chip is two devices.
-PEAK_FLOPS: tuple[tuple[str, float], ...] = (
-    ("TPU v2", 22.5e12),
-    ("TPU v3", 61.5e12),
-    ("TPU v4 lite", 138e12),
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v6e", 918e12),
-    ("NVIDIA A100", 312e12),
-    ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100 NVL", 835e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H200", 989e12),
-)
 PERCENTILES = (50, 90, 99)
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device of this kind; None where the table has none, as for a CPU."""
-    return next((peak for start, peak in PEAK_FLOPS if device_kind.startswith(start)), None)
 
 
 def model_flops(config: LlamaConfig, tokens: int, attended: int, frozen: bool = False) -> float:

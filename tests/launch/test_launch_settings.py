@@ -1,11 +1,15 @@
 """launch.toml: what is wrong is named; what a slice's name means."""
 
-import pytest
+import re
 
+import pytest
+from click.testing import CliRunner
+
+from humpback_jax.cli import cli
+from humpback_jax.hardware import get_slice
 from humpback_jax.launch.advice import ADVICE, advice_for, is_not_found, is_transient
 from humpback_jax.launch.settings import read_settings
 from humpback_jax.launch.shell import Result, Shell
-from humpback_jax.launch.slices import parse_slice
 
 
 @pytest.mark.parametrize(
@@ -30,8 +34,8 @@ def test_a_field_that_is_wrong_is_named_with_the_file(tmp_path, settings_file, m
     ("old", "new", "named"),
     [
         ('name = "pod"', 'name = "Pod_1"', "name = 'Pod_1'"),
-        ('"v5litepod-16"', '"v5litepod-12"', "expected one of the sizes 1, 4, 8, 16"),
-        ('"v5litepod-16"', '"h100-8"', "'h100-8' is not known"),
+        ('"v5litepod-16"', '"v5litepod-12"', "unknown slice 'v5litepod-12'; known are v5e-1, v5e-4, v5e-8, v5e-16"),
+        ('"v5litepod-16"', '"h100-8"', "unknown slice 'h100-8'"),
         ('backend = "tpu"', 'backend = "compute"', "Compute Engine does not offer it"),
         ('"gs://my-bucket"', '"/data"', "expected gs://NAME"),
         ('package = "humpback_jax==0.1.0"', "", "`package` is missing"),
@@ -67,8 +71,21 @@ def test_a_missing_settings_file_points_to_the_page_that_shows_one(tmp_path):
     ],
 )
 def test_slices(name, chips, hosts, compute_hosts, topology):
-    found = parse_slice(name)
-    assert (found.chips, found.hosts, found.compute_hosts, found.topology) == (chips, hosts, compute_hosts, topology)
+    slice_ = get_slice(name)
+    workers = (slice_.hosts, slice_.compute_hosts)
+    assert (slice_.num_devices, *workers, slice_.topology) == (chips, hosts, compute_hosts, topology)
+
+
+@pytest.mark.parametrize("spelling", ["v5e-16", "v5litepod-16", "V5E-16", "V5LitePod-16"])
+def test_the_cloud_gets_its_own_name_of_a_slice_in_any_spelling(tmp_path, settings_file, spelling, monkeypatch):
+    """`fit` and `plan` say v5e-16, the Cloud TPU API and XPK want v5litepod-16: one spelling serves all."""
+    monkeypatch.setenv("DRY_RUN", "1")
+    for kind, flag in (("tpu", "--accelerator-type=v5litepod-16"), ("gke", "--tpu-type=v5litepod-16")):
+        path = settings_file(tmp_path, kind)
+        path.write_text(re.sub('slice = ".*"', f'slice = "{spelling}"', path.read_text()))
+        result = CliRunner().invoke(cli, ["launch", "create", f"--settings={path}"])
+        assert result.exit_code == 0, result.exception
+        assert flag in result.output
 
 
 def test_advice_and_what_may_be_tried_again():

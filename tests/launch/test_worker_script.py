@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-import humpback_jax.launch
+from humpback_jax.launch.files import launch_files
 from humpback_jax.launch.hosts import assignments
 from humpback_jax.launch.shell import TIMED_OUT, execute_command
 
-SCRIPTS = pathlib.Path(humpback_jax.launch.__file__).parent
+SCRIPTS = launch_files()
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
+from humpback_jax.hardware import CHIPS
 from humpback_jax.topology.estimate import estimate, kernel_flops
 from humpback_jax.topology.hlo import Kernel, hlo_cost
-from humpback_jax.topology.slices import CHIPS
 
 # A loop of 3 trips that steps by 2 up to 6, around a product and a kernel whose metadata spans lines.
 TEXT = (pathlib.Path(__file__).parent / "loop.hlo").read_text()

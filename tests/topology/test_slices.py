@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
+from humpback_jax.hardware import CHIPS, SLICES, get_slice, peak_flops
 from humpback_jax.topology.compiler import libtpu_version, quiet_environment
-from humpback_jax.topology.slices import SLICES, get_slice
-from humpback_jax.training.throughput import peak_flops
 
 NUM_DEVICES = {
     "v4-8": 4,
@@ -25,15 +24,17 @@ NUM_DEVICES = {
 }
 COUNT_ALL = """
 import json
-from humpback_jax.topology.slices import SLICES
-print(json.dumps({name: len(one.devices()) for name, one in SLICES.items()}))
+from humpback_jax.hardware import SLICES
+from humpback_jax.topology.compiler import slice_devices
+print(json.dumps({name: len(slice_devices(one)) for name, one in SLICES.items()}))
 """
 LAY_OUT = """
 from humpback_jax.partitioning import MeshShape, make_mesh
-from humpback_jax.topology.slices import get_slice
+from humpback_jax.hardware import get_slice
+from humpback_jax.topology.compiler import slice_devices
 shapes = [dict(), dict(tensor=16), dict(data=2, tensor=8), dict(sequence=2, tensor=2)]
 for name in ("v4-64", "v4-256", "v5p-256", "v5e-64", "v6e-64"):
-    devices = get_slice(name).devices()
+    devices = slice_devices(get_slice(name))
     for shape in shapes:
         mesh = make_mesh(MeshShape(**shape), devices)
         assert sorted(d.id for d in mesh.devices.flat) == sorted(d.id for d in devices), (name, shape)
@@ -65,7 +66,7 @@ def test_only_whole_tori_wrap():
 
 
 def test_peaks_are_those_of_the_throughput_table():
-    assert all(peak_flops(one.chip.device_kind) == one.chip.peak_flops for one in SLICES.values())
+    assert all(peak_flops(kind) == chip.peak_flops for chip in CHIPS.values() for kind in chip.device_kinds)
 
 
 @pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")

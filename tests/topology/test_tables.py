@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from humpback_jax.hardware import CHIPS, get_slice
 from humpback_jax.topology import tables
 from humpback_jax.topology.fit import least_gib, resident_gib
 from humpback_jax.topology.request import FitReport
-from humpback_jax.topology.slices import CHIPS, get_slice
 
 EVERY = [(model, chip) for model in tables.PAPER_SIZES for chip in CHIPS]
 

@@ -5,9 +5,10 @@ import types
 import numpy as np
 import pytest
 
+from humpback_jax.hardware import peak_flops
 from humpback_jax.models.config import get_config
 from humpback_jax.training import throughput
-from humpback_jax.training.throughput import Throughput, Workload, model_flops, peak_flops, workload
+from humpback_jax.training.throughput import Throughput, Workload, model_flops, workload
 
 
 @pytest.mark.parametrize(
