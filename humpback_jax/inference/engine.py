@@ -17,9 +17,10 @@ from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix, compute_prefix
 from humpback_jax.inference.layouts import lay_out_for_decode
 from humpback_jax.inference.likelihood import answer_log_likelihoods, candidate_log_probs
-from humpback_jax.inference.requests import CPU_PREFILL_TOKENS, DTYPES, Completion, EngineConfig, Probe, Request
+from humpback_jax.inference.requests import CPU_PREFILL_TOKENS, Completion, EngineConfig, Probe, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
 from humpback_jax.inference.slots import Finished, SlotStats, run_slots
+from humpback_jax.models.dtypes import CACHE, dtype_of
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs, unstack_layers
 from humpback_jax.partitioning import (
     LogicalAxisRules,
@@ -89,7 +90,7 @@ class Engine:
         self.config = config
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
         default_dtype = jnp.float32 if on_cpu else model.dtype
-        self.cache_dtype = DTYPES[config.kv_dtype] if config.kv_dtype else default_dtype
+        self.cache_dtype = dtype_of(config.kv_dtype, CACHE) if config.kv_dtype else default_dtype
         self.overlap = not on_cpu if config.overlap is None else config.overlap
         self.decode_steps = config.steps_per_chunk(self.overlap)
         self.stats = SlotStats(config.slots)

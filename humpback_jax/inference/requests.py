@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from humpback_jax.inference.sampling import SamplingConfig
+from humpback_jax.models.dtypes import CACHE, dtype_of
 
 PROBE_ROOM = 16  # forced tokens of a probe, the last written one included
 PROBE_ROWS = 4  # slots asked per call
 PREFILL_TOKENS, CPU_PREFILL_TOKENS = 2048, 512
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 
 
 # Four to an octave, so that padding is a tenth of the tokens and not a quarter.
@@ -49,8 +47,8 @@ class EngineConfig:
         ascending = all(a < b for a, b in zip((0, *self.prompt_buckets), self.prompt_buckets, strict=False))
         if self.slots < 1 or (self.decode_steps or 1) < 1 or not self.prompt_buckets or not ascending:
             raise ValueError(f"{self}: slots and decode_steps must be positive, prompt_buckets ascending and not empty")
-        if self.kv_dtype is not None and self.kv_dtype not in DTYPES:
-            raise ValueError(f"EngineConfig: unknown kv_dtype {self.kv_dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.kv_dtype is not None:
+            dtype_of(self.kv_dtype, CACHE, "EngineConfig.kv_dtype")
 
     @property
     def max_prompt_length(self) -> int:

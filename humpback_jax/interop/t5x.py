@@ -23,9 +23,10 @@ from humpback_jax.files import PathLike
 from humpback_jax.inference.decode import RowSettings, decode_chunk, init_slots, prefill_into_slots
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.interop.t5x_layout import ACTIVATION_RULES, PARAMETER_RULES, parameter_axes
+from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, hidden_states, init_params, unstack_layers
 from humpback_jax.partitioning import axes_size
-from humpback_jax.stages.model import dtype_of, open_model
+from humpback_jax.stages.model import open_model
 from humpback_jax.training.cross_entropy import token_losses
 from humpback_jax.training.loop import dropout_rates
 from humpback_jax.training.loss import summed_loss

@@ -13,6 +13,7 @@ from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, shardings
@@ -21,7 +22,7 @@ from humpback_jax.runtime.distributed import agree
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
 from humpback_jax.runtime.watchdog import watchdog
-from humpback_jax.stages.model import ModelHandle, dtype_of
+from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
 from humpback_jax.training.checkpoints import (
     CheckpointConfig,

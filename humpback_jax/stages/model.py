@@ -2,21 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 
 from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine, EngineConfig
 from humpback_jax.inference.precision import quantize_params
+from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import Tokenizer, load_tokenizer
 from humpback_jax.weights.model_folder import ModelCard, load_model_folder, read_model_card
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +96,6 @@ def device_groups(devices: Sequence[jax.Device], size: int) -> list[list[jax.Dev
             "choose a divisor, or show the process fewer devices"
         )
     return [list(devices[i : i + size]) for i in range(0, len(devices), size)]
-
-
-def dtype_of(name: str) -> Any:
-    """The dtype called `name`; ValueError lists the choices."""
-    if name not in DTYPES:
-        raise ValueError(f"unknown dtype {name!r}; choose from {', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 def open_model(path: PathLike, chat_format: str | None = None) -> ModelHandle:

@@ -14,6 +14,7 @@ from humpback_jax.inference.decode import Prefix
 from humpback_jax.inference.engine import Engine, EngineConfig
 from humpback_jax.inference.precision import CONTRACTED_AXES
 from humpback_jax.models.config import LlamaConfig, get_config
+from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.quantized import QuantizedKernel
@@ -40,7 +41,6 @@ FEATURES = {
     "decoder_segment_ids": jnp.int32,
     "decoder_loss_weights": jnp.float32,
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 STOP_IDS = (2,)
 RATINGS = 5  # candidates of a scoring call
 
@@ -85,11 +85,11 @@ def _train(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> 
     model = Llama(
         config,
         dtype=jnp.bfloat16,
-        param_dtype=DTYPES[request.param_dtype],
+        param_dtype=dtype_of(request.param_dtype),
         remat_policy=request.remat,
         dropout_rates=dropout_rates(request.dropout, config.num_layers, "constant"),
         platform="tpu",
-        gradient_dtype=DTYPES[request.gradient_dtype],
+        gradient_dtype=dtype_of(request.gradient_dtype),
     )
     optimizer = OptimizerConfig()
     step = make_train_step(model, optimizer, mesh, rules, logits_chunk=request.logits_chunk)

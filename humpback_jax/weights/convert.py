@@ -15,6 +15,7 @@ import numpy as np
 
 from humpback_jax.files import PathLike, write_json
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.tokenizers import (
     GENERATION,
@@ -29,7 +30,6 @@ from humpback_jax.weights.huggingface import (
     MAX_SHARD_BYTES,
     HuggingFaceSource,
     cast,
-    cast_dtype,
     export_huggingface,
     generation_config,
 )
@@ -80,7 +80,7 @@ def import_weights(
     started = time.monotonic()
     destination = pathlib.Path(dst).absolute()
     refuse_existing(destination)
-    cast_dtype(dtype)
+    dtype_of(dtype, STORED)
     with scratch_folder(destination) as scratch:
         if is_model_folder(src):
             config, params, words, stored_format = restage_native(src, scratch, dtype, name, tokenizer, show_progress)
@@ -267,4 +267,4 @@ def restage_native(
 
 
 def _memmap(folder: pathlib.Path, path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.memmap(folder / (path.replace("/", ".") + ".bin"), dtype=cast_dtype(dtype), mode="w+", shape=shape)
+    return np.memmap(folder / (path.replace("/", ".") + ".bin"), dtype=dtype_of(dtype, STORED), mode="w+", shape=shape)

@@ -10,6 +10,7 @@ import numpy as np
 
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.tokenizers import tokenizer_files
 from humpback_jax.weights.mapping import (
     EMBEDDING,
@@ -307,7 +308,7 @@ def export_huggingface(
     """
     from safetensors.numpy import save_file
 
-    itemsize = np.dtype(cast_dtype(dtype)).itemsize
+    itemsize = np.dtype(dtype_of(dtype, STORED)).itemsize
     shards = list(_shards(config, itemsize, max_shard_bytes))
     weight_map: dict[str, str] = {}
     total = 0
@@ -340,20 +341,10 @@ def _shards(config: LlamaConfig, itemsize: int, max_bytes: int) -> Iterator[dict
     yield shard
 
 
-def cast_dtype(name: str) -> Any:
-    """The numpy dtype called float32, bfloat16 or float16."""
-    import ml_dtypes
-
-    known = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-    if name not in known:
-        raise ValueError(f"unknown dtype {name!r}; choose from {', '.join(known)}")
-    return np.dtype(known[name])
-
-
 def cast(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """The array in another float dtype; ValueError if a finite value would become infinite."""
     with np.errstate(over="ignore"):
-        result = array.astype(cast_dtype(dtype), copy=False)
+        result = array.astype(dtype_of(dtype, STORED), copy=False)
     if dtype != "float32" and not np.array_equal(np.isfinite(result), np.isfinite(array)):
         raise ValueError(f"tensor {name} holds values too large for {dtype}; use float32")
     return result
