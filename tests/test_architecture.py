@@ -65,7 +65,7 @@ def test_the_rules_are_checked_against_real_imports():
     assert len(SOURCES) > 50
     assert "inference.engine" in importers("humpback_jax.models")
     assert "stages.rating" in importers("humpback_jax.inference")
-    assert importers("jax") > importers("flax")
+    assert len(importers("jax")) > len(importers("flax")) > 0
 
 
 @pytest.mark.parametrize("room", CORE)

@@ -89,114 +89,36 @@ def config_from_dict(fields: dict) -> LlamaConfig:
     return LlamaConfig(**{**fields, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
 
-def _llama1(name: str, emb_dim: int, num_layers: int, num_heads: int, mlp_dim: int) -> LlamaConfig:
-    return LlamaConfig(
-        name=name,
-        vocab_size=32_000,
-        emb_dim=emb_dim,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_heads,
-        head_dim=128,
-        mlp_dim=mlp_dim,
-        max_position_embeddings=2048,
-        rms_norm_eps=1e-6,
-    )
+_LLAMA_1: dict[str, Any] = {"rms_norm_eps": 1e-6}
+_LLAMA_3: dict[str, Any] = {"rope_theta": 500_000.0}
+_LLAMA_3_1: dict[str, Any] = _LLAMA_3 | {"rope_scaling": RopeScaling(factor=8.0)}
+_LLAMA_3_2: dict[str, Any] = _LLAMA_3 | {"rope_scaling": RopeScaling(factor=32.0), "tie_word_embeddings": True}
+_SMOLLM_2: dict[str, Any] = {"rope_theta": 100_000.0, "tie_word_embeddings": True}
+# fmt: off
+_SIZES: tuple[tuple[Any, ...], ...] = (
+    # name, vocab_size, emb_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, max_position_embeddings, others
+    ("llama_7b",        32_000, 4096, 32, 32, 32, 128, 11_008,    2048, _LLAMA_1),
+    ("llama_13b",       32_000, 5120, 40, 40, 40, 128, 13_824,    2048, _LLAMA_1),
+    ("llama_33b",       32_000, 6656, 60, 52, 52, 128, 17_920,    2048, _LLAMA_1),
+    ("llama_65b",       32_000, 8192, 80, 64, 64, 128, 22_016,    2048, _LLAMA_1),
+    ("llama2_7b",       32_000, 4096, 32, 32, 32, 128, 11_008,    4096, {}),
+    ("llama2_13b",      32_000, 5120, 40, 40, 40, 128, 13_824,    4096, {}),
+    ("llama2_70b",      32_000, 8192, 80, 64,  8, 128, 28_672,    4096, {}),
+    ("llama3_8b",      128_256, 4096, 32, 32,  8, 128, 14_336,    8192, _LLAMA_3),
+    ("llama3_70b",     128_256, 8192, 80, 64,  8, 128, 28_672,    8192, _LLAMA_3),
+    ("llama3_1_8b",    128_256, 4096, 32, 32,  8, 128, 14_336, 131_072, _LLAMA_3_1),
+    ("llama3_1_70b",   128_256, 8192, 80, 64,  8, 128, 28_672, 131_072, _LLAMA_3_1),
+    ("llama3_2_1b",    128_256, 2048, 16, 32,  8,  64,   8192, 131_072, _LLAMA_3_2),
+    ("llama3_2_3b",    128_256, 3072, 28, 24,  8, 128,   8192, 131_072, _LLAMA_3_2),
+    ("tinyllama_1_1b",  32_000, 2048, 22, 32,  4,  64,   5632,    2048, {}),
+    ("smollm2_135m",    49_152,  576, 30,  9,  3,  64,   1536,    8192, _SMOLLM_2),
+    ("smollm2_360m",    49_152,  960, 32, 15,  5,  64,   2560,    8192, _SMOLLM_2),
+    ("smollm2_1_7b",    49_152, 2048, 24, 32, 32,  64,   8192,    8192, _SMOLLM_2 | {"rope_theta": 130_000.0}),
+    ("tiny",               320,   32,  2,  4,  2,   8,     64,    2048, {}),
+)
+# fmt: on
 
-
-_LLAMA_7B = _llama1("llama_7b", 4096, 32, 32, 11_008)
-_LLAMA_13B = _llama1("llama_13b", 5120, 40, 40, 13_824)
-_LLAMA_2: dict[str, Any] = dict(max_position_embeddings=4096, rms_norm_eps=1e-5)
-_LLAMA_3_8B = LlamaConfig(
-    name="llama3_8b",
-    vocab_size=128_256,
-    emb_dim=4096,
-    num_layers=32,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=128,
-    mlp_dim=14_336,
-    max_position_embeddings=8192,
-    rope_theta=500_000.0,
-)
-_LLAMA_3_70B = dataclasses.replace(
-    _LLAMA_3_8B, name="llama3_70b", emb_dim=8192, num_layers=80, num_heads=64, mlp_dim=28_672
-)
-_LLAMA_3_1: dict[str, Any] = dict(max_position_embeddings=131_072, rope_scaling=RopeScaling(factor=8.0))
-_LLAMA_3_2: dict[str, Any] = dict(
-    max_position_embeddings=131_072, rope_scaling=RopeScaling(factor=32.0), tie_word_embeddings=True
-)
-_SMOLLM2_135M = LlamaConfig(
-    name="smollm2_135m",
-    vocab_size=49_152,
-    emb_dim=576,
-    num_layers=30,
-    num_heads=9,
-    num_kv_heads=3,
-    head_dim=64,
-    mlp_dim=1536,
-    max_position_embeddings=8192,
-    rope_theta=100_000.0,
-    tie_word_embeddings=True,
-)
-
-_SIZES = (
-    _LLAMA_7B,
-    _LLAMA_13B,
-    _llama1("llama_33b", 6656, 60, 52, 17_920),
-    _llama1("llama_65b", 8192, 80, 64, 22_016),
-    dataclasses.replace(_LLAMA_7B, name="llama2_7b", **_LLAMA_2),
-    dataclasses.replace(_LLAMA_13B, name="llama2_13b", **_LLAMA_2),
-    dataclasses.replace(_llama1("llama2_70b", 8192, 80, 64, 28_672), num_kv_heads=8, **_LLAMA_2),
-    _LLAMA_3_8B,
-    _LLAMA_3_70B,
-    dataclasses.replace(_LLAMA_3_8B, name="llama3_1_8b", **_LLAMA_3_1),
-    dataclasses.replace(_LLAMA_3_70B, name="llama3_1_70b", **_LLAMA_3_1),
-    dataclasses.replace(
-        _LLAMA_3_8B, name="llama3_2_1b", emb_dim=2048, num_layers=16, head_dim=64, mlp_dim=8192, **_LLAMA_3_2
-    ),
-    dataclasses.replace(
-        _LLAMA_3_8B, name="llama3_2_3b", emb_dim=3072, num_layers=28, num_heads=24, mlp_dim=8192, **_LLAMA_3_2
-    ),
-    LlamaConfig(
-        name="tinyllama_1_1b",
-        vocab_size=32_000,
-        emb_dim=2048,
-        num_layers=22,
-        num_heads=32,
-        num_kv_heads=4,
-        head_dim=64,
-        mlp_dim=5632,
-        max_position_embeddings=2048,
-    ),
-    _SMOLLM2_135M,
-    dataclasses.replace(
-        _SMOLLM2_135M, name="smollm2_360m", emb_dim=960, num_layers=32, num_heads=15, num_kv_heads=5, mlp_dim=2560
-    ),
-    dataclasses.replace(
-        _SMOLLM2_135M,
-        name="smollm2_1_7b",
-        emb_dim=2048,
-        num_layers=24,
-        num_heads=32,
-        num_kv_heads=32,
-        mlp_dim=8192,
-        rope_theta=130_000.0,
-    ),
-    LlamaConfig(
-        name="tiny",
-        vocab_size=320,
-        emb_dim=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        mlp_dim=64,
-        max_position_embeddings=2048,
-    ),
-)
-
-REGISTRY: dict[str, LlamaConfig] = {config.name: config for config in _SIZES}
+REGISTRY: dict[str, LlamaConfig] = {name: LlamaConfig(name, *sizes, **others) for name, *sizes, others in _SIZES}
 
 
 def get_config(name: str) -> LlamaConfig:

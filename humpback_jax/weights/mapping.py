@@ -8,9 +8,11 @@ keep the rows of the query and key projections interleaved within each head; our
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from humpback_jax.models.config import LlamaConfig
 
@@ -49,85 +51,38 @@ class Rule:
 
 
 _EMB, _MLP, _HEADS, _KV_HEADS = ("emb",), ("mlp",), ("heads", "head_dim"), ("kv_heads", "head_dim")
-_HF, _BLK = "model.layers.{layer}.", "blk.{layer}."
 
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "token_embedder/embedding",
-        "model.embed_tokens.weight",
-        "token_embd.weight",
-        ("vocab", "emb"),
-        (("vocab",), _EMB),
-    ),
-    Rule(
-        "layers/attention_norm/scale",
-        _HF + "input_layernorm.weight",
-        _BLK + "attn_norm.weight",
-        _EMB,
-        (_EMB,),
-    ),
-    Rule(
-        "layers/attention/query/kernel",
-        _HF + "self_attn.q_proj.weight",
-        _BLK + "attn_q.weight",
-        _EMB + _HEADS,
-        (_HEADS, _EMB),
-        rotary=True,
-    ),
-    Rule(
-        "layers/attention/key/kernel",
-        _HF + "self_attn.k_proj.weight",
-        _BLK + "attn_k.weight",
-        _EMB + _KV_HEADS,
-        (_KV_HEADS, _EMB),
-        rotary=True,
-    ),
-    Rule(
-        "layers/attention/value/kernel",
-        _HF + "self_attn.v_proj.weight",
-        _BLK + "attn_v.weight",
-        _EMB + _KV_HEADS,
-        (_KV_HEADS, _EMB),
-    ),
-    Rule(
-        "layers/attention/out/kernel",
-        _HF + "self_attn.o_proj.weight",
-        _BLK + "attn_output.weight",
-        _HEADS + _EMB,
-        (_EMB, _HEADS),
-    ),
-    Rule(
-        "layers/mlp_norm/scale",
-        _HF + "post_attention_layernorm.weight",
-        _BLK + "ffn_norm.weight",
-        _EMB,
-        (_EMB,),
-    ),
-    Rule(
-        "layers/mlp/gate/kernel",
-        _HF + "mlp.gate_proj.weight",
-        _BLK + "ffn_gate.weight",
-        _EMB + _MLP,
-        (_MLP, _EMB),
-    ),
-    Rule(
-        "layers/mlp/up/kernel",
-        _HF + "mlp.up_proj.weight",
-        _BLK + "ffn_up.weight",
-        _EMB + _MLP,
-        (_MLP, _EMB),
-    ),
-    Rule(
-        "layers/mlp/down/kernel",
-        _HF + "mlp.down_proj.weight",
-        _BLK + "ffn_down.weight",
-        _MLP + _EMB,
-        (_EMB, _MLP),
-    ),
-    Rule("final_norm/scale", "model.norm.weight", "output_norm.weight", _EMB, (_EMB,)),
-    Rule("lm_head/kernel", "lm_head.weight", "output.weight", ("emb", "vocab"), (("vocab",), _EMB)),
+
+def _norm(path: str, huggingface: str, gguf: str) -> Rule:
+    return Rule(f"{path}/scale", f"{huggingface}.weight", f"{gguf}.weight", _EMB, (_EMB,))
+
+
+def _linear(
+    path: str, huggingface: str, gguf: str, inputs: tuple[str, ...], outputs: tuple[str, ...], rotary: bool = False
+) -> Rule:
+    names = f"{path}/kernel", f"{huggingface}.weight", f"{gguf}.weight"
+    return Rule(*names, axes=inputs + outputs, foreign_axes=(outputs, inputs), rotary=rotary)
+
+
+_HF, _BLK = "model.layers.{layer}", "blk.{layer}"
+EMBEDDING = Rule(
+    "token_embedder/embedding", "model.embed_tokens.weight", "token_embd.weight", ("vocab", "emb"), (("vocab",), _EMB)
 )
-EMBEDDING, LM_HEAD = RULES[0], RULES[-1]
+LM_HEAD = _linear("lm_head", "lm_head", "output", _EMB, ("vocab",))
+RULES: tuple[Rule, ...] = (
+    EMBEDDING,
+    _norm("layers/attention_norm", f"{_HF}.input_layernorm", f"{_BLK}.attn_norm"),
+    _linear("layers/attention/query", f"{_HF}.self_attn.q_proj", f"{_BLK}.attn_q", _EMB, _HEADS, rotary=True),
+    _linear("layers/attention/key", f"{_HF}.self_attn.k_proj", f"{_BLK}.attn_k", _EMB, _KV_HEADS, rotary=True),
+    _linear("layers/attention/value", f"{_HF}.self_attn.v_proj", f"{_BLK}.attn_v", _EMB, _KV_HEADS),
+    _linear("layers/attention/out", f"{_HF}.self_attn.o_proj", f"{_BLK}.attn_output", _HEADS, _EMB),
+    _norm("layers/mlp_norm", f"{_HF}.post_attention_layernorm", f"{_BLK}.ffn_norm"),
+    _linear("layers/mlp/gate", f"{_HF}.mlp.gate_proj", f"{_BLK}.ffn_gate", _EMB, _MLP),
+    _linear("layers/mlp/up", f"{_HF}.mlp.up_proj", f"{_BLK}.ffn_up", _EMB, _MLP),
+    _linear("layers/mlp/down", f"{_HF}.mlp.down_proj", f"{_BLK}.ffn_down", _MLP, _EMB),
+    _norm("final_norm", "model.norm", "output_norm"),
+    LM_HEAD,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,26 +223,14 @@ def halves_from_pairs(block: np.ndarray) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(block.shape)
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping) -> dict[str, Any]:
     """Nested dict to {`a/b/c`: leaf}, sorted by path."""
-    leaves: dict[str, Any] = {}
-    for key in sorted(tree):
-        path = f"{prefix}{key}"
-        value = tree[key]
-        leaves |= flatten(value, path + "/") if isinstance(value, Mapping) else {path: value}
-    return leaves
+    return {"/".join(path): leaf for path, leaf in sorted(flatten_dict(dict(tree)).items(), key=itemgetter(0))}
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict:
     """Inverse of `flatten`."""
-    tree: dict = {}
-    for path, leaf in leaves.items():
-        *parents, last = path.split("/")
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = leaf
-    return tree
+    return unflatten_dict(dict(leaves), sep="/")
 
 
 def check_params(params: Mapping, config: LlamaConfig, where: str) -> None:

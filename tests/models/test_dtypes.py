@@ -14,7 +14,7 @@ def test_every_name_that_may_be_chosen_is_in_the_table() -> None:
 
 def test_a_name_that_does_not_serve_is_refused_with_the_choices() -> None:
     assert dtype_of("int8", CACHE) == jnp.int8
-    with pytest.raises(ValueError, match="unknown dtype 'int8'; choose from float32, bfloat16$"):
+    with pytest.raises(ValueError, match=r"unknown dtype 'int8'; choose from float32, bfloat16$"):
         dtype_of("int8")
     with pytest.raises(ValueError, match=r"unknown EngineConfig.kv_dtype 'float16'; choose from .*int8"):
         EngineConfig(kv_dtype="float16")
