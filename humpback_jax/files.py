@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -78,6 +79,23 @@ def write_jsonl(path: PathLike, rows: Iterable[dict]) -> None:
     with atomic_writer(path) as stream:
         for row in rows:
             stream.write(jsonl_line(row).encode())
+
+
+class GrowingFile:
+    """JSON lines that several threads add to; a row is on the disk before `append` returns."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = epath.Path(path)
+        self._lock = threading.Lock()
+
+    def append(self, row: dict) -> None:
+        """Adds one object; a lone surrogate in it becomes a question mark."""
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as stream:
+                stream.write(jsonl_line(row).encode("utf-8", errors="replace"))
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 def sha256_of_bytes(data: bytes) -> str:

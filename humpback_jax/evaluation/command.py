@@ -46,7 +46,7 @@ def evaluate(
 @json_option
 def winrate(annotations: str, as_json: bool) -> None:
     """Recompute a win rate from annotations alone (.json, .jsonl, .gz), as AlpacaEval counts."""
-    from humpback_jax.evaluation.judging.winrate import annotation_figures
+    from humpback_jax.evaluation.judging.win_rate import annotation_figures
 
     print_figures(annotation_figures(annotations), as_json)
 
@@ -100,6 +100,7 @@ def benchmarks(
     as_json: bool,
 ) -> None:
     """Multiple-choice accuracy by likelihood: ARC, PIQA, SIQA, OpenBookQA, MMLU."""
+    from humpback_jax.evaluation import contamination
     from humpback_jax.evaluation.benchmarks import multiple_choice as room
     from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
 
@@ -111,7 +112,7 @@ def benchmarks(
     scorer = ContinuationScorer(open_evaluated_model(model), config)
     figures, results = room.run_benchmarks(scorer, chosen, data, shots, limit)
     questions = {name: room.read_questions(name, data, limit) for name in chosen}
-    figures |= _contamination(model, train_files, questions)
+    figures |= contamination.contamination_figures(model, train_files, questions)
     if out:
         from humpback_jax.files import write_json, write_jsonl
 
@@ -162,8 +163,10 @@ def alpaca(
     as_json: bool,
 ) -> None:
     """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
+    from humpback_jax.evaluation import contamination
     from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
-    from humpback_jax.evaluation.judging.outputs import generate_outputs, read_outputs
+    from humpback_jax.evaluation.judging.outputs import generate_outputs
+    from humpback_jax.evaluation.records import read_outputs
     from humpback_jax.inference.engine import EngineConfig
     from humpback_jax.inference.sampling import SamplingConfig
     from humpback_jax.prompts.prompts import load_prompts
@@ -178,14 +181,8 @@ def alpaca(
     handle = open_evaluated_model(model)
     outputs = generate_outputs(out, handle, rows, name, load_prompts(), config, TAGS[tags])
     texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
-    print_figures(outputs.figures | _contamination(model, train_files, {instructions: texts}), as_json)
-
-
-def _contamination(model: str, train_files: tuple[str, ...], evaluation: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Overlap of the training sets, named or found in the model's run, with what was just evaluated."""
-    from humpback_jax.evaluation.contamination import overlap_figures, training_files
-
-    return overlap_figures(train_files or training_files(model), evaluation)
+    overlap = contamination.contamination_figures(model, train_files, {instructions: texts})
+    print_figures(outputs.figures | overlap, as_json)
 
 
 @evaluate.command()
@@ -267,9 +264,7 @@ def decontaminate(
 
     evaluation = {path: contamination.read_evaluation_texts(path) for path in evaluation_files}
     overlaps = contamination.report_overlaps(train_files, evaluation, ngram)
-    figures: dict[str, Any] = {}
-    for found in overlaps:
-        figures.setdefault(found.train, {})[found.evaluation] = found.figures
+    figures = contamination.overlap_figures(overlaps)
     if write:
         for path in train_files:
             figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
@@ -339,7 +334,7 @@ def compare(first: str, others: tuple[str, ...], as_json: bool) -> None:
 def published(annotations: tuple[str, ...], as_json: bool) -> None:
     """Place runs (their annotations) beside published results, with sources and what is comparable."""
     from humpback_jax.evaluation.judging.published import rows_beside
-    from humpback_jax.evaluation.judging.winrate import annotation_figures
+    from humpback_jax.evaluation.judging.win_rate import annotation_figures
 
     rows = rows_beside([annotation_figures(path) for path in annotations])
     if as_json:

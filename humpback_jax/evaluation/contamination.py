@@ -4,16 +4,16 @@ Words are lower-cased runs of letters and digits (GPT-3, appendix C, also takes 
 evaluation text of fewer words counts as overlapping where a training text holds exactly these words and no others.
 """
 
+import collections
 import dataclasses
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
-from humpback_jax.evaluation.judging.winrate import read_annotations
+from humpback_jax.evaluation.records import read_json_values
 from humpback_jax.files import PathLike
 
 NGRAM = 13
@@ -45,37 +45,30 @@ class Overlap:
         }
 
 
-def words(text: str) -> list[str]:
+def words(text: str) -> tuple[str, ...]:
     """Lower-cased words."""
-    return _WORD.findall(text.lower())
+    return tuple(_WORD.findall(text.lower()))
 
 
-def ngrams(text: str, n: int) -> Iterator[tuple[str, ...]]:
-    """The word n-grams of a text."""
-    found = words(text)
-    return (tuple(found[i : i + n]) for i in range(len(found) - n + 1))
+def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+    """The word n-grams of a text; of a shorter one, all its words."""
+    sequence = words(text)
+    return {sequence[i : i + n] for i in range(len(sequence) - n + 1)} or ({sequence} - {()})
 
 
 class EvaluationIndex:
-    """The n-grams of an evaluation set, and the whole texts of items too short to have one."""
+    """The n-grams of an evaluation set; an item too short to have one stands for itself."""
 
     def __init__(self, items: Mapping[str, str], n: int = NGRAM) -> None:
         self.n, self.items = n, dict(items)
-        self._grams: dict[tuple[str, ...], set[str]] = {}
-        self._short: dict[tuple[str, ...], set[str]] = {}
+        self._names: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)
         for name, text in items.items():
-            found = list(ngrams(text, n))
-            for gram in found:
-                self._grams.setdefault(gram, set()).add(name)
-            if not found and words(text):
-                self._short.setdefault(tuple(words(text)), set()).add(name)
+            for gram in ngrams(text, n):
+                self._names[gram].add(name)
 
     def matches(self, text: str) -> set[str]:
         """Ids of the items that share an n-gram with a training text, or are that text."""
-        found = set(self._short.get(tuple(words(text)), ()))
-        for gram in ngrams(text, self.n):
-            found |= self._grams.get(gram, set())
-        return found
+        return set().union(*(self._names.get(gram, ()) for gram in ngrams(text, self.n)))
 
 
 def overlap(pairs: Iterable[Pair], index: EvaluationIndex, names: tuple[str, str]) -> Overlap:
@@ -84,9 +77,9 @@ def overlap(pairs: Iterable[Pair], index: EvaluationIndex, names: tuple[str, str
     overlapping, total = [], 0
     for pair in pairs:
         total += 1
-        found = index.matches(pair.instruction) | index.matches(pair.output)
-        items |= found
-        if found:
+        shared = index.matches(pair.instruction) | index.matches(pair.output)
+        items |= shared
+        if shared:
             overlapping.append(pair.id)
     return Overlap(*names, len(index.items), total, tuple(sorted(items)), tuple(overlapping))
 
@@ -97,10 +90,9 @@ def read_evaluation_texts(path: PathLike) -> dict[str, str]:
     Raises:
       ValueError: a record has none of the known keys.
     """
-    rows = _strings_or_rows(path)
     texts: dict[str, str] = {}
-    for number, row in enumerate(rows):
-        value = row if isinstance(row, str) else next((row[key] for key in TEXT_KEYS if key in row), None)
+    for number, row in enumerate(read_json_values(path)):
+        value = next((row[key] for key in TEXT_KEYS if key in row), None) if isinstance(row, dict) else row
         if isinstance(value, list):
             value = "\n".join(map(str, value))
         if not isinstance(value, str):
@@ -108,16 +100,6 @@ def read_evaluation_texts(path: PathLike) -> dict[str, str]:
         name = row.get("id") if isinstance(row, dict) else None
         texts[f"{number}" if name is None or str(name) in texts else str(name)] = value
     return texts
-
-
-def _strings_or_rows(path: PathLike) -> list[Any]:
-    try:
-        return read_annotations(path)
-    except ValueError:
-        lines = [line for line in epath.Path(path).read_text().splitlines() if line.strip()]
-        if all(line.startswith('"') for line in lines):
-            return [json.loads(line) for line in lines]
-        raise
 
 
 def report_overlaps(
@@ -129,19 +111,27 @@ def report_overlaps(
     return [overlap(pairs, index, (path, name)) for path, pairs in sets.items() for name, index in indices.items()]
 
 
-def overlap_figures(train_files: Sequence[PathLike], evaluation: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What is printed with a result: figures by training and evaluation set, or that nobody named the training sets."""
-    if not train_files:
+def overlap_figures(overlaps: Iterable[Overlap]) -> dict[str, Any]:
+    """Figures by training set and evaluation set."""
+    figures: dict[str, Any] = {}
+    for each in overlaps:
+        figures.setdefault(each.train, {})[each.evaluation] = each.figures
+    return figures
+
+
+def contamination_figures(
+    model: PathLike, train_files: Sequence[PathLike], evaluation: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """What is printed with a model's result: overlaps of its training sets, named or found in its run."""
+    files = train_files or training_files(model)
+    if not files:
         return {"contamination": "not checked: name the training sets with --train"}
-    found: dict[str, dict[str, Any]] = {}
-    for each in report_overlaps(train_files, evaluation):
-        found.setdefault(each.train, {})[each.evaluation] = each.figures
-    return {"contamination": found}
+    return {"contamination": overlap_figures(report_overlaps(files, evaluation))}
 
 
 def write_clean(path: PathLike, overlaps: Sequence[Overlap], folder: PathLike) -> int:
     """Writes the pairs of a training file that share nothing as FOLDER/NAME.jsonl; returns how many are left."""
-    dropped = {name for found in overlaps if found.train == str(path) for name in found.overlapping_pairs}
+    dropped = {name for each in overlaps if each.train == str(path) for name in each.overlapping_pairs}
     kept = [pair for pair in read_pairs(path).pairs if pair.id not in dropped]
     write_pairs(epath.Path(folder) / f"{epath.Path(path).name.split('.')[0]}.jsonl", kept)
     return len(kept)
@@ -152,7 +142,7 @@ def training_files(model: PathLike) -> list[str]:
     folder = epath.Path(model)
     folder = folder.parent if folder.name == "model" else folder
     name, run = folder.name, folder.parent
-    found = [run / "seeds" / "seed.jsonl"]
+    files = [run / "seeds" / "seed.jsonl"]
     if name.startswith("m") and name[1:].isdigit() and int(name[1:]):
-        found.append(run / f"curated{name[1:]}" / "curated.jsonl")
-    return [str(path) for path in found if path.exists()]
+        files.append(run / f"curated{name[1:]}" / "curated.jsonl")
+    return [str(path) for path in files if path.exists()]

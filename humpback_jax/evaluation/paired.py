@@ -1,13 +1,16 @@
 """Paired comparisons of runs on the same items: unpaired, differences of a few points at n = 250 are noise."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from humpback_jax.evaluation.judging.winrate import preferences, read_annotations
+from humpback_jax.evaluation.judging.win_rate import DRAW, OLD_DRAW, preferences
+from humpback_jax.evaluation.records import read_records
 from humpback_jax.files import PathLike
 
 RESAMPLES = 9999
@@ -50,34 +53,28 @@ def compare(first: Mapping[str, float], second: Mapping[str, float], seed: int =
     Raises:
       ValueError: fewer than two shared items.
     """
-    from scipy import stats
-
     shared = [name for name in first if name in second]
     if len(shared) < 2:
         raise ValueError(f"the two runs share {len(shared)} items; give two results of the same items")
     a, b = (np.asarray([values[name] for name in shared], np.float64) * 100 for values in (first, second))
-    d = b - a
-    interval, p_value = None, 1.0
+    d, n = b - a, len(shared)
+    interval = (float(d[0]), float(d[0])) if d[0] != 0 else None  # where all differ by the same
     if np.ptp(d) > 0:
-        rng = np.random.default_rng(seed)
-        found = stats.bootstrap((d,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=rng, batch=512)
-        interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
-    elif d[0] != 0:
-        interval = (float(d[0]), float(d[0]))
-    if (d != 0).any():
-        rng = np.random.default_rng(seed)
-        test = stats.permutation_test(
-            (d,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, vectorized=True, rng=rng, batch=512
-        )
+        settings: Any = dict(n_resamples=RESAMPLES, rng=np.random.default_rng(seed), batch=512)
+        bounds = stats.bootstrap((d,), np.mean, confidence_level=CONFIDENCE, **settings).confidence_interval
+        interval = (float(bounds.low), float(bounds.high))
+    p_value = 1.0
+    if d.any():
+        settings = dict(n_resamples=RESAMPLES, rng=np.random.default_rng(seed), batch=512)
+        test = stats.permutation_test((d,), np.mean, permutation_type="samples", vectorized=True, **settings)
         p_value = float(test.pvalue)
-    n = len(d)
     return PairedDifference(
         first=float(a.mean()),
         second=float(b.mean()),
         difference=float(d.mean()),
         interval=interval,
         p_value=p_value,
-        paired_error=float(d.std(ddof=1) / math.sqrt(n)),
+        paired_error=float(stats.sem(d)),
         unpaired_error=float(math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / n)),
         better=int((d > 0).sum()),
         worse=int((d < 0).sum()),
@@ -93,41 +90,36 @@ def item_values(path: PathLike) -> dict[str, float]:
     Raises:
       ValueError: the file is neither.
     """
-    rows = read_annotations(path)
+    rows = read_records(path)
     if rows and "correct" in rows[0]:
         return {str(row["id"]): float(row["correct"]) for row in rows}
     values = preferences(rows, path)
-    values = np.where(values == 0, 1.5, values)
-    keys = _unique([str(row.get("instruction", i)) for i, row in enumerate(rows)])
-    return {key: value - 1 for key, value in zip(keys, values.tolist(), strict=True) if 1 <= value <= 2}
-
-
-def _unique(keys: Sequence[str]) -> list[str]:
-    """Keys with their number of occurrence, so that a repeated instruction is several items."""
-    seen: dict[str, int] = {}
-    unique = []
-    for key in keys:
-        seen[key] = seen.get(key, 0) + 1
-        unique.append(f"{key}\n#{seen[key]}")
-    return unique
+    values = np.where(values == OLD_DRAW, DRAW, values) - 1
+    seen: collections.Counter[str] = collections.Counter()
+    items = {}
+    for number, (row, value) in enumerate(zip(rows, values.tolist(), strict=True)):
+        name = str(row.get("instruction", number))
+        seen[name] += 1  # a repeated instruction is several items
+        if 0 <= value <= 1:
+            items[f"{name}\n#{seen[name]}"] = value
+    return items
 
 
 def compare_all(paths: Sequence[PathLike]) -> dict[str, Any]:
     """Every later file against the first; with several comparisons also Holm-adjusted p-values."""
     first = item_values(paths[0])
-    found = {str(path): compare(first, item_values(path)) for path in paths[1:]}
-    adjusted = holm([each.p_value for each in found.values()])
+    differences = {str(path): compare(first, item_values(path)) for path in paths[1:]}
+    adjusted = holm([each.p_value for each in differences.values()])
     return {
-        path: dataclasses.asdict(each) | ({"p_value_holm": p} if len(found) > 1 else {})
-        for (path, each), p in zip(found.items(), adjusted, strict=True)
+        path: dataclasses.asdict(each) | ({"p_value_holm": p} if len(differences) > 1 else {})
+        for (path, each), p in zip(differences.items(), adjusted, strict=True)
     }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of p-values."""
     order = np.argsort(p_values)
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    steps = np.minimum(1.0, np.arange(len(order), 0, -1) * np.asarray(p_values, np.float64)[order])
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted.tolist()

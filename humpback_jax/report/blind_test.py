@@ -5,27 +5,28 @@ page does not hold. Half of the items have the first system on the left.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
 import random
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from etils import epath
+from scipy import stats
 
+from humpback_jax.evaluation.records import read_records
 from humpback_jax.files import (
+    GrowingFile,
     PathLike,
-    jsonl_line,
     read_json,
     read_jsonl,
     sha256_of_bytes,
     write_atomically,
     write_json,
 )
+from humpback_jax.report.page import render_page
+from humpback_jax.report.payload import pack
 
 CHOICES = ("left", "right", "tie")
 PROTOCOL = {"left": "A is better", "right": "B is better", "tie": "No clear difference"}
@@ -78,16 +79,11 @@ def make_sheet(a: PathLike, b: PathLike, seed: int = 0, limit: int | None = None
 
 def _answers(path: PathLike) -> dict[str, dict[str, str]]:
     """Rows by id; a row without one is named by its instruction."""
-    rows: Iterable[tuple[int, Any]]
-    if epath.Path(path).read_text().lstrip().startswith("["):
-        rows = enumerate(read_json(path), start=1)
-    else:
-        rows = read_jsonl(path)
     answers = {}
-    for number, row in rows:
+    for number, row in enumerate(read_records(path), start=1):
         if not (isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str)):
             raise ValueError(f"{path}:{number}: expected texts under 'instruction' and 'output'")
-        name = str(row.get("id") or hashlib.sha256(row["instruction"].encode()).hexdigest()[:20])
+        name = str(row.get("id") or sha256_of_bytes(row["instruction"].encode())[:20])
         answers[name] = row
     return answers
 
@@ -103,9 +99,6 @@ def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
     Raises:
       ValueError: the key file is there and belongs to another sheet.
     """
-    from humpback_jax.report.page import render_page
-    from humpback_jax.report.payload import pack
-
     target, key = epath.Path(path), key_path(path)
     if key.exists() and read_json(key)["sheet"] != sheet.name:
         raise ValueError(f"{key} is the key of another sheet (other answers, seed or limit); give another path")
@@ -144,19 +137,9 @@ def check_judgment(value: Any, sheet: Sheet) -> dict[str, Any]:
     return {key: value.get(key) for key in ("sheet", "rater", "id", "choice", "seconds")}
 
 
-def save_judgments(sheet: Sheet, path: PathLike) -> Callable[[Any], None]:
-    """A function that adds one judgment to the results, on the disk before it returns."""
-    lock, target = threading.Lock(), epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-
-    def save(value: Any) -> None:
-        line = jsonl_line(check_judgment(value, sheet)).encode("utf-8", errors="replace")
-        with lock, target.open("ab") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    return save
+def save_judgment(sheet: Sheet, results: GrowingFile, value: Any) -> None:
+    """Adds a judgment to the results, on the disk before it returns; ValueError: it is none of this sheet."""
+    results.append(check_judgment(value, sheet))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,16 +234,12 @@ def _agreement(groups: Iterable[Sequence[str]]) -> float | None:
     return 100 * same / total if total else None
 
 
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: int, trials: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share, in percent (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4)."""
-    share = successes / trials
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return round(100 * max(0.0, middle - half), 2), round(100 * min(1.0, middle + half), 2)
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return round(100 * float(interval.low), 2), round(100 * float(interval.high), 2)
 
 
 def sign_test(wins: int, losses: int) -> float:
     """Two-sided exact binomial p-value of a fair coin; ties do not count."""
-    decided = wins + losses
-    tail = sum(math.comb(decided, k) for k in range(min(wins, losses) + 1)) / 2**decided
-    return min(1.0, 2 * tail)
+    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0

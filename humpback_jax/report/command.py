@@ -1,22 +1,23 @@
 """`humpback report`: a run in the terminal and as one page; `humpback judge`: people compare two systems, blind."""
 
+import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from etils import epath
+from humpback_jax.command_options import json_option
+from humpback_jax.runtime.console import print_json
 
 
 @click.command()
 @click.argument("run_dir", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--max_pairs", type=click.IntRange(min=1), default=50_000, show_default=True, help="Pairs in the page.")
 @click.option("--page/--no_page", default=True, help="Write RUN_DIR/report.html (default), or print only.")
 @click.option("--serve", is_flag=True, help="Open the page in the browser.")
 @click.option("--port", type=int, default=0, help="For --serve (default: a free one).")
-def report(run_dir: str, as_json: bool, max_pairs: int, page: bool, serve: bool, port: int) -> None:
+@json_option
+def report(run_dir: str, max_pairs: int, page: bool, serve: bool, port: int, as_json: bool) -> None:
     """Show what each stage of a run took in, kept and dropped; write it as a page, RUN_DIR/report.html."""
     if serve and not page:
         raise ValueError("--serve shows the page that --no_page leaves out; give one of them")
@@ -24,9 +25,10 @@ def report(run_dir: str, as_json: bool, max_pairs: int, page: bool, serve: bool,
     if page:
         path = save_page(run_dir, max_pairs)
         if serve:
+            from humpback_jax.report.serve import PageServer
             from humpback_jax.report.serve import serve as serve_page
 
-            serve_page(path.read_bytes(), port)
+            serve_page(PageServer(path.read_bytes(), port))
 
 
 def show_report(run_dir: str, as_json: bool) -> None:
@@ -34,13 +36,10 @@ def show_report(run_dir: str, as_json: bool) -> None:
     from humpback_jax.report.tables import print_report, run_figures
 
     figures = run_figures(run_dir)
-    if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
-    else:
-        print_report(run_dir, figures)
+    print_json(figures) if as_json else print_report(run_dir, figures)
 
 
-def save_page(run_dir: str, max_pairs: int | None = None, keep: bool = False) -> "epath.Path":
+def save_page(run_dir: str, max_pairs: int | None = None, keep: bool = False) -> Any:
     """Writes the page, says on stderr where it lies, and returns that place; `keep`: one that is there will do."""
     from etils import epath
 
@@ -58,26 +57,33 @@ def judge() -> None:
     """Let people judge two systems side by side, blind."""
 
 
-def _judged(function: Any) -> Any:
+def _sheet_options(verb: Any) -> Any:
+    """Arguments and options that make a sheet, which the verb gets as `sheet`."""
+
+    @functools.wraps(verb)
+    def with_sheet(a: str, b: str, seed: int, limit: int | None, **kwargs: Any) -> None:
+        from humpback_jax.report.blind_test import make_sheet
+
+        verb(sheet=make_sheet(a, b, seed, limit), **kwargs)
+
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
+        json_option,
         click.option("--limit", type=click.IntRange(min=1), help="Judge so many items, drawn at random."),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the sides and of the drawn items."),
         click.argument("b", type=click.Path()),
         click.argument("a", type=click.Path()),
     ):
-        function = option(function)
-    return function
+        with_sheet = option(with_sheet)
+    return with_sheet
 
 
 @judge.command("page")
-@_judged
+@_sheet_options
 @click.option("--out", type=click.Path(), required=True, help="The page; its key is written beside it.")
-def judge_page(a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str) -> None:
+def judge_page(sheet: Any, as_json: bool, out: str) -> None:
     """Write a page that raters open anywhere; each saves a file of judgments. Do not send them the key."""
-    from humpback_jax.report.blind_test import key_path, make_sheet, write_sheet
+    from humpback_jax.report.blind_test import key_path, write_sheet
 
-    sheet = make_sheet(a, b, seed, limit)
     write_sheet(sheet, out)
     if as_json:
         click.echo(json.dumps({"page": out, "key": str(key_path(out)), "items": len(sheet.items)}))
@@ -86,33 +92,31 @@ def judge_page(a: str, b: str, seed: int, limit: int | None, as_json: bool, out:
 
 
 @judge.command("serve")
-@_judged
+@_sheet_options
 @click.option("--out", type=click.Path(), required=True, help="Judgments are added here, one JSON line each.")
 @click.option("--port", type=int, default=0, help="Default: a free one.")
 @click.option("--browser/--no_browser", default=True, help="Open the browser.")
-def judge_serve(
-    a: str, b: str, seed: int, limit: int | None, as_json: bool, out: str, port: int, browser: bool
-) -> None:
+def judge_serve(sheet: Any, as_json: bool, out: str, port: int, browser: bool) -> None:
     """Judge on this machine: every judgment is saved at once, and a rater goes on where they were."""
-    from humpback_jax.report.blind_test import make_sheet, save_judgments, write_sheet
-    from humpback_jax.report.serve import serve
+    from humpback_jax.files import GrowingFile
+    from humpback_jax.report.blind_test import save_judgment, write_sheet
+    from humpback_jax.report.serve import PageServer, serve
 
-    sheet = make_sheet(a, b, seed, limit)
-    page = write_sheet(sheet, out, posts=True)
-    serve(page, port, save_judgments(sheet, out), browser, as_json)
+    page, results = write_sheet(sheet, out, posts=True), GrowingFile(out)
+    serve(PageServer(page, port, functools.partial(save_judgment, sheet, results)), browser, as_json)
 
 
 @judge.command("tally")
 @click.argument("key", type=click.Path())
 @click.argument("results", nargs=-1, required=True, type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def judge_tally(key: str, results: tuple[str, ...], as_json: bool) -> None:
     """Count judgments: wins, ties and losses of A with 95 % intervals."""
     from humpback_jax.report.blind_test import tally
 
     counted = tally(key, results).as_dict()
     if as_json:
-        click.echo(json.dumps(counted, indent=2))
+        print_json(counted)
         return
     click.echo(f"{counted['a']} against {counted['b']}: {counted['items']} items, {counted['judgments']} judgments")
     for name in ("win", "tie", "loss"):

@@ -9,19 +9,19 @@ import base64
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+import operator
 from typing import Any
 
 import jinja2
 from etils import epath
 
 from humpback_jax.files import PathLike, write_atomically
-from humpback_jax.report.pairs import KEPT, RunPairs, read_pairs
-from humpback_jax.report.payload import clip, make_payload
-from humpback_jax.report.plots import THEME, Plot, draw_plots, model_name
+from humpback_jax.report.pairs import KEPT, PairRecord, RunPairs, read_pairs
+from humpback_jax.report.payload import make_payload
+from humpback_jax.report.plots import THEME, Plot, draw_plots
 from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.svg import inline_svg
-from humpback_jax.report.words import reason_label, reason_text, stage_words
+from humpback_jax.report.words import clip, model_name, reason_label, reason_text, stage_words
 
 REPORT, PLOTS = "report.html", "plots"
 MAX_PAIRS = 50_000
@@ -62,7 +62,6 @@ def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport
 
 
 def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
-    """The page as text."""
     by_section: dict[str, list[dict[str, Any]]] = {}
     for plot in plots:
         drawing = inline_svg(plot.svg, THEME, plot.alt)
@@ -72,20 +71,12 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         styles=("base.css", "report.css"),
         scripts=("data.js", "theme.js", "list.js", "detail.js", "browser.js"),
         title=run.run_dir.resolve().name,
+        run=run,
+        pairs=pairs,
         summary=_summary(run),
-        stages=[_stage_view(name, manifest) for name, manifest in run.stages.items()],
         plots=by_section,
         examples=_examples(run, pairs),
-        rounds=_round_rows(run, pairs),
-        trained=_trained_rows(run),
-        sets=[(name, statistics.summary()) for name, statistics in pairs.sets.items()],
-        evaluation=_evaluation_rows(run),
-        predictions=run.predictions,
-        results={name: result_rows(value) for name, value in run.results.items()},
-        config=run.config,
         payload=make_payload(pairs.records, run.rounds),
-        shown=len(pairs.records),
-        total=pairs.total,
     )
 
 
@@ -121,7 +112,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "percent": _percent, "seconds": _seconds}
+    environment.filters |= {"number": _number, "percent": _percent, "seconds": _seconds, "clip": clip}
+    words = (model_name, reason_label, reason_text, result_rows, stage_words)
+    environment.globals |= {function.__name__: function for function in words}
     return environment
 
 
@@ -159,56 +152,22 @@ def _seconds(value: float) -> str:
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _stage_view(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage in plain words, with the parts of its bar in percent."""
-    title, purpose, unit = stage_words(name)
-    counts, settings = manifest["counts"], manifest.get("settings", {})
-    figures = manifest["figures"]
-    reasons = [
-        {
-            "name": reason,
-            "label": reason_label(reason),
-            "text": reason_text(reason, settings),
-            "number": number,
-            "listed": name == "augmented" or name.startswith("curated"),
-        }
-        for reason, number in sorted(counts["rejected"].items(), key=lambda item: -item[1])
-    ]
-    pages = figures.get("pages") if name == "segments" else None
-    return {
-        "name": name,
-        "title": title,
-        "purpose": purpose,
-        "unit": unit,
-        "in": counts["in"],
-        "out": counts["out"],
-        "share": 100 * counts["out"] / counts["in"] if counts["in"] else 0.0,
-        "reasons": reasons,
-        "pages": pages,
-        "seconds": manifest["seconds"],
-        "updates": figures.get("num_steps"),
-        "trains": "num_steps" in figures,
-        "rates": "histogram" in figures,
-        "figures": result_rows(figures),
-        "inputs": manifest.get("inputs", {}),
-        "outputs": manifest["outputs"],
-        "round": name.removeprefix("curated") if name.startswith("curated") else "",
-    }
+def _count(run: RunData, stage: str, key: str) -> int | None:
+    return run.stages[stage]["counts"][key] if stage in run.stages else None
 
 
 def _summary(run: RunData) -> dict[str, Any]:
     """The few numbers at the top; absent stages leave None."""
-    stages = run.stages
-    count = lambda name, key: stages[name]["counts"][key] if name in stages else None  # noqa: E731
+    stages, nll = run.stages, run.heldout_nll
     last = run.rounds[-1] if run.rounds else None
-    nll = stages.get("evaluation", {}).get("figures", {}).get("nll_per_token", {})
     final = list(nll)[-1] if len(nll) > 1 else None
+    candidates = _count(run, "augmented", "out")
     return {
         "pages": stages.get("segments", {}).get("figures", {}).get("pages"),
         "seeds": stages.get("seeds", {}).get("figures", {}).get("seed", {}).get("kept"),
-        "segments": count("segments", "out"),
-        "candidates": count("augmented", "out") if "augmented" in stages else count(f"curated{last}", "in"),
-        "kept": count(f"curated{last}", "out"),
+        "segments": _count(run, "segments", "out"),
+        "candidates": _count(run, f"curated{last}", "in") if candidates is None else candidates,
+        "kept": _count(run, f"curated{last}", "out"),
         "last_round": last,
         "model": model_name(final) if final else None,
         "before": nll["base"]["perplexity"] if final and "base" in nll else None,
@@ -217,72 +176,13 @@ def _summary(run: RunData) -> dict[str, Any]:
     }
 
 
-def _examples(run: RunData, pairs: RunPairs) -> list[dict[str, Any]]:
+def _examples(run: RunData, pairs: RunPairs) -> list[tuple[str, PairRecord]]:
     """The best pair that the last round kept, and the worst that it rated and dropped."""
     if not run.rounds:
         return []
     last = run.rounds[-1]
-    rated = [record for record in pairs.records if last in record.grades and record.grades[last].score is not None]
-    score = lambda record: record.grades[last].score  # noqa: E731
-    kept = [record for record in rated if record.grades[last].state == KEPT]
-    dropped = [record for record in rated if record.grades[last].state != KEPT]
-    chosen = [("Best of the kept", max(kept, key=score))] if kept else []
-    chosen += [("Lowest of the dropped", min(dropped, key=score))] if dropped else []
-    return [
-        {
-            "title": title,
-            "id": record.id,
-            "kept": record.grades[last].state == KEPT,
-            "outcome": reason_label(record.grades[last].state),
-            "domain": record.domain,
-            "header": clip(record.header, 80),
-            "output": clip(record.output, 320),
-            "instruction": clip(record.instruction, 320),
-            "grades": [(t, grade.score, reason_label(grade.state)) for t, grade in sorted(record.grades.items())],
-        }
-        for title, record in chosen
-    ]
-
-
-def _trained_rows(run: RunData) -> list[dict[str, Any]]:
-    return [
-        {
-            "model": model_name(name),
-            "pairs": run.stages[name]["counts"]["out"],
-            "updates": rows[-1]["step"],
-            "first": rows[0]["loss"],
-            "last": rows[-1]["loss"],
-        }
-        for name, rows in run.curves.items()
-    ]
-
-
-def _round_rows(run: RunData, pairs: RunPairs) -> list[dict[str, Any]]:
-    rows = []
-    for t, statistics in pairs.rounds.items():
-        scores = statistics.kept + statistics.dropped
-        rows.append(
-            {
-                "round": t,
-                "rated": statistics.rated or len(scores),
-                "parsed": statistics.parsed,
-                "forced": statistics.rated - statistics.parsed,
-                "mean": sum(scores) / len(scores) if scores else None,
-                "kept": run.stages[f"curated{t}"]["counts"]["out"],
-                "cut": min(statistics.kept, default=None),
-                "length_correlation": statistics.length_correlation,
-                "spread": sum(statistics.spreads) / len(statistics.spreads) if statistics.spreads else None,
-            }
-        )
-    return rows
-
-
-def _evaluation_rows(run: RunData) -> list[dict[str, Any]]:
-    """Held-out likelihood by model, with the change of perplexity from the base model in percent."""
-    nll = run.stages.get("evaluation", {}).get("figures", {}).get("nll_per_token", {})
-    base = nll.get("base", {}).get("perplexity")
-    return [
-        {"model": model_name(name), "change": 100 * (row["perplexity"] / base - 1) if base and name != "base" else None}
-        | row
-        for name, row in nll.items()
-    ]
+    rated = [(v.rating, r) for r in pairs.records if (v := r.verdicts.get(last)) is not None and v.rating is not None]
+    kept = [(rating, record) for rating, record in rated if record.state(last) == KEPT]
+    dropped = [(rating, record) for rating, record in rated if record.state(last) != KEPT]
+    best = [("Best of the kept", max(kept, key=operator.itemgetter(0))[1])] if kept else []
+    return best + ([("Lowest of the dropped", min(dropped, key=operator.itemgetter(0))[1])] if dropped else [])

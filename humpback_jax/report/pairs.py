@@ -12,26 +12,26 @@ from urllib.parse import urlsplit
 
 from etils import epath
 
-from humpback_jax.files import read_jsonl
+from humpback_jax.report.run_data import read_rows
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics
 
 KEPT = "kept"
 
 
 @dataclasses.dataclass
-class Grade:
+class Verdict:
     """What one round made of a pair.
 
     Attributes:
       state: "kept", or the reason why it was dropped.
-      score: 1..5, None where it was not rated.
+      rating: 1..5, None where it was not rated.
       parsed: whether the number was read from the rationale; None where it was not rated.
       rationale: what the scorer wrote; several are joined.
       probabilities: of the digits 1..5 where the number was forced, else empty.
     """
 
     state: str = ""
-    score: float | None = None
+    rating: float | None = None
     parsed: bool | None = None
     rationale: str = ""
     probabilities: tuple[float, ...] = ()
@@ -39,20 +39,26 @@ class Grade:
 
 @dataclasses.dataclass
 class PairRecord:
-    """One candidate pair and its way through the rounds; `flaw` is why it never became a candidate, or None."""
+    """One pair and its way through the rounds; `rejected` is the reason why it never became a candidate, or None."""
 
     id: str
     instruction: str
     output: str
     source: str
     header: str
-    flaw: str | None
-    grades: dict[int, Grade]
+    rejected: str | None
+    verdicts: dict[int, Verdict]
 
     @property
     def domain(self) -> str:
         """Host of the page's URL without `www.`, or the file's name."""
         return domain_of(self.source)
+
+    def state(self, t: int) -> str:
+        """What became of it in a round: "kept", a reason, or "" where nothing has been decided."""
+        if self.rejected is not None:
+            return self.rejected
+        return self.verdicts[t].state if t in self.verdicts else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +70,14 @@ class RunPairs:
       total: number of all pairs.
       sets: statistics of the seed pairs, the candidates, and what each round kept.
       rounds: statistics of each round's ratings.
-      scores: score by id, by round.
+      ratings: rating by id, by round.
     """
 
     records: list[PairRecord]
     total: int
     sets: dict[str, SetStatistics]
     rounds: dict[int, RoundStatistics]
-    scores: dict[int, dict[str, float]]
+    ratings: dict[int, dict[str, float]]
 
 
 def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
@@ -80,18 +86,24 @@ def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
     Raises:
       ValueError: a row is damaged; file and line are named.
     """
-    sets: dict[str, SetStatistics] = {}
-    _add_set(sets, "seed pairs", run_dir / "seeds" / "seed.jsonl")
     counted = _Counted(_base_rows(run_dir, rounds))
-    if (run_dir / "augmented" / "pairs.jsonl").exists():
-        sets["candidates"] = counted.statistics
     drawn = heapq.nsmallest(limit, counted, key=lambda pair: hashlib.sha256(pair[1]["id"].encode()).digest())
     records = {row["id"]: _record(row) for _, row in sorted(drawn, key=lambda pair: pair[0])}
-    by_round, scores = {}, {}
-    for t in rounds:
-        by_round[t], scores[t] = _read_round(run_dir, t, records)
-        _add_set(sets, f"kept in round {t}", run_dir / f"curated{t}" / "curated.jsonl")
-    return RunPairs(list(records.values()), counted.number, sets, by_round, scores)
+    by_round = {t: _read_round(run_dir, t, records) for t in rounds}
+    files = {"seed pairs": run_dir / "seeds" / "seed.jsonl", "candidates": run_dir / "augmented" / "pairs.jsonl"}
+    files |= {f"kept in round {t}": run_dir / f"curated{t}" / "curated.jsonl" for t in rounds}
+    sets = {
+        name: counted.statistics if name == "candidates" else _set_statistics(path)
+        for name, path in files.items()
+        if path.exists()
+    }
+    return RunPairs(
+        list(records.values()),
+        counted.number,
+        sets,
+        {t: statistics for t, (statistics, _) in by_round.items()},
+        {t: ratings for t, (_, ratings) in by_round.items()},
+    )
 
 
 def domain_of(source: str) -> str:
@@ -114,69 +126,62 @@ class _Counted:
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in self.rows:
             self.number += 1
-            if row["flaw"] is None:
+            if row["rejected"] is None:
                 self.statistics.add(row["instruction"], row["output"])
             yield self.number, row
 
 
 def _base_rows(run_dir: epath.Path, rounds: list[int]) -> Iterator[dict[str, Any]]:
-    """Every candidate and rejected candidate once; a run that reuses another's scores has its selections only."""
+    """Every candidate and rejected candidate once; a run that reuses another's ratings has its selections only."""
     pairs = run_dir / "augmented" / "pairs.jsonl"
     if pairs.exists():
-        for _, row in read_jsonl(pairs):
-            yield row | {"flaw": None}
-        for row in _rows(run_dir / "augmented" / "rejected.jsonl"):
-            yield row | {"flaw": row["reason"]}
+        yield from (row | {"rejected": None} for row in read_rows(pairs))
+        yield from (row | {"rejected": row["reason"]} for row in read_rows(run_dir / "augmented" / "rejected.jsonl"))
     elif rounds:
-        for name in ("curated.jsonl", "dropped.jsonl"):
-            for row in _rows(run_dir / f"curated{rounds[0]}" / name):
-                yield row | {"flaw": None}
+        yield from (row | {"rejected": None} for row in _selection(run_dir, rounds[0]))
 
 
-def _rows(path: epath.Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from (row for _, row in read_jsonl(path))
+def _selection(run_dir: epath.Path, t: int) -> Iterator[dict[str, Any]]:
+    """What a round kept, then what it dropped."""
+    for name in ("curated.jsonl", "dropped.jsonl"):
+        yield from read_rows(run_dir / f"curated{t}" / name)
 
 
 def _record(row: dict[str, Any]) -> PairRecord:
     texts = {key: str(row.get(key) or "") for key in ("instruction", "output", "source", "header")}
-    return PairRecord(id=row["id"], flaw=row["flaw"], grades={}, **texts)
+    return PairRecord(id=row["id"], rejected=row["rejected"], verdicts={}, **texts)
 
 
-def _add_set(sets: dict[str, SetStatistics], name: str, path: epath.Path) -> None:
-    if not path.exists():
-        return
-    statistics = sets.setdefault(name, SetStatistics())
-    for _, row in read_jsonl(path):
+def _set_statistics(path: epath.Path) -> SetStatistics:
+    statistics = SetStatistics()
+    for row in read_rows(path):
         statistics.add(row["instruction"], row["output"])
+    return statistics
 
 
 def _read_round(
     run_dir: epath.Path, t: int, records: dict[str, PairRecord]
 ) -> tuple[RoundStatistics, dict[str, float]]:
-    """Statistics and scores of a round; the grades are added to the records."""
-    statistics, scores = RoundStatistics(), {}
-    for row in _rows(run_dir / f"scores{t}" / "scores.jsonl"):
+    """Statistics and ratings of a round; the records learn its verdicts."""
+    statistics, ratings = RoundStatistics(), {}
+    for row in read_rows(run_dir / f"scores{t}" / "scores.jsonl"):
         statistics.add_rating(row)
         if row["id"] in records:
-            records[row["id"]].grades[t] = _grade(row)
-    for name in ("curated.jsonl", "dropped.jsonl"):
-        for row in _rows(run_dir / f"curated{t}" / name):
-            state = row.get("reason", KEPT)
-            if row["score"] is not None:
-                scores[row["id"]] = row["score"]
-                statistics.add_selected(row["score"], len(row["output"]), state == KEPT)
-            if row["id"] in records:
-                grade = records[row["id"]].grades.setdefault(t, Grade())
-                grade.state, grade.score = state, row["score"]
-    return statistics, scores
+            records[row["id"]].verdicts[t] = _verdict(row)
+    for row in _selection(run_dir, t):
+        state = row.get("reason", KEPT)
+        if row["score"] is not None:
+            ratings[row["id"]] = row["score"]
+            statistics.add_selected(row["score"], len(row["output"]), state == KEPT)
+        if row["id"] in records:
+            verdict = records[row["id"]].verdicts.setdefault(t, Verdict())
+            verdict.state, verdict.rating = state, row["score"]
+    return statistics, ratings
 
 
-def _grade(row: dict[str, Any]) -> Grade:
-    rationales = row.get("rationales")
-    if rationales:
-        rated = zip(row["ratings"], rationales, strict=True)
+def _verdict(row: dict[str, Any]) -> Verdict:
+    rationale = row.get("rationale", "")
+    if row.get("rationales"):
+        rated = zip(row["ratings"], row["rationales"], strict=True)
         rationale = "\n\n".join(f"[rating {rating:g}] {text}" for rating, text in rated)
-    else:
-        rationale = row.get("rationale", "")
-    return Grade("", row["score"], row["parsed"], rationale, tuple(row.get("probabilities") or ()))
+    return Verdict("", row["score"], row["parsed"], rationale, tuple(row.get("probabilities") or ()))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from humpback_jax.report.pairs import KEPT, PairRecord
-from humpback_jax.report.words import reason_label
+from humpback_jax.report.words import clip, reason_label
 
 CHUNK = 256
 CLIP_INSTRUCTION, CLIP_HEADER = 220, 90
@@ -29,14 +29,13 @@ class Payload:
 
 
 def make_payload(records: Sequence[PairRecord], rounds: Sequence[int]) -> Payload:
-    """Index and chunks of the pairs, in their order."""
     chunks = [pack([_texts(r, rounds) for r in records[i : i + CHUNK]]) for i in range(0, len(records), CHUNK)]
     return Payload(pack(_index(records, rounds)), chunks)
 
 
 def _index(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, Any]:
     domains = {name: place for place, name in enumerate(sorted({r.domain for r in records}))}
-    reasons = [KEPT, *sorted({state for r in records for state in _states(r, rounds)} - {KEPT})]
+    reasons = [KEPT, *sorted({r.state(t) for r in records for t in rounds or [0]} - {KEPT})]
     codes = {reason: place for place, reason in enumerate(reasons)}
     return {
         "chunk": CHUNK,
@@ -48,37 +47,21 @@ def _index(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, An
         "header": [clip(r.header, CLIP_HEADER) for r in records],
         "domain": [domains[r.domain] for r in records],
         "length": [len(r.output) for r in records],
-        "flawed": [int(r.flaw is not None) for r in records],
-        "state": [[codes[_state(r, t)] for r in records] for t in rounds or [0]],
-        "score": [[_score(r, t) for r in records] for t in rounds],
+        "flawed": [int(r.rejected is not None) for r in records],
+        "state": [[codes[r.state(t)] for r in records] for t in rounds or [0]],
+        "score": [[_rating(r, t) for r in records] for t in rounds],
     }
 
 
-def _states(record: PairRecord, rounds: Sequence[int]) -> list[str]:
-    return [_state(record, t) for t in rounds or [0]]
-
-
-def _state(record: PairRecord, t: int) -> str:
-    if record.flaw is not None:
-        return record.flaw
-    return record.grades[t].state if t in record.grades else ""
-
-
-def _score(record: PairRecord, t: int) -> float | None:
-    score = record.grades[t].score if t in record.grades else None
-    return None if score is None else round(score, 3)
+def _rating(record: PairRecord, t: int) -> float | None:
+    rating = record.verdicts[t].rating if t in record.verdicts else None
+    return None if rating is None else round(rating, 3)
 
 
 def _texts(record: PairRecord, rounds: Sequence[int]) -> list[Any]:
-    grades = [record.grades.get(t) for t in rounds]
-    rated = [[g.rationale, g.parsed, [round(p, 3) for p in g.probabilities]] if g else None for g in grades]
+    verdicts = [record.verdicts.get(t) for t in rounds]
+    rated = [[v.rationale, v.parsed, [round(p, 3) for p in v.probabilities]] if v else None for v in verdicts]
     return [record.instruction, record.output, record.header, record.source, rated]
-
-
-def clip(text: str, length: int) -> str:
-    """One line of at most `length` characters."""
-    text = " ".join(text[: 4 * length].split())
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def pack(value: Any) -> str:

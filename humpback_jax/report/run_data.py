@@ -1,14 +1,15 @@
 """What a run directory holds, read for the report: stages, training curves, held-out figures and other results."""
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
 from etils import epath
 
 from humpback_jax.files import PathLike, read_json, read_jsonl
-from humpback_jax.report.tables import run_figures
 
+STAGE_ORDER = ("seeds", "segments", "m_yx", "augmented", "m0")
 MAX_PREDICTIONS = 200
 MAX_RESULT_CELLS = 500
 
@@ -38,6 +39,33 @@ class RunData:
         """Rounds of which a selection is there, in order."""
         return sorted(int(name[7:]) for name in self.stages if name.startswith("curated") and name[7:].isdigit())
 
+    @property
+    def heldout_nll(self) -> dict[str, dict[str, Any]]:
+        """Held-out likelihood by model, the base model's first; empty where nothing was measured."""
+        return self.stages.get("evaluation", {}).get("figures", {}).get("nll_per_token", {})
+
+
+def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
+    """Manifests of the complete stages by name, in the order of the algorithm.
+
+    Raises:
+      FileNotFoundError: the folder holds no complete stage.
+    """
+    manifests = {path.parent.name: read_json(path) for path in epath.Path(run_dir).glob("*/manifest.json")}
+    if not manifests:
+        raise FileNotFoundError(f"no complete stage in {run_dir}; run `humpback align --run_dir {run_dir} …` first")
+    return {name: manifests[name] for name in sorted(manifests, key=_position)}
+
+
+def _position(name: str) -> tuple:
+    """Sort key: the fixed stages first, then scores, curated, m by round, then the rest."""
+    if name in STAGE_ORDER:
+        return (0, STAGE_ORDER.index(name), 0)
+    for place, prefix in enumerate(("scores", "curated", "m")):
+        if name.startswith(prefix) and name[len(prefix) :].isdigit():
+            return (1, int(name[len(prefix) :]), place)
+    return (2, 0, name)
+
 
 def read_run(run_dir: PathLike) -> RunData:
     """Reads everything but the pairs.
@@ -47,38 +75,34 @@ def read_run(run_dir: PathLike) -> RunData:
       ValueError: a file is damaged; it is named.
     """
     folder = epath.Path(run_dir)
-    stages = {name: read_json(folder / name / "manifest.json") for name in run_figures(folder)}
-    curves = {name: rows for name in stages if (rows := _curve(folder / name / "metrics.jsonl"))}
+    stages = read_manifests(folder)
+    predictions = read_rows(folder / "evaluation" / "backward_instructions.jsonl")
     config = folder / "config.gin"
     return RunData(
         folder,
         stages,
-        curves,
-        _predictions(folder / "evaluation" / "backward_instructions.jsonl"),
+        {name: rows for name in stages if (rows := _curve(folder / name / "metrics.jsonl"))},
+        list(itertools.islice(predictions, MAX_PREDICTIONS)),
         _results(folder / "evaluation"),
         config.read_text() if config.exists() else "",
     )
 
 
+def read_rows(path: epath.Path) -> Any:
+    """The rows of a JSON-lines file, none where it is missing."""
+    return (row for _, row in read_jsonl(path)) if path.exists() else iter(())
+
+
 def _curve(path: epath.Path) -> list[dict[str, float]]:
     """Rows with a step and a loss; a resumed run may have written a step twice, the later row counts."""
-    if not path.exists():
-        return []
-    rows = {row["step"]: row for _, row in read_jsonl(path) if "step" in row and "loss" in row}
+    rows = {row["step"]: row for row in read_rows(path) if "step" in row and "loss" in row}
     return [rows[step] for step in sorted(rows) if math.isfinite(rows[step]["loss"])]
-
-
-def _predictions(path: epath.Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    return [row for number, (_, row) in enumerate(read_jsonl(path)) if number < MAX_PREDICTIONS]
 
 
 def _results(folder: epath.Path) -> dict[str, Any]:
     if not folder.exists():
         return {}
-    own = {"manifest.json", "identity.json"}
-    paths = sorted(path for path in folder.glob("*.json") if path.name not in own)
+    paths = sorted(path for path in folder.glob("*.json") if path.name not in ("manifest.json", "identity.json"))
     return {path.name.removesuffix(".json"): read_json(path) for path in paths}
 
 

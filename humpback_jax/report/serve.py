@@ -11,9 +11,7 @@ import click
 MAX_BODY = 1 << 20
 
 
-def make_server(
-    page: bytes, port: int, receive: Callable[[Any], None] | None = None
-) -> http.server.ThreadingHTTPServer:
+class PageServer(http.server.ThreadingHTTPServer):
     """A server of one page at 127.0.0.1; port 0 takes a free one.
 
     Args:
@@ -25,46 +23,50 @@ def make_server(
       OSError: the port is taken.
     """
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.split("?")[0] == "/"
-            self.answer(200 if found else 404, page if found else b"not found", "text/html; charset=utf-8")
-
-        def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            own = self.headers.get("Origin") in (None, f"http://{self.headers.get('Host')}")
-            if receive is None or self.path != "/judgments" or not own or not 0 < length <= MAX_BODY:
-                self.answer(403, b"refused", "text/plain")
-                return
-            try:
-                receive(json.loads(self.rfile.read(length)))
-            except ValueError as error:
-                self.answer(400, str(error).encode(), "text/plain; charset=utf-8")
-                return
-            self.answer(200, b"{}", "application/json")
-
-        def answer(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            headers = {"Content-Type": kind, "Content-Length": str(len(body)), "X-Content-Type-Options": "nosniff"}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: Any) -> None:
-            """Nothing: the terminal is for the address."""
-
-    try:
-        return http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise OSError(error.errno, f"port {port} is taken ({error.strerror}); give another one with --port") from error
+    def __init__(self, page: bytes, port: int, receive: Callable[[Any], None] | None = None) -> None:
+        self.page, self.receive = page, receive
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            message = f"port {port} is taken ({error.strerror}); give another one with --port"
+            raise OSError(error.errno, message) from error
 
 
-def serve(
-    page: bytes, port: int, receive: Callable[[Any], None] | None = None, show: bool = True, as_json: bool = False
-) -> None:
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: PageServer
+
+    def do_GET(self) -> None:
+        known = self.path.split("?")[0] == "/"
+        self.answer(200 if known else 404, self.server.page if known else b"not found", "text/html; charset=utf-8")
+
+    def do_POST(self) -> None:
+        receive, length = self.server.receive, int(self.headers.get("Content-Length") or 0)
+        same_page = self.headers.get("Origin") in (None, f"http://{self.headers.get('Host')}")
+        if receive is None or self.path != "/judgments" or not same_page or not 0 < length <= MAX_BODY:
+            self.answer(403, b"refused", "text/plain")
+            return
+        try:
+            receive(json.loads(self.rfile.read(length)))
+        except ValueError as error:
+            self.answer(400, str(error).encode(), "text/plain; charset=utf-8")
+            return
+        self.answer(200, b"{}", "application/json")
+
+    def answer(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        headers = {"Content-Type": kind, "Content-Length": str(len(content)), "X-Content-Type-Options": "nosniff"}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing: the terminal is for the address."""
+
+
+def serve(server: PageServer, show: bool = True, as_json: bool = False) -> None:
     """Serves until Ctrl-C; `show` opens the browser; the address is printed as text or as JSON."""
-    with make_server(page, port, receive) as server:
+    with server:
         url = f"http://127.0.0.1:{server.server_address[1]}/"
         click.echo(json.dumps({"url": url}) if as_json else f"{url} (Ctrl-C ends)")
         if show:

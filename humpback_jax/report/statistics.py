@@ -1,4 +1,4 @@
-"""Figures of the report: score distributions, how sure and how consistent the scorer is, lengths, diversity."""
+"""Figures of the report: ratings, how sure and how consistent the scorer is, lengths, diversity."""
 
 import dataclasses
 import itertools
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 DISTINCT_SAMPLE = 1000
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class SetStatistics:
@@ -23,7 +23,6 @@ class SetStatistics:
         self._bigrams: Counter[tuple[str, str]] = Counter()
 
     def add(self, instruction: str, output: str) -> None:
-        """Counts one pair."""
         words = instruction.lower().split()
         if len(self) < DISTINCT_SAMPLE:
             self._bigrams.update(itertools.pairwise(words))
@@ -62,7 +61,7 @@ class RoundStatistics:
     """Ratings of one round.
 
     Attributes:
-      kept, dropped: scores of the pairs that were kept and of those that were not.
+      kept, dropped: ratings of the pairs that were kept and of those that were not.
       kept_lengths, dropped_lengths: characters of their texts, in the same order.
       parsed: ratings that were read from a rationale.
       rated: all ratings.
@@ -91,9 +90,9 @@ class RoundStatistics:
         if row.get("ratings"):
             self.spreads.append(float(np.std(row["ratings"])))
 
-    def add_selected(self, score: float, length: int, kept: bool) -> None:
+    def add_selected(self, rating: float, length: int, kept: bool) -> None:
         """Counts one row of the selection."""
-        (self.kept if kept else self.dropped).append(score)
+        (self.kept if kept else self.dropped).append(rating)
         (self.kept_lengths if kept else self.dropped_lengths).append(length)
 
     @property
@@ -103,27 +102,12 @@ class RoundStatistics:
 
     @property
     def length_correlation(self) -> float | None:
-        """Spearman correlation of score and length of the text; None where it is not defined."""
+        """Spearman correlation of rating and length of the text; None where it is not defined."""
         return spearman(self.kept + self.dropped, self.kept_lengths + self.dropped_lengths)
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, ties sharing their mean rank; None under 3 values or where one side is constant."""
-    if len(left) < 3:
+    """Spearman's rank correlation; None under 3 values or where one side is constant."""
+    if len(left) < 3 or min(left) == max(left) or min(right) == max(right):
         return None
-    ranks = [_ranks(np.asarray(side, float)) for side in (left, right)]
-    if any(rank.std() == 0 for rank in ranks):
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value from 1; equal values share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
-def quantiles(lengths: Sequence[float]) -> list[float]:
-    """The 5, 25, 50, 75 and 95 % quantiles."""
-    return [float(q) for q in np.quantile(np.asarray(lengths, float), QUANTILES)]
+    return float(stats.spearmanr(left, right).statistic)

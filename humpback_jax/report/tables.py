@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from humpback_jax.files import PathLike, read_json, read_jsonl
-
-STAGE_ORDER = ("seeds", "segments", "m_yx", "augmented", "m0")
+from humpback_jax.files import PathLike, read_jsonl
+from humpback_jax.report.run_data import read_manifests
+from humpback_jax.report.words import clip
 
 
 def run_figures(run_dir: PathLike) -> dict[str, Any]:
@@ -19,12 +19,8 @@ def run_figures(run_dir: PathLike) -> dict[str, Any]:
     Raises:
       FileNotFoundError: the folder holds no complete stage.
     """
-    manifests = {path.parent.name: read_json(path) for path in epath.Path(run_dir).glob("*/manifest.json")}
-    if not manifests:
-        raise FileNotFoundError(f"no complete stage in {run_dir}; run `humpback align --run_dir {run_dir} …` first")
-    names = sorted(manifests, key=_position)
     keep = ("counts", "figures", "seconds", "outputs")
-    return {name: {key: manifests[name][key] for key in keep} for name in names}
+    return {name: {key: manifest[key] for key in keep} for name, manifest in read_manifests(run_dir).items()}
 
 
 def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) -> None:
@@ -41,16 +37,6 @@ def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) 
         folder = epath.Path(run_dir) / rounds[-1]
         console.print(_pairs_table(f"Kept in {rounds[-1]}", folder / "curated.jsonl", examples))
         console.print(_pairs_table(f"Dropped in {rounds[-1]}", folder / "dropped.jsonl", examples))
-
-
-def _position(name: str) -> tuple:
-    """Sort key: the fixed stages first, then scores, curated, m by round, then the rest."""
-    if name in STAGE_ORDER:
-        return (0, STAGE_ORDER.index(name), 0)
-    for place, prefix in enumerate(("scores", "curated", "m")):
-        if name.startswith(prefix) and name[len(prefix) :].isdigit():
-            return (1, int(name[len(prefix) :]), place)
-    return (2, 0, name)
 
 
 def _table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:
@@ -103,12 +89,7 @@ def _pairs_table(title: str, path: epath.Path, limit: int) -> Table:
     table = _table(title, "score", *texts, left=texts)
     for row in rows[:limit]:
         score = "-" if row["score"] is None else f"{row['score']:.2f}"
-        cells = [_clip(row["instruction"], 160), _clip(row["output"], 200), row.get("reason", "")]
+        cells = [escape(clip(row["instruction"], 160)), escape(clip(row["output"], 200)), row.get("reason", "")]
         table.add_row(score, *cells[: len(texts)])
     table.caption = f"{min(limit, len(rows))} of {len(rows)}; all of them: {path}"
     return table
-
-
-def _clip(text: str, length: int) -> str:
-    text = " ".join(text.split())
-    return escape(text if len(text) <= length else text[: length - 1] + "…")

@@ -1,5 +1,6 @@
 """Plain words for stages and reasons: what the report says to somebody who has never seen the algorithm."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,11 +35,44 @@ _REASONS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Known(dict):
-    """Settings for a sentence; a missing one reads as an ellipsis."""
-
-    def __missing__(self, key: str) -> str:
-        return "…"
+# (title, what the stage does, what it counts)
+_STAGES = {
+    "seeds": ("Read the seed pairs", "A small set of good instruction–answer pairs starts everything.", "pairs"),
+    "segments": (
+        "Cut web pages into segments",
+        "Each header with the text under it may be somebody's answer. Clean ones of a fitting length stay.",
+        "segments",
+    ),
+    "m_yx": (
+        "Train the backward model M_yx",
+        "It learns the seed pairs in reverse: from an answer to its instruction.",
+        "training pairs",
+    ),
+    "augmented": (
+        "Write an instruction for every segment",
+        "M_yx reads a segment as if it were an answer and writes the question it answers: a candidate pair.",
+        "candidate pairs",
+    ),
+    "m0": (
+        "Train the first model M_0",
+        "From an instruction to its answer, on seed pairs alone.",
+        "training pairs",
+    ),
+    "evaluation": (
+        "Test on held-out pairs",
+        "Pairs that no model was trained on show what training has brought.",
+        "pairs",
+    ),
+}
+_ROUND_STAGES = {
+    "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score from 1 to 5.", "pairs"),
+    "curated": ("Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs"),
+    "m": (
+        "Round {t}: train M_{t}",
+        "From the base model again, on seed pairs and the kept web pairs together, each with its own tag.",
+        "training pairs",
+    ),
+}
 
 
 def reason_label(reason: str) -> str:
@@ -47,11 +81,11 @@ def reason_label(reason: str) -> str:
 
 
 def reason_text(reason: str, settings: Mapping[str, Any] | None = None) -> str:
-    """Why, in one clause, with the run's own limits where `settings` (of the stage's manifest) has them."""
-    flat = _Known(flatten(settings or {}))
-    if isinstance(flat.get("keep_fraction"), float):
-        flat["keep_percent"] = f"{100 * flat['keep_fraction']:g} %"
-    return _REASONS[reason][1].format_map(flat) if reason in _REASONS else ""
+    """Why, in one clause, with the run's own limits where `settings` (of the stage's manifest) has them, else `…`."""
+    limits = collections.defaultdict(lambda: "…", flatten(settings or {}))
+    if isinstance(limits.get("keep_fraction"), float):
+        limits["keep_percent"] = f"{100 * limits['keep_fraction']:g} %"
+    return _REASONS[reason][1].format_map(limits) if reason in _REASONS else ""
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,50 +99,23 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def stage_words(name: str) -> tuple[str, str, str]:
     """(title, what the stage does, what it counts) of a stage."""
-    fixed = {
-        "seeds": ("Read the seed pairs", "A small set of good instruction–answer pairs starts everything.", "pairs"),
-        "segments": (
-            "Cut web pages into segments",
-            "Each header with the text under it may be somebody's answer. Clean ones of a fitting length stay.",
-            "segments",
-        ),
-        "m_yx": (
-            "Train the backward model M_yx",
-            "It learns the seed pairs in reverse: from an answer to its instruction.",
-            "training pairs",
-        ),
-        "augmented": (
-            "Write an instruction for every segment",
-            "M_yx reads a segment as if it were an answer and writes the question it answers: a candidate pair.",
-            "candidate pairs",
-        ),
-        "m0": (
-            "Train the first model M_0",
-            "From an instruction to its answer, on seed pairs alone.",
-            "training pairs",
-        ),
-        "evaluation": (
-            "Test on held-out pairs",
-            "Pairs that no model was trained on show what training has brought.",
-            "pairs",
-        ),
-    }
-    if name in fixed:
-        return fixed[name]
-    for prefix in ("scores", "curated", "m"):
-        number = name.removeprefix(prefix)
-        if name.startswith(prefix) and number.isdigit():
-            return _round_words(prefix, int(number))
-    return (name.replace("_", " ").capitalize(), "", "items")
+    if name in _STAGES:
+        return _STAGES[name]
+    prefix = name.rstrip("0123456789")
+    if prefix == name or prefix not in _ROUND_STAGES:
+        return (name.replace("_", " ").capitalize(), "", "items")
+    t = int(name.removeprefix(prefix))
+    title, purpose, unit = _ROUND_STAGES[prefix]
+    return (title.format(t=t), purpose.format(before=t - 1), unit)
 
 
-def _round_words(prefix: str, t: int) -> tuple[str, str, str]:
-    if prefix == "scores":
-        return (f"Round {t}: grade every candidate", f"M_{t - 1} gives each pair a score from 1 to 5.", "pairs")
-    if prefix == "curated":
-        return (f"Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs")
-    return (
-        f"Round {t}: train M_{t}",
-        "From the base model again, on seed pairs and the kept web pairs together, each with its own tag.",
-        "training pairs",
-    )
+def model_name(name: str) -> str:
+    """`M_0` for m0, `M_yx` for m_yx, and `base` as it is."""
+    number = name.removeprefix("m")
+    return "M_" + number.removeprefix("_") if number.isdigit() or name == "m_yx" else name
+
+
+def clip(text: str, length: int) -> str:
+    """One line of at most `length` characters."""
+    text = " ".join(text[: 4 * length].split())
+    return text if len(text) <= length else text[: length - 1] + "…"

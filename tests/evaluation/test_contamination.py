@@ -7,6 +7,7 @@ import pytest
 from humpback_jax.data.pairs import Pair, read_pairs
 from humpback_jax.evaluation.contamination import (
     EvaluationIndex,
+    contamination_figures,
     overlap,
     overlap_figures,
     read_evaluation_texts,
@@ -56,7 +57,7 @@ def test_the_seeds_that_are_in_alpaca_eval_are_found(shared_data, tmp_path):
     kept = write_clean(seeds, overlaps, tmp_path)
     assert kept == 465 - len(overlaps[0].overlapping_pairs)
     clean = tmp_path / "seed_pairs.jsonl"
-    assert overlap_figures([clean], evaluation)["contamination"][str(clean)]["alpaca_eval"]["overlapping_items"] == 0
+    assert overlap_figures(report_overlaps([clean], evaluation))[str(clean)]["alpaca_eval"]["overlapping_items"] == 0
 
 
 def test_every_evaluation_set_is_read(shared_data):
@@ -80,9 +81,9 @@ def test_training_sets_of_a_run_are_found_by_themselves(tmp_path):
     assert training_files(tmp_path / "m2") == training_files(tmp_path / "m2" / "model") == both
     assert training_files(tmp_path / "m0") == both[:1]
     assert training_files(tmp_path / "elsewhere" / "weights") == []
-    figures = overlap_figures(both, {"e": {"x": LONG}})["contamination"]
+    figures = contamination_figures(tmp_path / "m2", (), {"e": {"x": LONG}})["contamination"]
     assert [figures[path]["e"]["overlapping_items"] for path in both] == [1, 1]
-    assert "not checked" in overlap_figures([], {"e": {}})["contamination"]
+    assert "not checked" in contamination_figures("elsewhere", (), {"e": {}})["contamination"]
 
 
 def test_a_file_that_is_no_evaluation_set_is_named(tmp_path):

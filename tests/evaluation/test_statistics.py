@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from humpback_jax.evaluation.judging.published import PUBLISHED, rows_beside
-from humpback_jax.evaluation.judging.winrate import annotation_figures
+from humpback_jax.evaluation.judging.win_rate import annotation_figures
 from humpback_jax.evaluation.statistics import (
     file_statistics,
     length_figures,

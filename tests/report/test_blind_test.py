@@ -1,5 +1,6 @@
 """Blind judging: sides, keys, results and the tally; the served page in a browser."""
 
+import functools
 import json
 import threading
 import urllib.error
@@ -9,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from humpback_jax.cli import cli
-from humpback_jax.report.blind_test import key_path, make_sheet, save_judgments, sign_test, tally, wilson, write_sheet
-from humpback_jax.report.serve import make_server
+from humpback_jax.files import GrowingFile
+from humpback_jax.report.blind_test import key_path, make_sheet, save_judgment, sign_test, tally, wilson, write_sheet
+from humpback_jax.report.serve import PageServer
 
 NUMBER = 40
 
@@ -137,7 +139,8 @@ def test_the_verbs(systems, tmp_path):
 def served(systems, tmp_path):
     """(address, results file, sheet) of a running judging server."""
     sheet, out = make_sheet(*systems, limit=4), tmp_path / "judged.jsonl"
-    server = make_server(write_sheet(sheet, out, posts=True), 0, save_judgments(sheet, out))
+    receive = functools.partial(save_judgment, sheet, GrowingFile(out))
+    server = PageServer(write_sheet(sheet, out, posts=True), 0, receive)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}/", out, sheet

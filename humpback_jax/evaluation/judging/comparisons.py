@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from humpback_jax.evaluation.judging.winrate import DRAW, preferences, win_rate
+from humpback_jax.evaluation.judging.win_rate import DRAW, preferences, win_rate
 from humpback_jax.prompts.prompts import fill_template
 
 ORDERS = (1, 2)  # 1: the baseline is Answer A; 2: the model is

@@ -20,7 +20,7 @@ from humpback_jax.evaluation.judging.comparisons import (
     to_annotations,
 )
 from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
-from humpback_jax.evaluation.judging.outputs import read_outputs
+from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file, write_atomically
 from humpback_jax.inference.engine import Engine
 from humpback_jax.runtime.processes import is_leader

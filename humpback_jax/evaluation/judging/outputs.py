@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from humpback_jax.evaluation.judging.winrate import read_annotations
+from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_jsonl, write_atomically
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.generate import ANSWERS, generate
@@ -23,19 +23,6 @@ class Outputs:
 
     path: epath.Path
     figures: dict[str, Any]
-
-
-def read_outputs(path: PathLike, limit: int | None = None) -> list[dict[str, Any]]:
-    """Rows with an `instruction` (instructions.json, or the model_outputs.json of any model).
-
-    Raises:
-      ValueError: a row has no instruction.
-    """
-    rows = read_annotations(path)
-    for number, row in enumerate(rows):
-        if not isinstance(row.get("instruction"), str):
-            raise ValueError(f"{path}: record {number} has no text under 'instruction'")
-    return rows[:limit]
 
 
 def generate_outputs(

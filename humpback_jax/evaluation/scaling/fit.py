@@ -77,15 +77,13 @@ def fit_scaling(
         raise ValueError(f"expected as many finite values as sizes of at least 1, found {n.tolist()} and {y.tolist()}")
     if len(set(n.tolist())) < 2:
         raise ValueError(f"a scaling fit needs two or more sizes, found {sorted(set(n.tolist()))}")
-    x = np.log(n) / math.log(BASES[base])
-    (slope, intercept), residuals = _line(x, y[None, :])
-    total = float(np.sum((y - y.mean()) ** 2))
-    squared = float(np.sum(residuals**2))
-    freedom = len(y) - 2
+    x, freedom = np.log(n) / math.log(BASES[base]), len(y) - 2
+    line, residuals = _fit(x, y)
+    squared, total = float(np.sum(residuals**2)), float(np.sum((y - y.mean()) ** 2))
     intervals = _intervals(x, y, confidence, resamples, seed) if freedom > 0 else (None, None)
     return ScalingFit(
-        alpha=float(slope[0]),
-        intercept=float(intercept[0]),
+        alpha=float(line[0]),
+        intercept=float(line[1]),
         base=base,
         alpha_interval=intervals[0],
         intercept_interval=intervals[1],
@@ -96,46 +94,32 @@ def fit_scaling(
     )
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Least squares of each row of y, float [rows, n], over x, float [n]: (slopes, intercepts) [rows], residuals."""
-    centered = x - x.mean()
-    slopes = (y @ centered) / (centered @ centered)
-    intercepts = y.mean(-1) - slopes * x.mean()
-    return (slopes, intercepts), y - intercepts[:, None] - slopes[:, None] * x
+def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares of y, float [..., n], over x, float [n]: ([slope, intercept] by [2, ...], residuals [..., n])."""
+    line = np.polyfit(x, y.T, 1)
+    return line, y - np.multiply.outer(line[0], x) - line[1][..., None]
 
 
-def _errors(x: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors of slopes and intercepts, [rows] each."""
-    centered = x - x.mean()
-    spread = centered @ centered
-    noise = np.sqrt(np.sum(residuals**2, -1) / (len(x) - 2))
-    return noise / math.sqrt(spread), noise * math.sqrt(1 / len(x) + x.mean() ** 2 / spread)
-
-
-def _intervals(
-    x: np.ndarray, y: np.ndarray, confidence: float, resamples: int, seed: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
+def _intervals(x: np.ndarray, y: np.ndarray, confidence: float, resamples: int, seed: int) -> list[tuple[float, float]]:
     """Bootstrap-t intervals of slope and intercept."""
-    (slope, intercept), residuals = _line(x, y[None, :])
-    centered = x - x.mean()
-    leverage = 1 / len(x) + centered**2 / (centered @ centered)
+    line, residuals = _fit(x, y)
+    design = np.vander(x, 2)
+    inverse = np.linalg.inv(design.T @ design)
+    leverage = np.einsum("ni,ij,nj->n", design, inverse, design)
     # A point of leverage 1 has no residual of its own.
-    scaled = residuals[0] / np.sqrt(np.maximum(1 - leverage, 1e-12))
-    scaled -= scaled.mean()
-    drawn = np.random.default_rng(seed).choice(scaled, (resamples, len(x)))
-    fitted = intercept[0] + slope[0] * x
-    estimates, again = _line(x, fitted + drawn)
-    found = []
-    pairs = zip((slope, intercept), _errors(x, residuals), estimates, _errors(x, again), strict=True)
-    for value, error, estimate, errors in pairs:
-        if error[0] < 1e-12 * max(abs(value[0]), 1.0):
-            found.append((float(value[0]), float(value[0])))
-            continue
-        usable = errors > 1e-9 * error[0]  # a resample that repeats one residual lies on a line
-        t = np.abs(estimate[usable] - value[0]) / errors[usable]
-        half = float(np.quantile(t, confidence) * error[0])
-        found.append((float(value[0]) - half, float(value[0]) + half))
-    return found[0], found[1]
+    scaled = residuals / np.sqrt(np.maximum(1 - leverage, 1e-12))
+    drawn = np.random.default_rng(seed).choice(scaled - scaled.mean(), (resamples, len(x)))
+    estimates, again = _fit(x, design @ line + drawn)
+    noise, noises = (np.sqrt(np.sum(values**2, -1) / (len(x) - 2)) for values in (residuals, again))
+    intervals = []
+    for value, estimate, spread in zip(line, estimates, np.sqrt(np.diag(inverse)), strict=True):
+        half = 0.0
+        if noise * spread >= 1e-12 * max(abs(value), 1.0):
+            usable = noises > 1e-9 * noise  # a resample that repeats one residual lies on a line
+            t = np.abs(estimate[usable] - value) / (noises[usable] * spread)
+            half = np.quantile(t, confidence) * noise * spread
+        intervals.append((float(value - half), float(value + half)))
+    return intervals
 
 
 def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") -> dict[str, Any]:

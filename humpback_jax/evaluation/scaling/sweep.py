@@ -19,7 +19,8 @@ from etils import epath
 from humpback_jax.align import Alignment, Recipe
 from humpback_jax.evaluation.judging.endpoint import EndpointConfig
 from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, read_contest
-from humpback_jax.evaluation.judging.outputs import generate_outputs, read_outputs
+from humpback_jax.evaluation.judging.outputs import generate_outputs
+from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import TAG_CHOICES

@@ -8,7 +8,8 @@ import statistics
 import numpy as np
 import pytest
 
-from humpback_jax.evaluation.judging.winrate import annotation_figures, preferences, read_annotations, win_rate
+from humpback_jax.evaluation.judging.win_rate import annotation_figures, preferences, win_rate
+from humpback_jax.evaluation.records import read_records
 
 ROWS = [
     {"instruction": f"i{n}", "output_1": "base", "output_2": "model" * n, "generator_1": "b", "preference": p}
@@ -75,7 +76,7 @@ def test_alpaca_eval_counts_the_same():
     ids=["list", "byte order mark", "gzip", "gzip without a suffix", "lines", "columns", "column lists"],
 )
 def test_every_form_of_file_is_read(write, name, encode):
-    assert read_annotations(write(name, encode(ROWS))) == ROWS
+    assert read_records(write(name, encode(ROWS))) == ROWS
 
 
 def test_a_single_line_is_one_annotation(write):

@@ -6,19 +6,16 @@ from a weighted annotator. Null, missing and other numbers are no preference: th
 """
 
 import dataclasses
-import gzip
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
+from humpback_jax.evaluation.records import read_records
 from humpback_jax.files import PathLike
 
 DRAW, OLD_DRAW = 1.5, 0.0
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,47 +39,6 @@ class WinRate:
     n_draws: int
     n_total: int
     n_dropped: int
-
-
-def read_annotations(path: PathLike) -> list[dict[str, Any]]:
-    """The annotations of a JSON file, gzipped or not: a list of objects, JSON lines, or one object of columns.
-
-    Raises:
-      ValueError: the file is none of these.
-    """
-    data = epath.Path(path).read_bytes()
-    try:
-        text = (gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not gzipped or plain UTF-8 text ({error}); get this file again") from error
-    rows = _parsed(text, path)
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}: record {number} is {type(row).__name__}; expected an object")
-    return rows
-
-
-def _parsed(text: str, path: PathLike) -> list[Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise ValueError(f"{path} is neither JSON nor JSON lines ({error}); get this file again") from error
-    if isinstance(value, dict):
-        columns = bool(value) and all(isinstance(column, dict | list) for column in value.values())
-        return _records_of_columns(value) if columns else [value]  # or JSON lines with a single line
-    if not isinstance(value, list):
-        raise ValueError(f"{path} holds {type(value).__name__}; expected a list of annotations")
-    return value
-
-
-def _records_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{column: {row: value}} or {column: [value]}, as pandas writes them, as one object per row."""
-    by_row = {name: c if isinstance(c, dict) else dict(enumerate(c)) for name, c in columns.items()}
-    index = list(dict.fromkeys(row for column in by_row.values() for row in column))
-    return [{name: column.get(row) for name, column in by_row.items()} for row in index]
 
 
 def preferences(annotations: Sequence[Mapping[str, Any]], where: PathLike = "annotations") -> np.ndarray:
@@ -143,24 +99,30 @@ def annotation_figures(path: PathLike) -> dict[str, Any]:
 
     `length_controlled_winrate` is there only where the alpaca_eval package has left its `glm_preference` in every row.
     """
-    rows = read_annotations(path)
+    rows = read_records(path)
     figures: dict[str, Any] = {
         "model": _common(rows, "generator_2"),
         "baseline": _common(rows, "generator_1"),
         "annotator": _common(rows, "annotator"),
         **dataclasses.asdict(win_rate(preferences(rows, path))),
     }
-    for name, column in (("avg_length", "output_2"), ("avg_length_base", "output_1")):
-        lengths = [len(row[column]) for row in rows if isinstance(row.get(column), str)]
-        if lengths:
-            figures[name] = int(sum(lengths) / len(lengths))
+    figures |= mean_lengths(rows)
     controlled = [row.get("glm_preference") for row in rows]
     if all(isinstance(value, float | int) and math.isfinite(value) for value in controlled):
         figures["length_controlled_winrate"] = float(np.mean(np.asarray(controlled, np.float64)) * 100)
     return figures
 
 
+def mean_lengths(annotations: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Whole characters of the model's outputs and of the baseline's, as AlpacaEval counts them."""
+    figures = {}
+    for name, column in (("avg_length", "output_2"), ("avg_length_base", "output_1")):
+        lengths = [len(row[column]) for row in annotations if isinstance(row.get(column), str)]
+        if lengths:
+            figures[name] = int(sum(lengths) / len(lengths))
+    return figures
+
+
 def _common(rows: Sequence[Mapping[str, Any]], column: str) -> str | None:
     """The value that all rows share, or all values; None where the column is missing."""
-    found = list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
-    return ", ".join(found) or None
+    return ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None)) or None
