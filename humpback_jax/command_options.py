@@ -14,7 +14,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -22,6 +22,8 @@ from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
 from humpback_jax.runtime.distributed import join_processes
 from humpback_jax.runtime.processes import is_leader, set_process
 from humpback_jax.runtime.stopping import stop_on_sigterm
+
+T = TypeVar("T")
 
 RUNS = "runs"
 TAG_NAMES = ("both", "seed", "web", "none")
@@ -58,6 +60,12 @@ class Experiment:
         from humpback_jax.gin_utils import parse_recipe
 
         return parse_recipe(self.gin_files, (*self.gin_bindings, *bindings))
+
+    def parse(self, cls: type[T]) -> T:
+        """What the gin files bind beside the recipe: a room's own dataclass."""
+        from humpback_jax.gin_utils import parse
+
+        return parse(cls, self.gin_files, self.gin_bindings)
 
     def open_alignment(self) -> Any:
         """The `Alignment` in its run directory, where the leader keeps the gin text that began it."""

@@ -2,66 +2,82 @@
 
 import ast
 import contextlib
+import dataclasses
 import difflib
 import importlib.resources
 import logging
 import os
 import re
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gin
 from gin import config as gin_config
+from gin import resource_reader
 
 from humpback_jax.align import Recipe
-from humpback_jax.corpus.build import CorpusConfig
-from humpback_jax.evaluation.scaling.sweep import Sweep
-from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.models.lora import LoraConfig
-from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.stages.evaluate import EvaluationConfig
-from humpback_jax.stages.finetune import FinetuneConfig
-from humpback_jax.stages.generation import GenerationConfig
-from humpback_jax.stages.rating import CurationConfig
-from humpback_jax.stages.selection import SelectionConfig
-from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
-from humpback_jax.training.optimizer import OptimizerConfig
+
+T = typing.TypeVar("T")
 
 GIN_CONFIGS = os.fspath(str(importlib.resources.files("humpback_jax.gin_configs")))
-CONFIGURABLES = (
-    Recipe,
-    CorpusConfig,
-    CurationConfig,
-    EngineConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    GenerationConfig,
-    LlamaConfig,
-    LogicalAxisRules,
-    LoraConfig,
-    MeshShape,
-    OptimizerConfig,
-    RopeScaling,
-    SamplingConfig,
-    SeedConfig,
-    SegmentsConfig,
-    SelectionConfig,
-    Sweep,
-)
+# What a gin file may bind beside the recipe: classes of rooms that this module does not know.
+BESIDE_THE_RECIPE = ("Sweep",)
+_ROOMS = "rooms"  # gin takes two names for one where they have one module
 _MACRO = "gin.macro"
 
 
-def register() -> dict[str, Any]:
-    """Makes the dataclasses known to gin, once per process; returns them by name."""
+def configurables_of(cls: Any) -> Iterator[type]:
+    """A dataclass and those that its fields hold, all the way down."""
+    if dataclasses.is_dataclass(cls):
+        yield typing.cast(type, cls)
+    inner = typing.get_type_hints(cls).values() if dataclasses.is_dataclass(cls) else typing.get_args(cls)
+    for each in inner:
+        yield from configurables_of(each)
+
+
+CONFIGURABLES = tuple(dict.fromkeys(configurables_of(Recipe)))
+
+
+def _register(cls: type) -> None:
+    """Makes the classes of a recipe known to gin, once per process, and `cls`.
+
+    Where the class of a name beside the recipe is not at hand, whatever is bound to its parameters is accepted.
+    """
     if not _registered:
-        _registered.update({cls.__name__: gin.external_configurable(cls) for cls in CONFIGURABLES})
         gin.add_config_file_search_path(GIN_CONFIGS)
-    return _registered
+        gin_config._FILE_READERS[1:] = [(_open_packaged, _is_packaged)]
+        _registered.update({each: gin.external_configurable(each) for each in CONFIGURABLES})
+        for name in BESIDE_THE_RECIPE:
+            gin.external_configurable(_anything, name, module=_ROOMS)
+    if cls not in _registered:
+        with gin_config.interactive_mode():  # it may replace what stood for it
+            _registered[cls] = gin.external_configurable(cls, module=_ROOMS)
 
 
-_registered: dict[str, Any] = {}
+_registered: dict[type, Any] = {}
+
+
+def _anything(**bindings: Any) -> None:
+    raise TypeError("a class that is not at hand cannot be built")
+
+
+def _packaged(name: str) -> str:
+    return os.path.join(GIN_CONFIGS, name.removeprefix("humpback_jax/").removeprefix("gin_configs/"))
+
+
+def _is_packaged(name: str) -> bool:
+    """Whether a file of the package is meant, as one names it in a checkout, or a file inside another package."""
+    if os.path.isfile(_packaged(name)):
+        return True
+    with contextlib.suppress(TypeError):  # gin's own reader fails on folders that are no package
+        return resource_reader.system_path_file_exists(name)
+    return False
+
+
+def _open_packaged(name: str) -> Any:
+    path = _packaged(name)
+    return open(path) if os.path.isfile(path) else resource_reader.system_path_reader(name)
 
 
 def rewrite_gin_args(argv: Sequence[str]) -> list[str]:
@@ -84,35 +100,30 @@ def parse_recipe(gin_files: Sequence[str], bindings: Sequence[str]) -> Recipe:
       ValueError: a file is missing; a configurable, parameter, macro or scope is mistyped; a required value is not
         given. The message names it and, where one is close, the name that was meant.
     """
-    return _build("Recipe", gin_files, bindings)
+    recipe = parse(Recipe, gin_files, bindings)
+    _check_all_used()
+    return recipe
 
 
-def parse_sweep(gin_files: Sequence[str], bindings: Sequence[str]) -> Sweep:
-    """The sweep that gin files describe beside their recipe; raises as `parse_recipe` does."""
-    return _build("Sweep", gin_files, bindings)
-
-
-def _build(name: str, gin_files: Sequence[str], bindings: Sequence[str]) -> Any:
-    configurables = register()
+def parse(cls: type[T], gin_files: Sequence[str], bindings: Sequence[str]) -> T:
+    """The dataclass that gin files describe, perhaps beside their recipe; raises as `parse_recipe` does."""
     gin.clear_config()
+    _register(cls)
     try:
         with _quiet_search():
             gin.parse_config_files_and_bindings(list(gin_files), list(bindings), finalize_config=False)
     except OSError as error:
         raise ValueError(f"{error}; experiments of the package are {', '.join(_experiments())}") from error
     except (ValueError, SyntaxError) as error:
-        raise ValueError(f"gin: {_first_line(error)}{_suggestion(str(error))}") from error
+        raise ValueError(f"gin: {_first_line(error)}{_suggestion(str(error), cls)}") from error
     _check_macros()
     if not gin_files:
         raise ValueError(f"no recipe given: add --gin_file; experiments of the package are {', '.join(_experiments())}")
     try:
         gin.finalize()
-        built = configurables[name]()
+        return _registered[cls]()
     except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"gin: {_first_line(error)}") from error
-    if name == "Recipe":
-        _check_all_used()
-    return built
 
 
 def config_texts() -> tuple[str, str]:
@@ -169,7 +180,7 @@ def _check_all_used() -> None:
     """Every binding must have been read while the recipe was built; a mistyped scope would otherwise pass."""
     operative = list(gin_config._OPERATIVE_CONFIG)
     for scope, selector in gin_config._CONFIG:
-        if selector == _MACRO or selector.rpartition(".")[2] == Sweep.__name__:
+        if selector == _MACRO or selector.rpartition(".")[2] in BESIDE_THE_RECIPE:
             continue  # the file of a sweep is the recipe of its runs too
         parts = scope.split("/") if scope else []
         if not any(s == selector and t.split("/")[: len(parts)] == parts for t, s in operative):
@@ -181,14 +192,14 @@ def _check_all_used() -> None:
             )
 
 
-def _suggestion(message: str) -> str:
+def _suggestion(message: str, cls: type) -> str:
     """The known name nearest to the one that gin complains of."""
+    known = {each.__name__: each for each in (*CONFIGURABLES, cls)}
     if match := re.search(r"'([\w./]+)' doesn't have a parameter named '(\w+)'", message):
-        owner, parameter = match[1].rpartition(".")[2].rpartition("/")[2], match[2]
-        fields = [cls.__dataclass_fields__ for cls in CONFIGURABLES if cls.__name__ == owner]  # type: ignore[attr-defined]
-        return _close(parameter, fields[0]) if fields else ""
+        owner = match[1].rpartition(".")[2].rpartition("/")[2]
+        return _close(match[2], [field.name for field in dataclasses.fields(known[owner])]) if owner in known else ""
     if match := re.search(r"No configurable matching '([\w./]+)'", message):
-        return _close(match[1].rpartition("/")[2].partition(".")[0], [cls.__name__ for cls in CONFIGURABLES])
+        return _close(match[1].rpartition("/")[2].partition(".")[0], [*known, *BESIDE_THE_RECIPE])
     return ""
 
 

@@ -1,7 +1,10 @@
 """gin files against the registry, and every mistake that a gin file or a binding can hold, by name."""
 
 import dataclasses
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -150,6 +153,52 @@ def test_the_saved_configuration_gives_the_same_recipe(tmp_path):
         path = tmp_path / f"config{number}.gin"
         path.write_text(text)
         assert parse_recipe([str(path)], []) == recipe
+
+
+@pytest.mark.parametrize("written", ["", "gin_configs/", "humpback_jax/gin_configs/"])
+@pytest.mark.parametrize("included", [False, True])
+def test_the_packages_files_are_found_by_every_name_for_them(tmp_path, monkeypatch, written, included):
+    monkeypatch.chdir(tmp_path)
+    name = f"{written}experiments/quickstart.gin"
+    if included:
+        (tmp_path / "mine.gin").write_text(f"include '{name}'\n")
+    recipe = parse_recipe(["mine.gin" if included else name], [])
+    assert recipe == parse_recipe([str(FOLDER / "experiments" / "quickstart.gin")], [])
+
+
+def test_a_file_here_goes_before_one_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gin_configs").mkdir()
+    (tmp_path / "gin_configs" / "defaults.gin").write_text("include 'defaults.gin'\nRecipe.rounds = 7\n")
+    assert parse(files=["gin_configs/defaults.gin"]).rounds == 7
+
+
+@pytest.mark.parametrize("file", ["gin_configs/quickstat.gin", "humpback_jax/gin_configs/experiments/quickstat.gin"])
+def test_a_missing_file_in_a_folder_that_is_no_package_is_named(file):
+    with pytest.raises(ValueError, match=rf"{file}.*experiments/quickstart\.gin"):
+        parse_recipe([file], [])
+
+
+SWEEP = """
+import sys
+from humpback_jax.gin_utils import config_texts, parse, parse_recipe
+files = ["sweeps/quickstart.gin"]
+recipe = parse_recipe(files, ["LEAST = 3", "Sweep.sizes = (%LEAST,)"])
+assert "Sweep.sizes" in config_texts()[0]
+assert not any(name.startswith("humpback_jax.evaluation") for name in sys.modules)
+try:
+    parse_recipe(files, ["Swep.sizes = (1,)"])
+except ValueError as error:
+    assert "Did you mean 'Sweep'" in str(error), error
+from humpback_jax.evaluation.scaling.sweep import Sweep
+assert parse(Sweep, files, ["LEAST = 3", "Sweep.sizes = (%LEAST,)"]).sizes == (3,)
+assert parse_recipe(files, []) == recipe
+"""
+
+
+def test_the_file_of_a_sweep_is_a_recipe_to_those_who_know_no_evaluation(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", SWEEP], cwd=tmp_path, env=environment, check=True)
 
 
 def test_every_dataclass_of_a_recipe_can_be_configured():

@@ -280,12 +280,12 @@ def decontaminate(
 def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, base: str, as_json: bool) -> None:
     """Run a sweep, sizes × data sets × seeds: what is done is skipped, what was cut off goes on."""
     from humpback_jax.evaluation.scaling.fit import fit_figures
-    from humpback_jax.evaluation.scaling.sweep import run_sweep
-    from humpback_jax.gin_utils import parse_recipe, parse_sweep
+    from humpback_jax.evaluation.scaling.sweep import Sweep, run_sweep
+    from humpback_jax.gin_utils import parse, parse_recipe
     from humpback_jax.runtime.stopping import stop_on_sigterm
 
     use_default_compilation_cache()
-    plan = parse_sweep(gin_files, gin_bindings)
+    plan = parse(Sweep, gin_files, gin_bindings)
     with stop_on_sigterm():
         rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
     fits = fit_figures(rows, plan.metric, base)

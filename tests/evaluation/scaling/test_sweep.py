@@ -11,7 +11,7 @@ import time
 import pytest
 
 from humpback_jax.evaluation.scaling.sweep import Cell, Sweep, run_sweep
-from humpback_jax.gin_utils import parse_recipe, parse_sweep
+from humpback_jax.gin_utils import parse, parse_recipe
 
 ANIMALS = ("cat", "dog", "hen", "cow", "owl", "fox", "bee", "ant", "elk", "rat")
 
@@ -42,7 +42,7 @@ def test_a_sweep_that_cannot_run_is_refused(settings, message):
 @pytest.mark.parametrize("name", ["ablations_llama_7b", "joint_llama_7b", "quickstart", "scaling_llama_7b"])
 def test_every_data_set_of_the_packages_sweeps_has_a_recipe(name):
     files = [f"sweeps/{name}.gin"]
-    sweep = parse_sweep(files, [])
+    sweep = parse(Sweep, files, [])
     cells = {cell.dataset: cell for cell in sweep.cells}.values()  # the last of each data set
     recipes = [parse_recipe(files, sweep.bindings(cell)) for cell in cells]
     assert {recipe.selection.sample for recipe in recipes} == {sweep.sizes[-1]}
@@ -52,7 +52,7 @@ def test_every_data_set_of_the_packages_sweeps_has_a_recipe(name):
 
 def test_a_mistyped_sweep_is_named():
     with pytest.raises(ValueError, match=r"size.*Did you mean 'sizes'"):
-        parse_sweep(["sweeps/quickstart.gin"], ["Sweep.size = (1,)"])
+        parse(Sweep, ["sweeps/quickstart.gin"], ["Sweep.size = (1,)"])
 
 
 def test_a_sweep_that_stopped_measures_only_what_is_left(monkeypatch, tmp_path):
