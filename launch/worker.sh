@@ -20,8 +20,9 @@ group() {
 # Only the first end counts: `stop` and the supervisor may both come to write it.
 ended() {
   [ -f "status-$1" ] && return
-  echo "$2 $(date +%s.%N)" >"status-$1.tmp"
-  mv "status-$1.tmp" "status-$1"
+  echo "$2 $(date +%s.%N)" >"status-$1.$$.tmp"
+  mv -n "status-$1.$$.tmp" "status-$1"
+  rm -f "status-$1.$$.tmp"
 }
 
 start() {
@@ -41,6 +42,10 @@ start() {
   setsid bash "$PWD/worker.sh" supervise "$PWD" "$@" </dev/null >>"log-$attempt" 2>&1 &
   echo "$! $(cat /proc/sys/kernel/random/boot_id)" >process.tmp
   mv process.tmp process
+  # Until it has a group of its own it could not be seen, and would be taken for lost, or started twice.
+  while ! kill -0 -- "-$!" 2>/dev/null && kill -0 "$!" 2>/dev/null; do
+    sleep 0.02
+  done
 }
 
 supervise() {

@@ -1,15 +1,23 @@
 """Shared fixtures: where the optional test data lies, and a tiny model with a byte tokenizer made on the spot."""
 
+import contextlib
 import json
 import os
 import pathlib
 import socket
 import tempfile
 
+import hypothesis
 import pytest
 
 SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+# Every run sees the same examples, and a machine that is busy may take its time for them.
+hypothesis.settings.register_profile(
+    "calm", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("calm")
 
 
 def pytest_configure(config):
@@ -29,16 +37,21 @@ def shared_data() -> pathlib.Path:
     return SHARED
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def free_port():
-    """A function that finds a port of this machine that nobody listens at."""
+    """A function that gives a port of this machine that nobody listens at, and that is kept for the test.
 
-    def find():
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            return listener.getsockname()[1]
+    The port stays bound, so that no other program gets it; a gRPC server (of `jax.distributed`) binds it all the same.
+    """
+    with contextlib.ExitStack() as kept:
 
-    return find
+        def keep():
+            holder = kept.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(("", 0))
+            return holder.getsockname()[1]
+
+        yield keep
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 from click.testing import CliRunner
+from waiting import FakeTime
 
+import humpback_jax.launch.command
 import humpback_jax.launch.shell
 from humpback_jax.cli import cli
 from humpback_jax.launch.shell import Result, Shell
@@ -24,7 +26,7 @@ FIRST = {
 @pytest.fixture
 def launch(tmp_path, monkeypatch, tools, fake_cloud, settings_file):
     """A function (kind) to a function that types `humpback launch VERB …` in a fresh cloud; `.world()` shows that."""
-    monkeypatch.setenv("HUMPBACK_LAUNCH_SPEED", "1000")
+    monkeypatch.setattr(humpback_jax.launch.command, "time", FakeTime())  # the cloud moves with every look
     monkeypatch.setenv("HF_TOKEN", SECRET)
     monkeypatch.delenv("DRY_RUN", raising=False)
 
@@ -134,11 +136,18 @@ def test_a_preempted_slice_is_replaced_by_programs_too(launch):
 
 
 def test_a_tool_that_hangs_is_given_up(launch, monkeypatch):
-    once = Shell._once
-    monkeypatch.setattr(Shell, "_once", lambda self, command, shown, seconds: once(self, command, shown, 1.5))
-    typed = launch("tpu", faults=[{"match": "queued-resources create", "do": "late"}])
-    result = typed("create")
-    assert "took more than" in str(result.exception)
+    once, limit = Shell._once, [0]
+
+    def give_up_on_the_creation(self, command, shown, seconds):
+        return once(self, command, shown, limit[0] if " create " in shown else seconds)
+
+    monkeypatch.setattr(Shell, "_once", give_up_on_the_creation)
+    for limit[0] in (1.5, 10, 60):  # the first that is enough for the program to start here
+        typed = launch("tpu", faults=[{"match": "queued-resources create", "do": "late"}])
+        result = typed("create")
+        assert "took more than" in str(result.exception)
+        if any("create" in call for call in launch.world()["calls"]):
+            break
     world = launch.world()
     assert world["resources"] == {}
     assert sum("delete" in call for call in world["calls"]) == 3  # looked for again: it might have come late
