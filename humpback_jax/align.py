@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from humpback_jax.data.mixture import READERS, SEQIO, PairSet, TrainingMixture, read_own_set
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
-from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.generate import generate
 from humpback_jax.stages.generation import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
@@ -55,6 +56,8 @@ class Recipe:
         and the evaluation are made. For ablations of what M_t is trained on.
       sources: what M_1, M_2, … are trained on: "seed" pairs, the kept "web" pairs, or both (the paper's ablation
         of data sources).
+      extra_mixtures: a user's own seqio tasks or mixtures, `MODULE:NAME`, that M_1, M_2, … are trained on besides.
+      data_reader: `seqio`, or `direct`: the same examples without TensorFlow.
       seed_tags, web_tags: tags of their instructions in training (paper, section 2.4).
       answer_tags: tags of instructions at inference.
       backward: training of M_yx.
@@ -78,6 +81,8 @@ class Recipe:
     rounds: int = 2
     scored_run: str | None = None
     sources: tuple[str, ...] = ("seed", "web")
+    extra_mixtures: tuple[str, ...] = ()
+    data_reader: str = SEQIO
     seed_tags: tuple[str, ...] = ("seed",)
     web_tags: tuple[str, ...] = ("web",)
     answer_tags: tuple[str, ...] = BOTH_TAGS
@@ -95,6 +100,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.sources or set(self.sources) - {"seed", "web"}:
             raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
+        if self.data_reader not in READERS:
+            raise ValueError(f"Recipe.data_reader is {self.data_reader!r}; choose one of {', '.join(READERS)}")
 
     @property
     def own_rounds(self) -> range:
@@ -138,10 +145,10 @@ class Alignment:
         """Segments of the web pages."""
         return cut_segments(self.run_dir / "segments", self.recipe.segments)
 
-    def train_backward_model(self) -> Stage:
-        """M_yx: from an output to its instruction."""
+    def train_backward_model(self, mixtures: Sequence[str] = ()) -> Stage:
+        """M_yx: from an output to its instruction; `mixtures` are a user's own, beside the seeds."""
         seeds = dataclasses.replace(self._seed_set(), direction="backward", tags=())
-        return self._finetune("m_yx", [seeds], self.recipe.backward)
+        return self._finetune("m_yx", [seeds], self.recipe.backward, mixtures)
 
     def augment(self) -> Stage:
         """A: an instruction for every segment."""
@@ -149,9 +156,9 @@ class Alignment:
         segments = finished_stage(self.run_dir / "segments", "humpback align")
         return augment(self.run_dir / "augmented", backward_model, segments, self.prompts, self.recipe.augmentation)
 
-    def train_seed_model(self) -> Stage:
-        """M_0: from an instruction to its output, on seed pairs."""
-        return self._finetune("m0", [self._seed_set()], self.recipe.seed_model)
+    def train_seed_model(self, mixtures: Sequence[str] = ()) -> Stage:
+        """M_0: from an instruction to its output, on seed pairs and a user's own `mixtures`."""
+        return self._finetune("m0", [self._seed_set()], self.recipe.seed_model, mixtures)
 
     def curate(self, t: int) -> Stage:
         """A(t): M_{t-1} rates every pair of A, and the best are kept."""
@@ -164,13 +171,13 @@ class Alignment:
             scores = curate(scored_dir / f"scores{t}", scorer, pairs, self.prompts, self.recipe.curation)
         return select(self.run_dir / f"curated{t}", pairs, scores, self.recipe.selection)
 
-    def train_round(self, t: int) -> Stage:
-        """M_t: finetuned from base on seed pairs and A(t), each with its tag."""
+    def train_round(self, t: int, mixtures: Sequence[str] = ()) -> Stage:
+        """M_t: finetuned from base on seed pairs and A(t), each with its tag, and a user's own `mixtures`."""
         curated = finished_stage(self.run_dir / f"curated{t}", f"humpback curate --round {t}")
         pairs = stage_pairs(curated, CURATED.removesuffix(".jsonl"))
-        web = TrainingSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
-        training_sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
-        return self._finetune(f"m{t}", training_sets, self.recipe.forward)
+        web = PairSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
+        sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
+        return self._finetune(f"m{t}", sets, self.recipe.forward, [*self.recipe.extra_mixtures, *mixtures])
 
     def evaluate(self) -> Stage:
         """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx, of this run's own."""
@@ -226,18 +233,20 @@ class Alignment:
     def _scored_dir(self) -> epath.Path:
         return self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
 
-    def _seed_set(self) -> TrainingSet:
+    def _seed_set(self) -> PairSet:
         tags = self.recipe.seed_tags
-        return TrainingSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=tags)
+        return PairSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=tags)
 
-    def _finetune(self, name: str, training_sets: list[TrainingSet], config: FinetuneConfig) -> Stage:
+    def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, own: Sequence[str]) -> Stage:
+        chat_format, tokenizer = self.base.chat_format, self.base.tokenizer
+        own_sets = [read_own_set(mixture, chat_format, tokenizer) for mixture in own]
         return finetune(
             self.run_dir / name,
             self.base,
-            training_sets,
-            self.prompts,
+            TrainingMixture(sets, self.prompts, chat_format, tokenizer, own_sets),
             config,
             self.recipe.mesh,
             self.recipe.rules,
             self.monitoring,
+            self.recipe.data_reader,
         )

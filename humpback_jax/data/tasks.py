@@ -1,6 +1,6 @@
-"""seqio tasks for the seed, backward and augmented data, and the mixture that a forward model is trained on.
+"""A training mixture as seqio knows it: one task per set, and the mixture of them.
 
-A task's examples are those of `examples.supervised_examples`: the same reader, the same encoder. Use them with
+A task's examples are those of its `TrainingMixture`. Use the tasks with
 `feature_converter.PackedDecoderFeatureConverter`; seqio's own converters take id 0 for padding.
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl import logging
 
-from humpback_jax.data.examples import Example, encode_pair
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair, read_curated, read_pairs
 from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
@@ -24,8 +25,9 @@ from humpback_jax.tokenizers import Tokenizer
 SPLIT = "train"
 TFDS = "tfds:"
 PAIR_FIELDS = ("id", "instruction", "output", "source")
+FEATURES = ("inputs", "targets")
 
-_PairReader = Callable[[], tuple[Pair, ...]]
+Metric = Callable[..., dict[str, float]]
 
 
 def register_tasks(
@@ -38,7 +40,7 @@ def register_tasks(
     seed_format: str = "auto",
     seed_limit: int | None = None,
     rates: Mapping[str, float] | None = None,
-    metric_fns: Sequence[Callable[..., dict[str, float]]] = (),
+    metric_fns: Sequence[Metric] = (),
     tfds_data_dir: PathLike | None = None,
     replace: bool = False,
 ) -> tuple[str, ...]:
@@ -46,9 +48,8 @@ def register_tasks(
 
     `<prefix>_seed`: tagged seed instruction → output. `<prefix>_backward`: backward prompt of a seed output →
     instruction. With `augmented_path`: `<prefix>_augmented`, with the web tag, and the mixture
-    `<prefix>_seed_and_augmented`. Each has the split "train" and the features "inputs" and "targets" (int32 [n]: prompt
-    and answer ids, special tokens included). An example of which one would not fit its `sequence_length` is left out
-    with a warning, never cut; `task_counts` counts them.
+    `<prefix>_seed_and_augmented`. They are as `register_mixture` makes them. An example of which one feature would not
+    fit its `sequence_length` is left out with a warning, never cut; `task_counts` counts them.
 
     Args:
       name_prefix: letters, digits, `_`, `.`, `:` or `#`.
@@ -69,32 +70,75 @@ def register_tasks(
     """
     if rates is not None and set(rates) != {"seed", "augmented"}:
         raise ValueError(f"rates are given for {sorted(rates)}; give one for 'seed' and one for 'augmented'")
-    sources = {"seed": _seed_source(seed_path, seed_format, seed_limit, tfds_data_dir)}
-    kinds = {"seed": ("seed", "forward", ("seed",)), "backward": ("seed", "backward", ())}
+    if is_tfds(seed_path) and (seed_format != "auto" or seed_limit is not None):
+        raise ValueError(f"seed_format and seed_limit are of files, not of {seed_path}; TFDS data are read as they are")
+    read_seeds = functools.cache(lambda: read_pairs(seed_path, seed_format, seed_limit).pairs)
+    forward = [PairSet("seed", read_seeds, tags=("seed",))]
+    paths = {"seed": seed_path, "backward": seed_path, "augmented": augmented_path}
+    sources = {name: _tfds_source(path, tfds_data_dir) for name, path in paths.items() if path and is_tfds(path)}
     if augmented_path is not None:
-        sources["augmented"] = _source(augmented_path, lambda: read_curated(augmented_path), tfds_data_dir)
-        kinds["augmented"] = ("augmented", "forward", ("web",))
-    mixture = f"{name_prefix}_seed_and_augmented"
-    names = [f"{name_prefix}_{kind}" for kind in kinds] + ([mixture] if augmented_path is not None else [])
-    _free(names, replace)
-    prompts = prompts or load_prompts()
-    feature = seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
-    for kind, (data, direction, tags) in kinds.items():
-        encode = functools.partial(
-            encode_pair, tokenizer=tokenizer, chat_format=chat_format, direction=direction, prompts=prompts, tags=tags
+        forward.append(PairSet("augmented", functools.cache(lambda: read_curated(augmented_path)), tags=("web",)))
+    backward = PairSet("backward", read_seeds, direction="backward")
+    how = (prompts or load_prompts(), chat_format, tokenizer)
+    register = functools.partial(register_mixture, sources=sources, metric_fns=metric_fns, replace=replace)
+    seed, *others = register(TrainingMixture(forward, *how), name_prefix, rates=rates)
+    return (seed, *register(TrainingMixture([backward], *how), name_prefix), *others)
+
+
+def register_mixture(
+    mixture: TrainingMixture,
+    name_prefix: str,
+    sources: Mapping[str, seqio.DataSource] | None = None,
+    rates: Mapping[str, float] | None = None,
+    metric_fns: Sequence[Metric] = (),
+    replace: bool = False,
+) -> tuple[str, ...]:
+    """Registers a task `<prefix>_<set>` for every set of pairs, and of several the mixture `<prefix>_<set>_and_<set>`.
+
+    Each task has the split "train", of which parts can be asked for (`train[:50%]`), and the features "inputs" and
+    "targets" (int32 [n]: prompt and answer ids, special tokens included) beside the pair's "id".
+
+    Args:
+      mixture: the declaration.
+      name_prefix: letters, digits, `_`, `.`, `:` or `#`.
+      sources: {set: seqio source} of sets whose pairs lie elsewhere, with the fields of a pair.
+      rates: {set: rate} in the mixture; None: by their numbers of pairs, so each is seen equally often.
+      metric_fns: of every task, as seqio takes them.
+      replace: register again what is registered under these names.
+
+    Returns:
+      The names of the tasks, and last that of the mixture; the mixture of one set is its task.
+
+    Raises:
+      ValueError: a name is taken and `replace` is False.
+    """
+    names = [f"{name_prefix}_{pair_set.name}" for pair_set in mixture.sets]
+    joined = [f"{name_prefix}_{'_and_'.join(pair_set.name for pair_set in mixture.sets)}"] if len(names) > 1 else []
+    unregister([*names, *joined], replace)
+    feature = seqio.Feature(TokenizerVocabulary(mixture.tokenizer), add_eos=False, dtype=tf.int32)
+    for pair_set, name in zip(mixture.sets, names, strict=True):
+        source = (sources or {}).get(pair_set.name) or PairSource(pair_set.read)
+        seqio.TaskRegistry.add(
+            name,
+            source=source,
+            preprocessors=[_encoder(mixture, pair_set), seqio.CacheDatasetPlaceholder(), drop_too_long],
+            output_features=dict.fromkeys(FEATURES, feature),
+            metric_fns=list(metric_fns),
+            task_cls=PairTask,
+            # Ours shuffle whole epochs; TFDS shuffles files, and the buffer what is in them.
+            shuffle_buffer_size=None if isinstance(source, PairSource) else seqio.SHUFFLE_BUFFER_SIZE,
         )
-        _add_task(f"{name_prefix}_{kind}", sources[data], encode, feature, metric_fns)
-    if augmented_path is not None:
-        parts = [(f"{name_prefix}_{kind}", rates[kind] if rates else _count(sources[kind])) for kind in sources]
-        seqio.MixtureRegistry.add(mixture, parts)
-    return tuple(names)
+    for name in joined:
+        parts = zip(names, [rates[s.name] if rates else _num_pairs for s in mixture.sets], strict=True)
+        seqio.MixtureRegistry.add(name, list(parts))
+    return (*names, *joined)
 
 
-def task_counts(name: str, sequence_length: Mapping[str, int] | None) -> dict[str, Any]:
-    """Reads a registered task once through: `{"read": n, "kept": m, "rejected": {"too_long": k}}`."""
+def task_counts(name: str, sequence_length: Mapping[str, int] | None, split: str = SPLIT) -> dict[str, Any]:
+    """Reads a split of a registered task once through: `{"read": n, "kept": m, "rejected": {"too_long": k}}`."""
     task = seqio.TaskRegistry.get(name)
-    read = sum(1 for _ in task.source.get_dataset(split=SPLIT, shuffle=False))
-    kept = sum(1 for _ in task.get_dataset(sequence_length, split=SPLIT, shuffle=False))
+    read = sum(1 for _ in task.source.get_dataset(split=split, shuffle=False))
+    kept = sum(1 for _ in task.get_dataset(sequence_length, split=split, shuffle=False))
     return {"read": read, "kept": kept, "rejected": {"too_long": read - kept} if read > kept else {}}
 
 
@@ -122,25 +166,8 @@ def drop_too_long(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] |
     return dataset.filter(keep)
 
 
-def _add_task(
-    name: str,
-    source: seqio.DataSource,
-    encode: Callable[[Pair], Example],
-    feature: seqio.Feature,
-    metric_fns: Sequence[Callable[..., dict[str, float]]],
-) -> None:
-    seqio.TaskRegistry.add(
-        name,
-        source=source,
-        preprocessors=[_encoder(encode), seqio.CacheDatasetPlaceholder(), drop_too_long],
-        output_features={"inputs": feature, "targets": feature},
-        metric_fns=list(metric_fns),
-        # Ours shuffle whole epochs; TFDS shuffles files, and the buffer what is in them.
-        shuffle_buffer_size=None if isinstance(source, PairSource) else seqio.SHUFFLE_BUFFER_SIZE,
-    )
-
-
-def _free(names: list[str], replace: bool) -> None:
+def unregister(names: Sequence[str], replace: bool = True) -> None:
+    """Takes names out of seqio's registries; without `replace` a name that is there is a ValueError."""
     for name in names:
         taken = [registry for registry in (seqio.TaskRegistry, seqio.MixtureRegistry) if name in registry.names()]
         if taken and not replace:
@@ -156,26 +183,24 @@ def is_tfds(path: PathLike) -> bool:
     return str(path).startswith(TFDS)
 
 
-def _seed_source(path: PathLike, form: str, limit: int | None, tfds_data_dir: PathLike | None) -> seqio.DataSource:
-    if is_tfds(path) and (form != "auto" or limit is not None):
-        raise ValueError(f"seed_format and seed_limit are of files, not of {path}; a TFDS data set is read as it is")
-    return _source(path, lambda: read_pairs(path, form, limit).pairs, tfds_data_dir)
-
-
-def _source(path: PathLike, read: _PairReader, tfds_data_dir: PathLike | None) -> seqio.DataSource:
-    """The pairs of a file, read once, or of a data set of TFDS."""
-    if not is_tfds(path):
-        return PairSource(functools.cache(read))
+def _tfds_source(path: PathLike, data_dir: PathLike | None) -> seqio.DataSource:
     name = str(path).removeprefix(TFDS)
     if ":" not in name:
         raise ValueError(f"{path}: expected {TFDS}NAME:VERSION, as `humpback data tfds` prints it")
-    return seqio.TfdsDataSource(name, tfds_data_dir=None if tfds_data_dir is None else os.fspath(tfds_data_dir))
+    return seqio.TfdsDataSource(name, tfds_data_dir=None if data_dir is None else os.fspath(data_dir))
 
 
-def _count(source: seqio.DataSource) -> Callable[[object], float]:
-    if isinstance(source, PairSource):
-        return lambda _: float(len(source.read()))
-    return lambda _: float(source.num_input_examples(SPLIT))
+class PairTask(seqio.Task):
+    """A task that knows how many pairs it has, which its source must not tell: seqio would cache the first epoch."""
+
+    def num_input_examples(self, split: str) -> int | None:
+        """Pairs of a split, before any is left out."""
+        source = self.source
+        return len(source.indices(split)) if isinstance(source, PairSource) else source.num_input_examples(split)
+
+
+def _num_pairs(task: seqio.Task) -> float:
+    return float(task.num_input_examples(SPLIT))
 
 
 class PairSource(seqio.FunctionDataSource):
@@ -184,43 +209,59 @@ class PairSource(seqio.FunctionDataSource):
     With one seed on every host, the hosts' shards of an epoch share no example; so always pass a seed.
     """
 
-    def __init__(self, read: _PairReader) -> None:
-        self.read = read
-        super().__init__(functools.partial(_pair_dataset, read), splits=(SPLIT,))
+    def __init__(self, read: Callable[[], Sequence[Pair]]) -> None:
+        self._read = read
+        super().__init__(self._dataset, splits=(SPLIT,))
 
     @property
     def performs_internal_shuffling(self) -> bool:
         """True: the task adds no shuffle buffer, which would mix epochs."""
         return True
 
+    def indices(self, split: str) -> np.ndarray:
+        """Which pairs a split holds: `train`, or a part of it as TFDS writes them, such as `train[:50%]`.
 
-def _pair_dataset(read: _PairReader, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-    pairs = read()
-    columns = {
-        name: tf.constant([getattr(pair, name) for pair in pairs], tf.string, [len(pairs)]) for name in PAIR_FIELDS
-    }
-    order = tf.data.Dataset.range(len(pairs))
-    if shuffle_files:
-        order = order.shuffle(max(len(pairs), 1), seed=seed, reshuffle_each_iteration=True)
-    return order.map(lambda index: {name: column[index] for name, column in columns.items()})
+        Raises:
+          ValueError: there is no such split; the message names the one there is.
+        """
+        whole = tfds.core.SplitInfo(name=SPLIT, shard_lengths=[len(self._read())], num_bytes=0)
+        parts = tfds.core.ReadInstruction.from_spec(str(split)).to_absolute({SPLIT: whole})
+        return np.concatenate([np.arange(whole.num_examples)[part.from_ : part.to] for part in parts])
+
+    def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        pairs, indices = self._read(), self.indices(split)
+        columns = {
+            name: tf.constant([_utf8(getattr(pair, name)) for pair in pairs], tf.string, [len(pairs)])
+            for name in PAIR_FIELDS
+        }
+        order = tf.data.Dataset.from_tensor_slices(indices)
+        if shuffle_files:
+            order = order.shuffle(max(len(indices), 1), seed=seed, reshuffle_each_iteration=True)
+        return order.map(lambda index: {name: column[index] for name, column in columns.items()})
 
 
-def _encoder(encode: Callable[[Pair], Example]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+def _utf8(text: str) -> bytes:
+    """UTF-8 that also holds what JSON may escape and UTF-8 may not: halves of surrogate pairs."""
+    return text.encode(errors="surrogatepass")
+
+
+def text_of(utf8: bytes) -> str:
+    """The text that a task's bytes stand for."""
+    return utf8.decode(errors="surrogatepass")
+
+
+def _encoder(mixture: TrainingMixture, pair_set: PairSet) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """The preprocessor that turns texts into ids."""
 
     def to_ids(*texts: bytes) -> tuple[np.ndarray, np.ndarray]:
-        example = encode(Pair(*(text.decode() for text in texts)))
+        example = mixture.encode(pair_set, Pair(*map(text_of, texts)))
         return example.prompt_ids, example.answer_ids
 
     def with_ids(pair: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        texts = [pair[name] for name in PAIR_FIELDS]
         # A stateful function would make the whole iterator impossible to checkpoint.
-        inputs, targets = tf.numpy_function(to_ids, texts, (tf.int32, tf.int32), stateful=False)
-        return {
-            "id": pair["id"],
-            "inputs": tf.ensure_shape(inputs, [None]),
-            "targets": tf.ensure_shape(targets, [None]),
-        }
+        ids = tf.numpy_function(to_ids, [pair[name] for name in PAIR_FIELDS], (tf.int32, tf.int32), stateful=False)
+        features = {name: tf.ensure_shape(part, [None]) for name, part in zip(FEATURES, ids, strict=True)}
+        return {"id": pair["id"]} | features
 
     def preprocess(dataset: tf.data.Dataset) -> tf.data.Dataset:
         return dataset.map(with_ids, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -9,15 +9,14 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.data.batching import BatchPlan, plan_batches
-from humpback_jax.data.examples import Example, supervised_examples
-from humpback_jax.data.pairs import Pair
+from humpback_jax.data.examples import Example
+from humpback_jax.data.mixture import SEQIO, TrainingMixture, read_examples
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, shardings
-from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.distributed import agree
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
@@ -136,55 +135,36 @@ class FinetuneConfig:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingSet:
-    """Pairs of one kind: where they come from and how they are tagged.
-
-    Attributes:
-      name: for the manifest.
-      pairs: the pairs.
-      sha256: of the file they were read from.
-      direction: "forward", or "backward" for M_yx.
-      tags: source tags after the instruction: "seed", "web" or both (paper, section 2.4).
-    """
-
-    name: str
-    pairs: Sequence[Pair]
-    sha256: str
-    direction: str = "forward"
-    tags: tuple[str, ...] = ()
-
-
 def finetune(
     directory: PathLike,
     base: ModelHandle,
-    training_sets: Sequence[TrainingSet],
-    prompts: Prompts,
+    mixture: TrainingMixture,
     config: FinetuneConfig,
     mesh_shape: MeshShape,
     rules: LogicalAxisRules,
     monitoring: Monitoring = Monitoring(),  # noqa: B008 (immutable)
+    reader: str = SEQIO,
 ) -> Stage:
-    """Finetunes `base` on the union of the training sets; the product is DIRECTORY/model.
+    """Finetunes `base` on the union of the mixture's sets; the product is DIRECTORY/model.
 
-    Where `jax.distributed` is on, all processes train together. The mesh, its rules and what `OPERATIONAL` names are no
-    part of the stage's identity: a run may go on elsewhere. With LoRA the model has its adapters merged, and
-    DIRECTORY/adapter holds them as a PEFT folder.
+    Where `jax.distributed` is on, all processes train together. The mesh, its rules, the `reader` of the data (see
+    `read_examples`) and what `OPERATIONAL` names are no part of the stage's identity: a run may go on elsewhere. With
+    LoRA the model has its adapters merged, and DIRECTORY/adapter holds them as a PEFT folder.
     """
     data = {
-        "chat_format": base.chat_format.name,
-        "tags": {s.name: [s.direction, *s.tags] for s in training_sets},
-        "prompts": plain(prompts),
+        "chat_format": mixture.chat_format.name,
+        "tags": {s.name: [s.direction, *s.tags] for s in mixture.sets},
+        "prompts": plain(mixture.prompts),
     }
-    inputs = {"base": base.sha256} | {s.name: s.sha256 for s in training_sets}
+    inputs = {"base": base.sha256} | mixture.hashes()
     fields = {name: value for name, value in plain(config).items() if name not in OPERATIONAL}
 
     def body(folder: epath.Path) -> StageResult | None:
         check_layout(base.card.config, make_mesh(mesh_shape), rules, config.rows_per_microbatch, config.row_length)
-        examples, counts = _examples(training_sets, base, prompts, config.row_length)
-        num_steps, batch_size = config.steps_for(examples)
+        read = read_examples(mixture, config.row_length, reader)
+        num_steps, batch_size = config.steps_for(read.examples)
         plan = plan_batches(
-            examples,
+            read.examples,
             batch_size,
             config.row_length,
             config.rows_per_microbatch,
@@ -195,7 +175,8 @@ def finetune(
         )
         order = {name: fields[name] for name in DATA_ORDER} | {"batch_size": batch_size}
         identity = inputs | data | order
-        figures = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4), "num_devices": jax.device_count()}
+        figures: dict[str, Any] = {"num_steps": num_steps, "packing_fill": round(plan.fill, 4)}
+        figures |= {"num_devices": jax.device_count(), "data_reader": read.reader}
         if not is_model_folder(folder / "model"):
             _train_and_save(folder, base, plan, config, make_mesh(mesh_shape), rules, identity, monitoring, figures)
         if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
@@ -205,7 +186,7 @@ def finetune(
         outputs = {"model": read_model_card(folder / "model").params_sha256 or str(folder / "model")}
         if config.lora is not None:
             outputs["adapter"] = sha256_of_file(folder / ADAPTER / WEIGHTS)
-        return StageResult(counts, outputs, figures)
+        return StageResult(read.counts, outputs, figures)
 
     start = _source_of_weights(config.init_from) | ({"resume": str(config.resume)} if config.resume else {})
     return run_stage(directory, {"finetune": fields} | data, inputs | start, body, shared=jax.process_count() > 1)
@@ -218,35 +199,6 @@ def _source_of_weights(init_from: str | None) -> dict[str, str]:
     if is_model_folder(init_from):
         return {"init_from": read_model_card(init_from).params_sha256 or init_from}
     return {"init_from": str(checkpoint_folder(init_from))}
-
-
-def _examples(
-    training_sets: Sequence[TrainingSet], base: ModelHandle, prompts: Prompts, row_length: int
-) -> tuple[list[Example], dict[str, Any]]:
-    """The examples of all sets, ids prefixed by their set's name, and the summed counts."""
-    examples: list[Example] = []
-    read = 0
-    rejected: dict[str, int] = {}
-    for training_set in training_sets:
-        some, counts = supervised_examples(
-            training_set.pairs,
-            base.tokenizer,
-            base.chat_format,
-            training_set.direction,
-            prompts,
-            training_set.tags,
-            row_length,
-        )
-        examples += [dataclasses.replace(example, id=f"{training_set.name}/{example.id}") for example in some]
-        read += counts["read"]
-        for reason, number in counts["rejected"].items():
-            rejected[reason] = rejected.get(reason, 0) + number
-    if not examples:
-        raise ValueError(
-            f"no training example is left of {read} pairs (rejected: {rejected}); raise FinetuneConfig.row_length "
-            f"above {row_length}, or give other pairs"
-        )
-    return examples, {"in": read, "out": len(examples), "rejected": rejected}
 
 
 def _train_and_save(

@@ -17,7 +17,7 @@ class ByteTokenizer:
     chat_template: str | None = None
 
     def encode(self, text: str) -> list[int]:
-        return [(byte - ord("e")) % 256 for byte in text.encode()]
+        return [(byte - ord("e")) % 256 for byte in text.encode(errors="surrogatepass")]
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes((token + ord("e")) % 256 for token in ids if token < 256).decode(errors="replace")

@@ -7,6 +7,7 @@ import pytest
 
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.data.mixture import DIRECT
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
 from humpback_jax.stages.finetune import FinetuneConfig
@@ -63,6 +64,7 @@ def tiny_recipe(sources, tiny_model_dir):
         chat_format="chatml",
         prompt_dir=str(sources / "prompts"),
         rounds=2,
+        data_reader=DIRECT,
         backward=training,
         augmentation=generation,
         seed_model=training,

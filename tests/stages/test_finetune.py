@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
+from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import read_json
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import load_prompts
-from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.model_folder import save_model_folder
@@ -29,11 +30,13 @@ CONFIG = FinetuneConfig(
 def train(tiny_model_dir):
     """Runs the stage in a folder: (folder, changed fields of the configuration) to the finished stage."""
     base = open_model(tiny_model_dir)
-    seeds = TrainingSet("seed", [Pair(f"p{i}", f"Say {i}", f"{i}!", "seed") for i in range(6)], "hash of the seeds")
+    seeds = PairSet("seed", [Pair(f"p{i}", f"Say {i}", f"{i}!", "seed") for i in range(6)], "hash of the seeds")
+
+    mixture = TrainingMixture([seeds], load_prompts(), base.chat_format, base.tokenizer)
 
     def run(folder, mesh=None, **fields):
         config = dataclasses.replace(CONFIG, **fields)
-        return finetune(folder, base, [seeds], load_prompts(), config, mesh or MeshShape(), LogicalAxisRules())
+        return finetune(folder, base, mixture, config, mesh or MeshShape(), LogicalAxisRules(), reader=DIRECT)
 
     return run
 

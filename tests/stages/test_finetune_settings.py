@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh
 
+from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, MeshShape
-from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
 
 PAIRS = [
@@ -30,8 +31,8 @@ CONFIG = FinetuneConfig(
 
 
 def run(tmp_path, tiny_model, prompts, config):
-    sets = [TrainingSet("seed", PAIRS, "h0")]
-    return finetune(tmp_path / "m", tiny_model, sets, prompts, config, MeshShape(), LogicalAxisRules())
+    mixture = TrainingMixture([PairSet("seed", PAIRS, "h0")], prompts, tiny_model.chat_format, tiny_model.tokenizer)
+    return finetune(tmp_path / "m", tiny_model, mixture, config, MeshShape(), LogicalAxisRules(), reader=DIRECT)
 
 
 @pytest.mark.slow

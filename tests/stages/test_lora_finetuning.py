@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.stages.finetune import FinetuneConfig, TrainingSet, finetune
+from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.adapters import export_adapter, read_adapter
@@ -21,10 +22,9 @@ def test_the_model_holds_the_adapters_that_lie_beside_it(tiny_model, short_promp
         num_steps=3, batch_size=4, row_length=128, rows_per_microbatch=2, dropout=0.0, dtype="float32",
         remat_policy="none", optimizer=OptimizerConfig(learning_rate=1e-2), lora=lora,
     )  # fmt: skip
-    sets = [TrainingSet("seed", pairs, "hash", tags=("seed",))]
-    stage = finetune(
-        tmp_path / "m0", tiny_model, sets, short_prompts, config, MeshShape(), LogicalAxisRules()
-    )  # fmt: skip
+    sets = [PairSet("seed", pairs, "hash", tags=("seed",))]
+    mixture = TrainingMixture(sets, short_prompts, tiny_model.chat_format, tiny_model.tokenizer)
+    stage = finetune(tmp_path / "m0", tiny_model, mixture, config, MeshShape(), LogicalAxisRules(), reader=DIRECT)
     assert stage.outputs.keys() == {"model", "adapter"}
     assert {"step_seconds_p50", "step_seconds_p99", "tokens_per_second"} <= stage.manifest["figures"].keys()
     found, adapters = read_adapter(tmp_path / "m0" / "adapter", tiny_model.card.config)
