@@ -1,8 +1,7 @@
-"""One tokenizer interface over SentencePiece, Hugging Face `tokenizers` and the tokenizer inside a GGUF file."""
+"""One tokenizer interface over SentencePiece and Hugging Face `tokenizers`."""
 
 import json
 import os
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -184,21 +183,19 @@ class SentencePieceTokenizer(FileTokenizer):
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> HFTokenizer | SentencePieceTokenizer:
-    """The tokenizer at `path`: a folder (tokenizer.json, else tokenizer.model), one of these files, or a GGUF file."""
+    """The tokenizer at `path`: a folder (tokenizer.json, else tokenizer.model) or one of these files."""
     return tokenizer_from_files(tokenizer_files(path), os.fspath(path))
 
 
 def tokenizer_files(path: str | os.PathLike[str]) -> dict[str, bytes]:
     """{file name: content} of the tokenizer at `path`, whatever else is in its folder."""
     source = epath.Path(path)
-    if source.name.endswith(".gguf"):
-        from humpback_jax.weights.gguf_tokenizer import tokenizer_files_from_gguf
-
-        return tokenizer_files_from_gguf(pathlib.Path(path))
     if source.is_dir():
         return {name: (source / name).read_bytes() for name in TOKENIZER_FILES if (source / name).exists()}
     if not source.exists():
         raise FileNotFoundError(f"no tokenizer at {source}; give a folder with {HF_JSON} or {SENTENCEPIECE}")
+    if source.suffix == ".gguf":
+        raise ValueError(f"{source} is a GGUF file: see humpback_jax.weights.gguf_tokenizer.load_gguf_tokenizer")
     return {HF_JSON if source.suffix == ".json" else SENTENCEPIECE: source.read_bytes()}
 
 

@@ -14,6 +14,7 @@ from humpback_jax.tokenizers import (
     load_tokenizer,
     tokenizer_from_files,
 )
+from humpback_jax.weights.gguf_tokenizer import load_gguf_tokenizer
 from humpback_jax.weights.tokenizer_export import exported_tokenizer_files
 
 HOSTILE = (
@@ -204,7 +205,9 @@ def test_sentencepiece_inside_a_gguf_file(mistral: SentencePieceTokenizer, tmp_p
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    rebuilt = load_tokenizer(tmp_path / "vocabulary.gguf")
+    with pytest.raises(ValueError, match="load_gguf_tokenizer"):
+        load_tokenizer(tmp_path / "vocabulary.gguf")
+    rebuilt = load_gguf_tokenizer(tmp_path / "vocabulary.gguf")
     assert isinstance(rebuilt, SentencePieceTokenizer)
     assert (rebuilt.bos_id, rebuilt.eos_id, rebuilt.unk_id, rebuilt.vocab_size) == (1, 2, 0, 32_000)
     for text in HOSTILE:

@@ -19,7 +19,8 @@ from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair, read_curated, read_pairs
 from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
-from humpback_jax.prompts.prompts import ChatFormat, Prompts, load_prompts
+from humpback_jax.prompts.chat import ChatFormat
+from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.tokenizers import Tokenizer
 
 SPLIT = "train"

@@ -1,4 +1,4 @@
-"""The words of the algorithm: the two tags, the backward prompt, the rating rubric, and how a score is read back.
+"""The words of the algorithm: the two tags, the backward prompt, and the rating rubric.
 
 The paper's meaning in our own wording (sections 2.2, 2.3 and 3.1). A folder with a `backward.txt` or a `rating.txt`
 replaces ours, so the paper's exact text, or any other, can be dropped in.
@@ -12,35 +12,13 @@ from collections.abc import Iterable, Mapping
 from etils import epath
 
 from humpback_jax.files import PathLike
-from humpback_jax.prompts.chat import CHAT_FORMATS, ChatFormat
-
-__all__ = [
-    "BOTH_TAGS",
-    "CHAT_FORMATS",
-    "SCORE_PREFIX",
-    "SEED_TAG",
-    "TAG_CHOICES",
-    "WEB_TAG",
-    "ChatFormat",
-    "Prompts",
-    "load_prompts",
-    "parse_score",
-]
 
 SEED_TAG = "Answer in the style of an AI Assistant."
 WEB_TAG = "Answer with knowledge from web search."
-SCORE_PREFIX = "Score: "
 BOTH_TAGS = ("seed", "web")
 TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {"backward.txt": ("output",), "rating.txt": ("instruction", "output")}
-
-# "Score:" and a number on one line; Markdown marks, quotes and one opening bracket may stand between them.
-_SCORE = re.compile(r"\bscore[*_ \t]*:[*_`\"' \t]*[\[(<{]?[ \t]*([+-]?[0-9]+(?:[.,][0-9]+)*)", re.IGNORECASE)
-_RATING = re.compile(r"[1-5](?:\.[05]0*)?")
-# What may follow a rating "out of five", and what turns the number into something that is not a rating.
-_OUT_OF_FIVE = re.compile(r"[ \t]*(?:/|out of)[ \t]*5(?![0-9]|[.,][0-9])", re.IGNORECASE)
-_NOT_A_RATING = re.compile(r"[^\W_]|[ \t]*(?:%|/|out of\b|(?:-|–|—|to\b|or\b|and\b)[ \t]*[0-9])", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +71,11 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
     return re.sub(rf"\{{({names})\}}", lambda match: values[match.group(1)], template)
 
 
+def packaged_template(name: str) -> str:
+    """The text of one of the package's own templates, such as `backward.txt`."""
+    return importlib.resources.files("humpback_jax.prompts").joinpath("templates", name).read_text("utf-8").strip()
+
+
 def load_prompts(template_dir: PathLike | None = None) -> Prompts:
     """The package's templates, each replaced by the file of the same name in `template_dir` where there is one.
 
@@ -119,32 +102,12 @@ def _check_names(folder: epath.Path) -> None:
 
 
 def _read_template(name: str, folder: epath.Path | None) -> str:
-    own = None if folder is None else folder / name
-    if own is not None and own.exists():
-        where, text = str(own), own.read_text(encoding="utf-8")
-    else:
-        where = f"humpback_jax/prompts/templates/{name}"
-        text = importlib.resources.files("humpback_jax.prompts").joinpath("templates", name).read_text(encoding="utf-8")
+    if folder is None or not (folder / name).exists():
+        return packaged_template(name)
+    text = (folder / name).read_text(encoding="utf-8")
     for placeholder in PLACEHOLDERS[name]:
         if "{" + placeholder + "}" not in text:
-            raise ValueError(f"{where} lacks the placeholder {{{placeholder}}}; write it where that text belongs")
+            raise ValueError(
+                f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
+            )
     return text.strip()
-
-
-def parse_score(text: str) -> float | None:
-    """The rating in a scorer's answer: the last `Score: <number>`, or None where that is not a rating of 1 to 5.
-
-    The paper gives no parsing rule. Ours, case-insensitive: the last `Score:` with a number on the same line decides,
-    even if an earlier one was valid. 1 to 5 in steps of a half are ratings (the paper keeps >= 4.5), also written
-    `4/5`, `4 out of 5`, `**Score:** 4`, `Score: [5]` or `Score: 4.0`. Not ratings: 0, 6, 10502, -4, 3.7, `4/10`, `4%`,
-    `3-4`, `4 or 5`, `4,5`, words. A `Score:` without a number (an echo of the rubric, a cut answer) is passed over.
-    """
-    matches = list(_SCORE.finditer(text))
-    if not matches:
-        return None
-    number, rest = matches[-1].group(1), text[matches[-1].end() :]
-    if not _RATING.fullmatch(number) or float(number) > 5:
-        return None
-    if not _OUT_OF_FIVE.match(rest) and _NOT_A_RATING.match(rest):
-        return None
-    return float(number)

@@ -16,7 +16,8 @@ from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import force_rating, rating_distribution
-from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_score
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.augment import PAIRS
 from humpback_jax.stages.generation import (
@@ -160,7 +161,7 @@ def _rationale_ratings(
 
     def probe(completion: Completion) -> Probe | None:
         rationale = read(completion)
-        if parse_score(rationale) is not None:
+        if parse_rating(rationale) is not None:
             return None
         forced = force_rating(scorer.tokenizer.encode, rationale, f"\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
         return Probe(forced.prefix_ids, forced.rating_ids)
@@ -168,7 +169,7 @@ def _rationale_ratings(
     rows = []
     for completion in complete(engine, scorer, items, config.generation, advance, probe):
         rationale = read(completion)
-        row: dict[str, Any] = {"id": completion.id, "score": parse_score(rationale), "parsed": True}
+        row: dict[str, Any] = {"id": completion.id, "score": parse_rating(rationale), "parsed": True}
         if completion.probe_log_probs is not None:
             row |= _forced_row(completion.probe_log_probs)
         rows.append(row | {"rationale": rationale})

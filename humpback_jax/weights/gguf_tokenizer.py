@@ -1,11 +1,20 @@
 """The tokenizer inside a GGUF file, rebuilt as the files that Hugging Face or SentencePiece would have."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE
+from humpback_jax.files import PathLike
+from humpback_jax.tokenizers import (
+    CONFIG,
+    HF_JSON,
+    SENTENCEPIECE,
+    HFTokenizer,
+    SentencePieceTokenizer,
+    tokenizer_from_files,
+)
 from humpback_jax.weights.gguf import open_gguf
 
 _KEY = "tokenizer.ggml."
@@ -15,6 +24,11 @@ _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+def load_gguf_tokenizer(path: PathLike) -> HFTokenizer | SentencePieceTokenizer:
+    """The tokenizer inside a GGUF file."""
+    return tokenizer_from_files(tokenizer_files_from_gguf(pathlib.Path(path)), os.fspath(path))
 
 
 def tokenizer_files_from_gguf(path: pathlib.Path, reader: Any = None) -> dict[str, bytes]:

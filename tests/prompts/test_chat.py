@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humpback_jax.prompts.chat import CHAT_FORMATS, ChatFormat
-from humpback_jax.prompts.prompts import ChatFormat as ChatFormatOfPrompts
 
 _SPECIALS = (
     *("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
@@ -247,7 +246,6 @@ def test_a_missing_special_token_is_named(name, token):
 def test_an_unknown_format_is_named():
     with pytest.raises(ValueError, match=r"'alpaca'; choose one of plain, inst"):
         ChatFormat("alpaca")
-    assert ChatFormatOfPrompts is ChatFormat
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.prompts.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_score
+from humpback_jax.prompts.prompts import SEED_TAG, WEB_TAG, fill_template, load_prompts
+from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
 
 
 def test_the_tags_are_the_papers():
@@ -137,15 +138,15 @@ def test_a_folder_without_templates_and_a_missing_folder_are_errors(tmp_path):
         ("Score: 4\nScore: 10", None),
     ],
 )
-def test_parse_score(text, score):
-    assert parse_score(text) == score
+def test_parse_rating(text, score):
+    assert parse_rating(text) == score
 
 
 @given(st.text(), st.sampled_from([1, 1.5, 2, 3, 3.5, 4, 4.5, 5]), st.sampled_from(["", "\n", " \n\nEnd."]))
 def test_a_last_line_in_the_asked_form_is_always_read(rationale, rating, tail):
-    assert parse_score(f"{rationale}\n{SCORE_PREFIX}{rating}{tail}") == float(rating)
+    assert parse_rating(f"{rationale}\n{SCORE_PREFIX}{rating}{tail}") == float(rating)
 
 
 @given(st.text(alphabet="Score: 0123456789./-*[]\n", max_size=60))
 def test_a_score_is_a_half_step_from_1_to_5_or_none(text):
-    assert parse_score(text) in {None, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0}
+    assert parse_rating(text) in {None, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0}

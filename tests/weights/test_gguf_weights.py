@@ -11,6 +11,7 @@ from humpback_jax.models.config import RopeScaling
 from humpback_jax.tokenizers import load_tokenizer
 from humpback_jax.weights.convert import import_weights
 from humpback_jax.weights.gguf import GGUFSource, llama3_factors
+from humpback_jax.weights.gguf_tokenizer import load_gguf_tokenizer
 from humpback_jax.weights.mapping import flatten, halves_from_pairs
 from humpback_jax.weights.model_folder import load_model_folder
 
@@ -144,7 +145,7 @@ def test_cut_files_and_wrong_archives(tmp_path: pathlib.Path) -> None:
 def test_tokenizer_of_the_file_goes_into_the_folder(tmp_path: pathlib.Path) -> None:
     file = tiny_models.write_gguf(tmp_path / "model.gguf", GQA, tiny_models.random_tensors(GQA))
     import_weights(file, tmp_path / "native")
-    inside, saved = load_tokenizer(file), load_tokenizer(load_model_folder(tmp_path / "native").tokenizer_dir)
+    inside, saved = load_gguf_tokenizer(file), load_tokenizer(load_model_folder(tmp_path / "native").tokenizer_dir)
     assert inside == saved
     assert (saved.bos_id, saved.eos_id, saved.unk_id, saved.vocab_size) == (1, 2, 0, 300)
     assert saved.decode(saved.encode("he said a 12 <|im_end|>")) == "he said a 12 <|im_end|>"

@@ -5,14 +5,13 @@ judge went by the order. Identical outputs are a draw without a judge. Without t
 """
 
 import dataclasses
-import importlib.resources
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from humpback_jax.evaluation.judging.win_rate import DRAW, preferences, win_rate
-from humpback_jax.prompts.prompts import fill_template
+from humpback_jax.prompts.prompts import fill_template, packaged_template
 
 ORDERS = (1, 2)  # 1: the baseline is Answer A; 2: the model is
 BASELINE_WINS, MODEL_WINS = 1.0, 2.0
@@ -63,9 +62,7 @@ def judgment_id(comparison: Comparison, order: int) -> str:
 
 def judge_template() -> str:
     """The question to the judge, with `{instruction}`, `{first}` and `{second}`."""
-    return (
-        importlib.resources.files("humpback_jax.prompts").joinpath("templates", "judge.txt").read_text("utf-8").strip()
-    )
+    return packaged_template("judge.txt")
 
 
 def judge_prompt(template: str, comparison: Comparison, order: int) -> str:
