@@ -16,7 +16,8 @@ from typing import Any
 
 from humpback_jax.data.examples import Example, encode_pair
 from humpback_jax.data.pairs import Pair
-from humpback_jax.prompts.prompts import ChatFormat, Prompts
+from humpback_jax.prompts.chat import ChatFormat
+from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import say
 from humpback_jax.tokenizers import Tokenizer
