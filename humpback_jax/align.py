@@ -24,7 +24,7 @@ from humpback_jax.stages.augment import augment
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.generate import generate
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import CurationConfig, curate
 from humpback_jax.stages.selection import CURATED, SelectionConfig, select

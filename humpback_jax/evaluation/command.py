@@ -170,7 +170,7 @@ def alpaca(
     from humpback_jax.inference.engine import EngineConfig
     from humpback_jax.inference.sampling import SamplingConfig
     from humpback_jax.prompts.prompts import load_prompts
-    from humpback_jax.stages.generation import GenerationConfig
+    from humpback_jax.stages.jobs import GenerationConfig
 
     use_default_compilation_cache()
     engine = EngineConfig(slots=slots, max_new_tokens=max_new_tokens, tensor_parallelism=tensor_parallelism)
@@ -241,7 +241,7 @@ def judge(
     else:
         from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
         from humpback_jax.inference.engine import EngineConfig
-        from humpback_jax.stages.generation import GenerationConfig
+        from humpback_jax.stages.jobs import GenerationConfig
 
         use_default_compilation_cache()
         engine = EngineConfig(tensor_parallelism=tensor_parallelism)

@@ -11,7 +11,7 @@ processes may share the directory: each makes every n-th shard, and waits for th
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from etils import epath
 
@@ -25,9 +25,10 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
-from humpback_jax.runtime.processes import POLL_SECONDS, STALL_SECONDS, wait_until_complete
+from humpback_jax.runtime.processes import POLL_SECONDS, stall_seconds, wait_until_complete
 
 Item = TypeVar("Item")
+Worker = Callable[[Sequence[Item]], list[dict]]
 
 
 def claim_directory(directory: PathLike, identity: dict[str, Any], process_index: int = 0) -> None:
@@ -39,111 +40,112 @@ def claim_directory(directory: PathLike, identity: dict[str, Any], process_index
     path = epath.Path(directory) / "identity.json"
     if not path.exists():
         # Processes that start at once write the same bytes, each under a name of its own until they are whole.
-        own = path.with_name(f"identity-{process_index:05d}.json")
-        write_json(own, identity)
-        own.replace(path)
-    found = read_json(path)
-    if found != identity:
-        different = sorted(key for key in found.keys() | identity.keys() if found.get(key) != identity.get(key))
+        temporary = path.with_name(f"identity-{process_index:05d}.json")
+        write_json(temporary, identity)
+        temporary.replace(path)
+    begun = read_json(path)
+    if begun != identity:
+        different = sorted(key for key in begun.keys() | identity.keys() if begun.get(key) != identity.get(key))
         raise ValueError(
             f"{directory} was begun with another {', '.join(different)}; use another run directory, or delete this "
             "folder to start it again"
         )
 
 
-def items_of_process(num_items: int, shard_size: int, process_index: int, process_count: int) -> int:
-    """How many of the items `run_sharded` gives to one process."""
-    starts = range(process_index * shard_size, num_items, process_count * shard_size)
-    return sum(min(shard_size, num_items - start) for start in starts)
+class Shards(Generic[Item]):
+    """The shard files of one job, and this process's share of them.
 
-
-def run_sharded(
-    directory: PathLike,
-    items: Sequence[Item],
-    shard_size: int,
-    process: Callable[[Sequence[Item]], list[dict]],
-    *,
-    on_skip: Callable[[int], None] | None = None,
-    start: Callable[[int], int] | None = None,
-    stop: threading.Event | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-    writes: bool = True,
-    poll_seconds: float = POLL_SECONDS,
-    stall_seconds: float = STALL_SECONDS,
-) -> Iterator[dict]:
-    """Runs `process` over this process's missing shards, waits for the others, yields the rows of all shards in order.
-
-    Args:
-      directory: claimed with `claim_directory`.
-      items: all items of the job, in a fixed order.
-      shard_size: items per shard.
-      process: items of a shard to its rows.
-      on_skip: called with the number of items of every shard of this process that was complete already.
-      start: called with the number of missing shards, if there are any, before the first of them; returns how many
-        may be in work at a time, each in a thread of its own (default: one, in this thread).
-      stop: set when a shard fails, for `process` to give up the shards that are in work.
-      process_index, process_count: this process makes the shards i with i % process_count == process_index.
-      writes: False in a process that makes the same shards as another one, which writes them.
-      poll_seconds: between two looks for the shards of other processes.
-      stall_seconds: how long to wait without a new one.
-
-    Raises:
-      TimeoutError: the other processes do not come on; names the missing shards.
+    Attributes:
+      num_items: of this process's shards.
+      missing: numbers of those among them that are yet to be made.
     """
-    folder = epath.Path(directory)
-    count = -(-len(items) // shard_size)
-    paths = [folder / f"shard-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
-    members = [range(i * shard_size, min((i + 1) * shard_size, len(items))) for i in range(count)]
 
-    def make(i: int) -> None:
-        rows = process(items[members[i].start : members[i].stop])
-        if not writes:
+    def __init__(
+        self,
+        directory: PathLike,
+        items: Sequence[Item],
+        shard_size: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        writes: bool = True,
+    ) -> None:
+        """Looks at what is there.
+
+        Args:
+          directory: claimed with `claim_directory`.
+          items: all items of the job, in a fixed order.
+          shard_size: items per shard.
+          process_index, process_count: this process makes the shards i with i % process_count == process_index.
+          writes: False in a process that makes the same shards as another one, which writes them.
+        """
+        folder, count = epath.Path(directory), -(-len(items) // shard_size)
+        self._items, self._shard_size, self._writes = items, shard_size, writes
+        self._paths = [folder / f"shard-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
+        self._share = range(process_index, count, process_count)
+        self.num_items = sum(map(self._length, self._share))
+        self.missing = [i for i in self._share if not _is_complete(self._paths[i])]
+
+    @property
+    def num_complete(self) -> int:
+        """Items of this process's shards that were there from the start."""
+        return self.num_items - sum(map(self._length, self.missing))
+
+    def make(self, workers: Sequence[Worker[Item]], stop: threading.Event | None = None) -> None:
+        """Makes the missing shards, as many at a time as there are workers; the first that fails ends them all.
+
+        Args:
+          workers: each turns the items of a shard into its rows, in a thread of its own if there are several.
+          stop: set when a shard fails, for workers to give up those that are under way.
+        """
+        todo, stop = iter(self.missing), stop or threading.Event()
+        if len(workers) < 2:
+            for worker in workers:
+                self._work(worker, todo, stop)
             return
-        data = "".join(map(jsonl_line, rows)).encode()
-        write_atomically(paths[i], data)
-        write_atomically(_marker(paths[i]), sha256_of_bytes(data))
+        with ThreadPoolExecutor(len(workers), thread_name_prefix="shard") as executor:
+            try:
+                # The iterator of a list may be shared: every thread takes what comes next.
+                futures = [executor.submit(self._work, worker, todo, stop) for worker in workers]
+                ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+        for future in ended:
+            future.result()
 
-    own = range(process_index, count, process_count)
-    todo = [i for i in own if not _is_complete(paths[i])]
-    for i in sorted(set(own) - set(todo)):
-        if on_skip is not None:
-            on_skip(len(members[i]))
-    if todo:
-        _make_all(make, todo, start(len(todo)) if start is not None else 1, stop or threading.Event())
-    _wait_for(sorted(set(range(count)) - (set(own) if writes else set())), paths, poll_seconds, stall_seconds)
-    for path in paths:
-        yield from (row for _, row in read_jsonl(path))
+    def rows(self, poll_seconds: float = POLL_SECONDS, patience: float | None = None) -> Iterator[dict]:
+        """Waits for the shards of other processes, then yields the rows of all in order.
 
+        Raises:
+          TimeoutError: no new shard came for `patience` seconds (default: `stall_seconds`); names the missing ones.
+        """
+        of_others = set(range(len(self._paths))) - (set(self._share) if self._writes else set())
+        _wait_for([self._paths[i] for i in sorted(of_others)], poll_seconds, patience or stall_seconds())
+        for path in self._paths:
+            yield from (row for _, row in read_jsonl(path))
 
-def _make_all(make: Callable[[int], None], todo: Sequence[int], concurrency: int, stop: threading.Event) -> None:
-    """Makes all shards, `concurrency` at a time; the first that fails stops the others, and its error is raised."""
-    if concurrency == 1:
+    def _work(self, worker: Worker[Item], todo: Iterator[int], stop: threading.Event) -> None:
         for i in todo:
-            make(i)
-        return
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="shard") as executor:
-        try:
-            futures = [executor.submit(make, i) for i in todo]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [future for future in futures if future.done() and future.exception() is not None]
-            if failed:
-                failed[0].result()
-        except BaseException:
-            stop.set()
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+            if stop.is_set():
+                return
+            rows = worker(self._items[i * self._shard_size : (i + 1) * self._shard_size])
+            if self._writes:
+                data = "".join(map(jsonl_line, rows)).encode()
+                write_atomically(self._paths[i], data)
+                write_atomically(_marker(self._paths[i]), sha256_of_bytes(data))
+
+    def _length(self, i: int) -> int:
+        return min(self._shard_size, len(self._items) - i * self._shard_size)
 
 
-def _wait_for(indices: Sequence[int], paths: Sequence[epath.Path], poll_seconds: float, stall_seconds: float) -> None:
+def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float) -> None:
     """Waits until these shards are complete; a shard that was seen complete is not looked at again."""
-    unseen = list(indices)
+    unseen = list(paths)
 
     def missing() -> list[str]:
-        unseen[:] = [i for i in unseen if not _is_complete(paths[i])]
-        return [str(paths[i]) for i in unseen]
+        unseen[:] = [path for path in unseen if not _is_complete(path)]
+        return list(map(str, unseen))
 
-    wait_until_complete(missing, poll_seconds=poll_seconds, stall_seconds=stall_seconds)
+    wait_until_complete(missing, poll_seconds=poll_seconds, stall_seconds=patience)
 
 
 def _marker(path: epath.Path) -> epath.Path:

@@ -1,27 +1,13 @@
 """Self-augmentation (paper, section 2.2): M_yx writes the instruction that each web segment answers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from etils import epath
+from collections.abc import Mapping, Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
-from humpback_jax.inference.engine import Engine
-from humpback_jax.inference.requests import Completion
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.generation import (
-    GenerationConfig,
-    Prompted,
-    complete,
-    completion_programs,
-    count_rejected,
-    run_job,
-    split_too_long,
-)
+from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, count_rejected, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
-from humpback_jax.tokenizers import Tokenizer
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
 PAIRS, REJECTED = "pairs.jsonl", "rejected.jsonl"
 
@@ -40,60 +26,43 @@ def augment(
         "chat_format": backward_model.chat_format.name,
     }
     inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
+    claim = begin_stage(directory, settings, inputs, shared=True)
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult | None:
-        use: dict[str, Any] = {}
-        rows = [row for _, row in read_jsonl(segments.directory / "segments.jsonl")]
-        items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
-        fitting, _ = split_too_long(items, config.engine.max_prompt_length)
-        texts = {row["id"]: row["text"] for row in rows}
-
-        def write_instructions(
-            engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]
-        ) -> list[dict]:
-            completions = complete(engine, backward_model, members, config, advance)
-            return [_shard_row(c, backward_model.tokenizer, texts) for c in completions]
-
-        programs = completion_programs(backward_model)
-        written = run_job(
-            folder, backward_model, fitting, config, write_instructions, programs, "augment", "segments", use
+    rows = [row for _, row in read_jsonl(segments.directory / "segments.jsonl")]
+    items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
+    fitting, _ = split_too_long(items, config.engine.max_prompt_length)
+    job = Completions(backward_model, config, "instruction", given={row["id"]: row["text"] for row in rows})
+    written = run_job(claim.folder, job, fitting, config, "augment", "segments")
+    pairs, rejected = _usable_and_rejected(rows, written.rows)
+    reasons = count_rejected(rejected)
+    if not pairs:
+        raise ValueError(
+            f"{claim.folder}: none of {len(rows)} segments got a usable instruction ({reasons}); train M_yx longer, "
+            "or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
         )
-        pairs, rejected = _sorted_out(rows, written)
-        if not pairs:
-            raise ValueError(
-                f"{folder}: none of {len(rows)} segments got a usable instruction ({count_rejected(rejected)}); train "
-                "M_yx longer, or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
-            )
-        if not is_leader():
-            return None
-        write_jsonl(folder / PAIRS, pairs)
-        write_jsonl(folder / REJECTED, rejected)
-        counts = {"in": len(rows), "out": len(pairs), "rejected": count_rejected(rejected)}
-        return StageResult(counts, {"pairs": sha256_of_file(folder / PAIRS)}, use)
-
-    return run_stage(directory, settings, inputs, body, shared=True)
+    if not is_leader():
+        return claim.finish(None)
+    write_jsonl(claim.folder / PAIRS, pairs)
+    write_jsonl(claim.folder / REJECTED, rejected)
+    counts = {"in": len(rows), "out": len(pairs), "rejected": reasons}
+    return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, written.figures))
 
 
-def _shard_row(completion: Completion, tokenizer: Tokenizer, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What a shard says of a segment: with its text, so that shards are sets of pairs as they lie."""
-    instruction = tokenizer.decode(completion.token_ids).strip()
-    text, truncated = texts[completion.id], completion.truncated
-    return {"id": completion.id, "instruction": instruction, "output": text, "truncated": truncated}
-
-
-def _sorted_out(rows: Sequence[dict], written: Mapping[str, dict]) -> tuple[list[dict], list[dict]]:
-    """Candidate pairs, and rejected ones with their reasons; what was not written did not fit the engine."""
+def _usable_and_rejected(segments: Sequence[dict], written: Mapping[str, dict]) -> tuple[list[dict], list[dict]]:
+    """Candidate pairs, and rejected ones with their reasons; a segment without a row did not fit the engine."""
     pairs, rejected = [], []
-    for row in rows:
-        own = written.get(row["id"])
+    for segment in segments:
+        row = written.get(segment["id"])
         pair = {
-            "id": row["id"],
-            "instruction": own["instruction"] if own else "",
-            "output": row["text"],
-            "source": row["url"],
-            "header": row["header"],
+            "id": segment["id"],
+            "instruction": row["instruction"] if row else "",
+            "output": segment["text"],
+            "source": segment["url"],
+            "header": segment["header"],
         }
-        reason = _flaw(own) if own else "prompt_too_long"
+        reason = _rejection_reason(row)
         if reason is None:
             pairs.append(pair)
         else:
@@ -101,7 +70,9 @@ def _sorted_out(rows: Sequence[dict], written: Mapping[str, dict]) -> tuple[list
     return pairs, rejected
 
 
-def _flaw(row: dict) -> str | None:
+def _rejection_reason(row: dict | None) -> str | None:
+    if row is None:
+        return "prompt_too_long"
     if row["truncated"]:
         return "truncated"
     return None if row["instruction"] else "empty_instruction"

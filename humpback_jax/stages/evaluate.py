@@ -5,17 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, split_too_long
+from humpback_jax.stages.jobs import GenerationConfig, Prompted, split_too_long
 from humpback_jax.stages.model import ModelHandle, spans_hosts
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
 PREDICTIONS = "backward_instructions.jsonl"
 
@@ -39,34 +37,32 @@ def evaluate(
 ) -> Stage:
     """Measures every model on held-out seed pairs.
 
-    Forward models: negative log-likelihood in nats per answer token, prompted with the seed
-    tag unless the config says otherwise. Backward models: chrF
-    (0-100, sacrebleu) of the greedy instruction against the true one.
+    Forward models: negative log-likelihood in nats per answer token, prompted with the seed tag unless the config says
+    otherwise. Backward models: chrF (0-100, sacrebleu) of the greedy instruction against the true one.
     """
     models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
     inputs = {"heldout": heldout_sha256} | {name: model.sha256 for name, model in models.items()}
+    settings = {"evaluation": config, "prompts": prompts}
+    claim = begin_stage(directory, settings, inputs, shared=spans_hosts(config.generation.engine))
+    if claim.finished:
+        return claim.stage
 
-    together = spans_hosts(config.generation.engine)
-
-    def body(folder: epath.Path) -> StageResult | None:
-        nll = {name: _nll(model, heldout, prompts, config) for name, model in forward_models.items()}
-        predictions = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
-        if not is_leader():
-            return None
-        rows = [
-            {"id": pair.id, "instruction": pair.instruction} | {name: p[pair.id] for name, p in predictions.items()}
-            for pair in heldout
-        ]
-        write_jsonl(folder / PREDICTIONS, rows)
-        references = [pair.instruction for pair in heldout]
-        chrf = {name: _chrf([p[pair.id] for pair in heldout], references) for name, p in predictions.items()}
-        measured = min(row["pairs"] for row in nll.values())
-        too_long = len(heldout) - measured
-        counts = {"in": len(heldout), "out": measured, "rejected": {"too_long": too_long} if too_long else {}}
-        figures = {"nll_per_token": nll, "backward_chrf": chrf}
-        return StageResult(counts, {"predictions": sha256_of_file(folder / PREDICTIONS)}, figures)
-
-    return run_stage(directory, {"evaluation": config, "prompts": prompts}, inputs, body, shared=together)
+    nll = {name: _nll(model, heldout, prompts, config) for name, model in forward_models.items()}
+    written = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
+    if not is_leader():
+        return claim.finish(None)
+    references = {pair.id: pair.instruction for pair in heldout}
+    rows = [
+        {"id": name, "instruction": instruction} | {model: texts[name] for model, texts in written.items()}
+        for name, instruction in references.items()
+    ]
+    write_jsonl(claim.folder / PREDICTIONS, rows)
+    chrf = {name: _chrf(texts, references) for name, texts in written.items()}
+    measured = min(row["pairs"] for row in nll.values())
+    too_long = len(heldout) - measured
+    counts = {"in": len(heldout), "out": measured, "rejected": {"too_long": too_long} if too_long else {}}
+    outputs = {"predictions": sha256_of_file(claim.folder / PREDICTIONS)}
+    return claim.finish(StageResult(counts, outputs, {"nll_per_token": nll, "backward_chrf": chrf}))
 
 
 def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig) -> dict[str, Any]:
@@ -95,12 +91,13 @@ def _instructions(
     fitting, _ = split_too_long(items, config.generation.engine.max_prompt_length)
     greedy = dataclasses.replace(config.generation, sampling=SamplingConfig(temperature=0.0))
     engine = model.engine(greedy.engine, greedy.dtype, greedy.weight_dtype)
-    completions = complete(engine, model, fitting, greedy, lambda _: None)
+    completions = engine.generate(greedy.requests(fitting), greedy.seed, model.stop_ids)
     written = {c.id: model.tokenizer.decode(c.token_ids).strip() for c in completions}
     return {pair.id: written.get(pair.id, "") for pair in pairs}
 
 
-def _chrf(predictions: list[str], references: list[str]) -> float:
+def _chrf(predictions: Mapping[str, str], references: Mapping[str, str]) -> float:
     from sacrebleu.metrics import CHRF
 
-    return round(CHRF().corpus_score(predictions, [references]).score, 2)
+    texts = [predictions[name] for name in references]
+    return round(CHRF().corpus_score(texts, [list(references.values())]).score, 2)

@@ -1,24 +1,13 @@
 """Inference with the aligned model: prompts carry both tags, as the paper found best (section 4.3)."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from etils import epath
+from collections.abc import Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
-from humpback_jax.inference.engine import Engine
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.generation import (
-    GenerationConfig,
-    Prompted,
-    complete,
-    completion_programs,
-    run_job,
-    split_too_long,
-)
+from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
 ANSWERS = "answers.jsonl"
 
@@ -53,33 +42,17 @@ def generate(
     """
     settings = {"generation": config, "tags": list(tags), "chat_format": model.chat_format.name, "prompts": prompts}
     inputs = {"model": model.sha256, "instructions": sha256_of_bytes(repr(list(instructions)).encode())}
+    claim = begin_stage(directory, settings, inputs, shared=True)
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult | None:
-        use: dict[str, Any] = {}
-        texts = dict(instructions)
-        items = [Prompted(name, model.prompt_ids(prompts.tagged(text, tags))) for name, text in instructions]
-        fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
-
-        def answer(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
-            completions = complete(engine, model, members, config, advance)
-            return [
-                {
-                    "id": c.id,
-                    "instruction": texts[c.id],
-                    "output": model.tokenizer.decode(c.token_ids).strip(),
-                    "truncated": c.truncated,
-                }
-                for c in completions
-            ]
-
-        answered = run_job(
-            folder, model, fitting, config, answer, completion_programs(model), "generate", "prompts", use
-        )
-        if not is_leader():
-            return None
-        write_jsonl(folder / ANSWERS, [answered[item.id] for item in fitting])
-        rejected = {"prompt_too_long": len(too_long)} if too_long else {}
-        counts = {"in": len(items), "out": len(fitting), "rejected": rejected}
-        return StageResult(counts, {"answers": sha256_of_file(folder / ANSWERS)}, use)
-
-    return run_stage(directory, settings, inputs, body, shared=True)
+    items = [Prompted(name, model.prompt_ids(prompts.tagged(text, tags))) for name, text in instructions]
+    fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
+    job = Completions(model, config, "output", given=dict(instructions))
+    written = run_job(claim.folder, job, fitting, config, "generate", "prompts")
+    if not is_leader():
+        return claim.finish(None)
+    write_jsonl(claim.folder / ANSWERS, [written.rows[item.id] for item in fitting])
+    rejected = {"prompt_too_long": len(too_long)} if too_long else {}
+    counts = {"in": len(items), "out": len(fitting), "rejected": rejected}
+    return claim.finish(StageResult(counts, {"answers": sha256_of_file(claim.folder / ANSWERS)}, written.figures))

@@ -6,30 +6,22 @@ A sampled rationale normally ends with `Score: n`. Where it does not, or in mode
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
-from humpback_jax.inference.scoring import force_rating, rating_distribution
+from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.augment import PAIRS
-from humpback_jax.stages.generation import (
-    GenerationConfig,
-    Prompted,
-    complete,
-    completion_programs,
-    run_job,
-    split_too_long,
-)
+from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, plain, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
 SCORES = "scores.jsonl"
 MODES = ("rationale", "sampled", "expected")
@@ -75,115 +67,109 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         "chat_format": scorer.chat_format.name,
     }
     inputs = {"model": scorer.sha256, "pairs": pairs.outputs["pairs"]}
+    claim = begin_stage(directory, settings, inputs, shared=True)
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult | None:
-        use: dict[str, Any] = {}
-        rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
-        items = [Prompted(r["id"], scorer.prompt_ids(prompts.rating(r["instruction"], r["output"]))) for r in rows]
-        fitting, too_long = split_too_long(items, config.max_prompt_length)
-
-        def rate(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
-            return rate_pairs(engine, scorer, members, config, advance)
-
-        programs = rating_programs(scorer, config)
-        rated = run_job(folder, scorer, fitting, config.generation, rate, programs, folder.name, "pairs", use)
-        if not is_leader():
-            return None
-        scores = [rated[row["id"]] for row in rows if row["id"] not in too_long]
-        write_jsonl(folder / SCORES, scores)
-        rejected = {"prompt_too_long": len(too_long)} if too_long else {}
-        counts = {"in": len(rows), "out": len(scores), "rejected": rejected}
-        return StageResult(counts, {"scores": sha256_of_file(folder / SCORES)}, _figures(scores) | use)
-
-    return run_stage(directory, settings, inputs, body, shared=True)
+    rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
+    items = [Prompted(r["id"], scorer.prompt_ids(prompts.rating(r["instruction"], r["output"]))) for r in rows]
+    fitting, too_long = split_too_long(items, config.max_prompt_length)
+    job = ratings_job(scorer, config)
+    rated = run_job(claim.folder, job, fitting, config.generation, claim.folder.name, "pairs")
+    if not is_leader():
+        return claim.finish(None)
+    scores = [rated.rows[row["id"]] for row in rows if row["id"] not in too_long]
+    write_jsonl(claim.folder / SCORES, scores)
+    rejected = {"prompt_too_long": len(too_long)} if too_long else {}
+    counts = {"in": len(rows), "out": len(scores), "rejected": rejected}
+    outputs = {"scores": sha256_of_file(claim.folder / SCORES)}
+    return claim.finish(StageResult(counts, outputs, _figures(scores) | rated.figures))
 
 
-def rating_programs(scorer: ModelHandle, config: CurationConfig) -> Callable[[Engine, Sequence[int]], None]:
-    """Compiles what `rate_pairs` will run for prompts of given lengths."""
-    forced = force_rating(scorer.tokenizer.encode, "", SCORE_PREFIX)
-    width, room = len(forced.rating_ids), len(forced.prefix_ids)
-    if config.mode != "expected":
-        return completion_programs(scorer, width)
-    return lambda engine, lengths: engine.compile_scoring([length + room for length in lengths], width)
-
-
-def rate_pairs(
-    engine: Engine,
-    scorer: ModelHandle,
-    items: Sequence[Prompted],
-    config: CurationConfig,
-    advance: Callable[[int], None],
-) -> list[dict]:
-    """Rows with a rating for every item."""
+def ratings_job(scorer: ModelHandle, config: CurationConfig) -> Job:
+    """The job that rates pairs in the mode of `config`; its items are their rating prompts."""
     if config.mode == "expected":
-        return _expected_ratings(engine, scorer, items, advance)
-    if config.mode == "sampled":
-        return _sampled_ratings(engine, scorer, items, config, advance)
-    return _rationale_ratings(engine, scorer, items, config, advance)
+        forced = _forced_after(scorer, "")
+        return ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids)
+    return SampledRatings(scorer, config) if config.mode == "sampled" else Ratings(scorer, config)
 
 
-def _sampled_ratings(
-    engine: Engine,
-    scorer: ModelHandle,
-    items: Sequence[Prompted],
-    config: CurationConfig,
-    advance: Callable[[int], None],
-) -> list[dict]:
-    """The mean of several ratings per item; `parsed` if all of them were read from their rationales."""
-    numbers = range(config.samples)
-    samples = [dataclasses.replace(item, id=f"{item.id}#{number}") for item in items for number in numbers]
-    done = 0
-
-    def advance_items(count: int) -> None:
-        nonlocal done
-        done, before = done + count, done
-        advance(done // config.samples - before // config.samples)
-
-    rated = _rationale_ratings(engine, scorer, samples, config, advance_items)
-    rows = []
-    for place, item in enumerate(items):
-        own = rated[place * config.samples : (place + 1) * config.samples]
-        ratings = [row["score"] for row in own]
-        row = {"id": item.id, "score": round(statistics.fmean(ratings), 6), "parsed": all(r["parsed"] for r in own)}
-        rows.append(row | {"ratings": ratings, "rationales": [r["rationale"] for r in own]})
-    return rows
-
-
-def _rationale_ratings(
-    engine: Engine,
-    scorer: ModelHandle,
-    items: Sequence[Prompted],
-    config: CurationConfig,
-    advance: Callable[[int], None],
-) -> list[dict]:
+@dataclasses.dataclass(frozen=True)
+class Ratings:
     """One sampled rationale per item; where it ends without a number, the number is forced after it."""
-    read = lambda completion: scorer.tokenizer.decode(completion.token_ids).strip()  # noqa: E731
 
-    def probe(completion: Completion) -> Probe | None:
-        rationale = read(completion)
+    model: ModelHandle
+    config: CurationConfig
+
+    def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
+        """The programs of generation, and of the probe that forces a number."""
+        engine.compile_generation(prompt_lengths, self.model.stop_ids, len(_forced_after(self.model, "").rating_ids))
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows with `score`, `parsed` and the `rationale`."""
+        generation = self.config.generation
+        requests = generation.requests(items)
+        completions = engine.generate(requests, generation.seed, self.model.stop_ids, advance, self.probe)
+        return [self._row(completion) for completion in completions]
+
+    def probe(self, completion: Completion) -> Probe | None:
+        """Asks for a number where a rationale has none."""
+        rationale = self._rationale(completion)
         if parse_rating(rationale) is not None:
             return None
-        forced = force_rating(scorer.tokenizer.encode, rationale, f"\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
+        forced = _forced_after(self.model, rationale)
         return Probe(forced.prefix_ids, forced.rating_ids)
 
-    rows = []
-    for completion in complete(engine, scorer, items, config.generation, advance, probe):
-        rationale = read(completion)
+    def _rationale(self, completion: Completion) -> str:
+        return self.model.tokenizer.decode(completion.token_ids).strip()
+
+    def _row(self, completion: Completion) -> dict[str, Any]:
+        rationale = self._rationale(completion)
         row: dict[str, Any] = {"id": completion.id, "score": parse_rating(rationale), "parsed": True}
         if completion.probe_log_probs is not None:
             row |= _forced_row(completion.probe_log_probs)
-        rows.append(row | {"rationale": rationale})
-    return rows
+        return row | {"rationale": rationale}
 
 
-def _expected_ratings(
-    engine: Engine, scorer: ModelHandle, items: Sequence[Prompted], advance: Callable[[int], None]
-) -> list[dict]:
+class SampledRatings(Ratings):
+    """The mean of several ratings per item, each with its own draws."""
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows with the mean `score`; `parsed` if all of them were read from their rationales."""
+        count = self.config.samples
+        samples = [dataclasses.replace(item, id=f"{item.id}#{number}") for item in items for number in range(count)]
+        rated = super().run(engine, samples, _WholeItems(count, advance).advance)
+        return [self._mean(item, rated[i * count : (i + 1) * count]) for i, item in enumerate(items)]
+
+    @staticmethod
+    def _mean(item: Prompted, rated: Sequence[dict]) -> dict[str, Any]:
+        ratings, parsed = [row["score"] for row in rated], all(row["parsed"] for row in rated)
+        row = {"id": item.id, "score": round(statistics.fmean(ratings), 6), "parsed": parsed}
+        return row | {"ratings": ratings, "rationales": [row["rationale"] for row in rated]}
+
+
+class _WholeItems:
+    """Passes samples on as items, `size` of them each."""
+
+    def __init__(self, size: int, advance: Advance) -> None:
+        self._size, self._advance, self._samples = size, advance, 0
+
+    def advance(self, number: int) -> None:
+        before, self._samples = self._samples, self._samples + number
+        self._advance(self._samples // self._size - before // self._size)
+
+
+class ExpectedRatings(Choices):
     """One forward pass per item: the distribution over the digits where the answer begins with `Score: `."""
-    forced = force_rating(scorer.tokenizer.encode, "", SCORE_PREFIX)
-    prompts = [(item.id, item.prompt_ids + forced.prefix_ids) for item in items]
-    log_probs = engine.candidate_log_probs(prompts, [forced.rating_ids] * len(items), advance)
-    return [{"id": item.id} | _forced_row(row) | {"rationale": ""} for item, row in zip(items, log_probs, strict=True)]
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows as of a rationale that says nothing."""
+        rows = super().run(engine, items, advance)
+        return [{"id": row["id"]} | _forced_row(row["log_probs"]) | {"rationale": ""} for row in rows]
+
+
+def _forced_after(scorer: ModelHandle, rationale: str) -> ForcedRating:
+    return force_rating(scorer.tokenizer.encode, rationale, f"\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
 
 
 def _forced_row(log_probs: Sequence[float]) -> dict[str, Any]:

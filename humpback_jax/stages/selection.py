@@ -1,14 +1,13 @@
 """Self-curation, second half (paper, section 2.3): which of the rated pairs are kept."""
 
 import dataclasses
-
-from etils import epath
+from collections.abc import Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.stages.augment import PAIRS
-from humpback_jax.stages.generation import count_rejected
+from humpback_jax.stages.jobs import count_rejected
 from humpback_jax.stages.rating import SCORES
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
 CURATED, DROPPED = "curated.jsonl", "dropped.jsonl"
 
@@ -39,53 +38,54 @@ class SelectionConfig:
 def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig) -> Stage:
     """Splits A into DIRECTORY/curated.jsonl (A_k) and dropped.jsonl, which has a reason per row."""
     inputs = {"pairs": pairs.outputs["pairs"], "scores": scores.outputs["scores"]}
+    claim = begin_stage(directory, {"selection": config}, inputs)
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult:
-        rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
-        ratings = {row["id"]: row["score"] for _, row in read_jsonl(scores.directory / SCORES)}
-        reasons = {row["id"]: flaw_of(row, ratings.get(row["id"]), config) for row in rows}
-        if config.keep_fraction is not None:
-            room = round(config.keep_fraction * len(rows))
-            sound = [row["id"] for row in rows if reasons[row["id"]] is None]
-            best = sorted(sound, key=lambda name: (-ratings[name], name))
-            reasons |= dict.fromkeys(best[room:], "below_best_fraction")
-        if config.sample is not None:
-            kept = [name for name, reason in reasons.items() if reason is None]
-            reasons |= dict.fromkeys(sorted(kept, key=_draw)[config.sample :], "not_sampled")
-        curated, dropped = [], []
-        for row in rows:
-            rated = row | {"score": ratings.get(row["id"])}
-            if reasons[row["id"]] is None:
-                curated.append(rated)
-            else:
-                dropped.append({"reason": reasons[row["id"]]} | rated)
-        write_jsonl(folder / CURATED, curated)
-        write_jsonl(folder / DROPPED, dropped)
-        counts = {"in": len(rows), "out": len(curated), "rejected": count_rejected(dropped)}
-        return StageResult(counts, {"curated": sha256_of_file(folder / CURATED)})
-
-    return run_stage(directory, {"selection": config}, inputs, body)
+    ratings = {row["id"]: row["score"] for _, row in read_jsonl(scores.directory / SCORES)}
+    rows = [row | {"score": ratings.get(row["id"])} for _, row in read_jsonl(pairs.directory / PAIRS)]
+    reasons = drop_reasons(rows, config)
+    curated = [row for row in rows if reasons[row["id"]] is None]
+    dropped = [{"reason": reasons[row["id"]]} | row for row in rows if reasons[row["id"]] is not None]
+    write_jsonl(claim.folder / CURATED, curated)
+    write_jsonl(claim.folder / DROPPED, dropped)
+    counts = {"in": len(rows), "out": len(curated), "rejected": count_rejected(dropped)}
+    return claim.finish(StageResult(counts, {"curated": sha256_of_file(claim.folder / CURATED)}))
 
 
-def _draw(name: str) -> str:
-    """A place in a random order that depends on the name alone."""
-    return sha256_of_bytes(name.encode())
+def drop_reasons(rows: Sequence[dict], config: SelectionConfig) -> dict[str, str | None]:
+    """Why each pair is dropped, by id; None where it is kept. A row is a pair with its `score`, None if unscored."""
+    reasons = {row["id"]: drop_reason(row, config) for row in rows}
+    if config.keep_fraction is not None:
+        sound = [row for row in rows if reasons[row["id"]] is None]
+        best_first = sorted(sound, key=lambda row: (-row["score"], row["id"]))
+        below = best_first[round(config.keep_fraction * len(rows)) :]
+        reasons |= {row["id"]: "below_best_fraction" for row in below}
+    if config.sample is not None:
+        kept = [name for name, reason in reasons.items() if reason is None]
+        reasons |= dict.fromkeys(sorted(kept, key=_draw)[config.sample :], "not_sampled")
+    return reasons
 
 
-def flaw_of(pair: dict, score: float | None, config: SelectionConfig) -> str | None:
+def drop_reason(row: dict, config: SelectionConfig) -> str | None:
     """Why a pair is dropped whatever the others are, or None."""
-    length = len(pair["instruction"])
-    if score is None:
+    length = len(row["instruction"])
+    if row["score"] is None:
         return "unscored"
     if length < config.min_instruction_chars:
         return "instruction_too_short"
     if length > config.max_instruction_chars:
         return "instruction_too_long"
-    if config.max_copied < 1.0 and copied_share(pair["instruction"], pair["output"]) > config.max_copied:
+    if config.max_copied < 1.0 and copied_share(row["instruction"], row["output"]) > config.max_copied:
         return "instruction_copies_output"
-    if config.keep_fraction is None and score < config.min_score:
+    if config.keep_fraction is None and row["score"] < config.min_score:
         return "below_min_score"
     return None
+
+
+def _draw(name: str) -> str:
+    """A place in a random order that depends on the name alone."""
+    return sha256_of_bytes(name.encode())
 
 
 def copied_share(instruction: str, output: str, run: int = 5) -> float:

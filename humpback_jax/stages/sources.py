@@ -1,8 +1,8 @@
 """What the algorithm starts from: the base model, the seed pairs, and the segments of web pages."""
 
+import collections
 import dataclasses
 import os
-from typing import Any
 
 from etils import epath
 
@@ -12,7 +12,7 @@ from humpback_jax.data.pairs import Pair, read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.stages.model import ModelHandle, open_model
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 from humpback_jax.weights.fetch import fetch_weights
 
 PACKAGE = epath.Path(__file__).parent.parent
@@ -72,25 +72,23 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
     sources = {"seed": config.path} | ({"heldout": config.heldout_path} if config.heldout_path else {})
     paths = {name: _local(path) for name, path in sources.items()}
-
-    def body(folder: epath.Path) -> StageResult:
-        total: dict[str, Any] = {"in": 0, "out": 0, "rejected": {}}
-        outputs, figures = {}, {}
-        for name, path in paths.items():
-            report = read_pairs(path, limit=config.limit if name == "seed" else None)
-            write_pairs(folder / f"{name}.jsonl", report.pairs)
-            outputs[name] = sha256_of_file(folder / f"{name}.jsonl")
-            figures[name] = report.counts
-            total["in"] += report.counts["read"]
-            total["out"] += report.counts["kept"]
-            for reason, number in report.counts["rejected"].items():
-                total["rejected"][reason] = total["rejected"].get(reason, 0) + number
-        if not figures["seed"]["kept"]:
-            raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
-        return StageResult(total, outputs, figures)
-
     inputs = {name: sha256_of_file(path) for name, path in paths.items()}
-    return run_stage(directory, {"limit": config.limit}, inputs, body)
+    claim = begin_stage(directory, {"limit": config.limit}, inputs)
+    if claim.finished:
+        return claim.stage
+
+    rejected: collections.Counter[str] = collections.Counter()
+    outputs, figures = {}, {}
+    for name, path in paths.items():
+        report = read_pairs(path, limit=config.limit if name == "seed" else None)
+        write_pairs(claim.folder / f"{name}.jsonl", report.pairs)
+        outputs[name] = sha256_of_file(claim.folder / f"{name}.jsonl")
+        figures[name] = report.counts
+        rejected.update(report.counts["rejected"])
+    if not figures["seed"]["kept"]:
+        raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
+    total = {there: sum(counts[key] for counts in figures.values()) for there, key in (("in", "read"), ("out", "kept"))}
+    return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures))
 
 
 def stage_pairs(stage: Stage, name: str) -> tuple[Pair, ...]:
@@ -107,14 +105,14 @@ def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
 
         write_python_reference_pages(pages)
     hashes = {source: _identity(path) for source, path in zip(config.inputs, inputs, strict=True)}
+    claim = begin_stage(directory, {"corpus": config.corpus}, hashes)
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult:
-        report = build_corpus(inputs, folder, config.corpus)
-        rejected = dict(report.rejected_segments)
-        counts = {"in": report.candidates, "out": report.segments, "rejected": rejected}
-        return StageResult(counts, {"segments": sha256_of_file(folder / "segments.jsonl")}, report.to_dict())
-
-    return run_stage(directory, {"corpus": config.corpus}, hashes, body)
+    report = build_corpus(inputs, claim.folder, config.corpus)
+    counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
+    outputs = {"segments": sha256_of_file(claim.folder / "segments.jsonl")}
+    return claim.finish(StageResult(counts, outputs, report.to_dict()))
 
 
 def _local(path: str) -> str:

@@ -7,7 +7,7 @@ seqio = pytest.importorskip("seqio")
 
 from humpback_jax.data.pairs import read_pairs  # noqa: E402
 from humpback_jax.data.tasks import register_tasks  # noqa: E402
-from humpback_jax.inference.shards import run_sharded  # noqa: E402
+from humpback_jax.inference.shards import Shards  # noqa: E402
 from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
 
 
@@ -27,7 +27,7 @@ def answered(members):
 
 
 def test_every_shard_is_a_source_of_a_task(byte_tokenizer, tmp_path):
-    list(run_sharded(tmp_path, range(10), 4, answered))
+    Shards(tmp_path, range(10), 4).make([answered])
     found = []
     for number, path in enumerate(sorted(tmp_path.glob("*.jsonl"))):
         names = register_tasks(f"shard{number}", byte_tokenizer, ChatFormat("chatml"), path, path, replace=True)
@@ -43,7 +43,7 @@ def test_every_shard_is_a_source_of_a_task(byte_tokenizer, tmp_path):
 
 
 def test_the_whole_set_is_a_seqio_source_of_lines(tmp_path):
-    list(run_sharded(tmp_path, range(10), 4, answered))
+    Shards(tmp_path, range(10), 4).make([answered])
     source = seqio.TextLineDataSource({"train": str(tmp_path / "shard-*.jsonl")})
     assert source.num_input_examples("train") is None
     assert len(source.list_shards("train")) == 3

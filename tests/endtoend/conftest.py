@@ -11,7 +11,7 @@ from humpback_jax.data.mixture import DIRECT
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
 from humpback_jax.stages.finetune import FinetuneConfig
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.rating import CurationConfig
 from humpback_jax.stages.selection import SelectionConfig
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from waiting import PATIENCE, FakeTime, wait_until
 
 from humpback_jax.inference import shards
-from humpback_jax.inference.shards import claim_directory, items_of_process, run_sharded
+from humpback_jax.inference.shards import Shards, claim_directory
 from humpback_jax.runtime import processes
 
 
@@ -23,6 +23,13 @@ class Killed(Exception):
 
 def doubled(members):
     return [{"item": item, "double": 2 * item} for item in members]
+
+
+def run_sharded(directory, items, shard_size, worker, workers=1, stop=None, poll_seconds=2.0, stall_seconds=None, **share):
+    """The rows of a whole job."""
+    job = Shards(directory, items, shard_size, **share)
+    job.make([worker] * workers, stop)
+    return list(job.rows(poll_seconds, stall_seconds))
 
 
 def expected_rows(count):
@@ -53,27 +60,26 @@ def test_every_item_comes_once_and_in_order_also_after_a_crash(count, shard_size
         recorder = Recorder(kill_on if kill_on < count else None)
         if kill_on < count:
             with pytest.raises(Killed):
-                list(run_sharded(directory, range(count), shard_size, recorder))
+                run_sharded(directory, range(count), shard_size, recorder)
         recorder.kill_on = None
-        assert list(run_sharded(directory, range(count), shard_size, recorder)) == expected_rows(count)
+        assert run_sharded(directory, range(count), shard_size, recorder) == expected_rows(count)
         assert [item for members in recorder.seen for item in members] == list(range(count))
         assert all(len(members) <= shard_size for members in recorder.seen)
 
 
 def test_a_rerun_makes_only_the_missing_shards(tmp_path):
     with pytest.raises(Killed):
-        list(run_sharded(tmp_path, range(10), 3, Recorder(kill_on=7)))
-    skipped, recorder = [], Recorder()
-    rows = list(run_sharded(tmp_path, range(10), 3, recorder, on_skip=skipped.append))
-    assert rows == expected_rows(10)
+        run_sharded(tmp_path, range(10), 3, Recorder(kill_on=7))
+    recorder, job = Recorder(), Shards(tmp_path, range(10), 3)
+    assert (job.num_items, job.num_complete, job.missing) == (10, 6, [2, 3])
+    assert run_sharded(tmp_path, range(10), 3, recorder) == expected_rows(10)
     assert recorder.seen == [[6, 7, 8], [9]]
-    assert skipped == [3, 3]
 
 
 def test_a_complete_job_processes_nothing(tmp_path):
-    list(run_sharded(tmp_path, range(10), 3, doubled))
+    run_sharded(tmp_path, range(10), 3, doubled)
     recorder = Recorder()
-    assert list(run_sharded(tmp_path, range(10), 3, recorder)) == expected_rows(10)
+    assert run_sharded(tmp_path, range(10), 3, recorder) == expected_rows(10)
     assert recorder.seen == []
 
 
@@ -90,11 +96,11 @@ def test_a_complete_job_processes_nothing(tmp_path):
     ids=["truncated", "altered", "emptied", "deleted", "marker deleted", "marker emptied"],
 )
 def test_a_damaged_shard_is_made_again(tmp_path, damage):
-    list(run_sharded(tmp_path, range(10), 3, doubled))
+    run_sharded(tmp_path, range(10), 3, doubled)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     damage(tmp_path / "shard-00001-of-00004.jsonl")
     recorder = Recorder()
-    assert list(run_sharded(tmp_path, range(10), 3, recorder)) == expected_rows(10)
+    assert run_sharded(tmp_path, range(10), 3, recorder) == expected_rows(10)
     assert recorder.seen == [[3, 4, 5]]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -109,17 +115,17 @@ def test_a_kill_between_a_shard_and_its_marker_costs_that_shard(tmp_path, monkey
 
     monkeypatch.setattr(shards, "write_atomically", killed_before_second_marker)
     with pytest.raises(Killed):
-        list(run_sharded(tmp_path, range(10), 3, doubled))
+        run_sharded(tmp_path, range(10), 3, doubled)
     assert (tmp_path / "shard-00001-of-00004.jsonl").exists()
     monkeypatch.undo()
     recorder = Recorder()
-    assert list(run_sharded(tmp_path, range(10), 3, recorder)) == expected_rows(10)
+    assert run_sharded(tmp_path, range(10), 3, recorder) == expected_rows(10)
     assert recorder.seen == [[3, 4, 5], [6, 7, 8], [9]]
 
 
 def test_a_temporary_file_of_a_killed_write_is_not_read(tmp_path):
     (tmp_path / "shard-00000-of-00002.jsonl.tmp").write_text('{"item": 99')
-    assert list(run_sharded(tmp_path, range(4), 2, doubled)) == expected_rows(4)
+    assert run_sharded(tmp_path, range(4), 2, doubled) == expected_rows(4)
 
 
 def test_a_directory_belongs_to_one_job(tmp_path):
@@ -142,17 +148,15 @@ def run_processes(directory, count, shard_size, recorders, stall_seconds):
 
     def run(index):
         try:
-            return list(
-                run_sharded(
-                    directory,
-                    range(count),
-                    shard_size,
-                    recorders[index],
-                    process_index=index,
-                    process_count=len(recorders),
-                    poll_seconds=0.001,
-                    stall_seconds=stall_seconds,
-                )
+            return run_sharded(
+                directory,
+                range(count),
+                shard_size,
+                recorders[index],
+                process_index=index,
+                process_count=len(recorders),
+                poll_seconds=0.001,
+                stall_seconds=stall_seconds,
             )
         except (Killed, TimeoutError) as error:
             return error
@@ -183,7 +187,7 @@ def test_any_number_of_processes_any_kill_and_a_resume_by_any_other(data, count,
     killed = [Recorder(data.draw(items, label=f"process {p} dies on item")) for p in range(first)]
     unmarked = data.draw(st.sets(st.integers(0, (count - 1) // shard_size), max_size=2), label="dies before marker")
     with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as directory:
-        assert list(run_sharded(alone, range(count), shard_size, doubled)) == expected_rows(count)
+        assert run_sharded(alone, range(count), shard_size, doubled) == expected_rows(count)
 
         with killed_before_markers(unmarked):
             # Where nobody dies, nobody may give up, however busy the machine is.
@@ -210,21 +214,21 @@ def test_the_processes_share_all_items(count, shard_size, processes):
     recorders = [Recorder() for _ in range(processes)]
     with tempfile.TemporaryDirectory() as directory:
         run_processes(directory, count, shard_size, recorders, stall_seconds=PATIENCE)
-    made = [sum(map(len, recorder.seen)) for recorder in recorders]
-    assert made == [items_of_process(count, shard_size, p, processes) for p in range(processes)]
+        made = [sum(map(len, recorder.seen)) for recorder in recorders]
+        assert made == [Shards(directory, range(count), shard_size, p, processes).num_items for p in range(processes)]
     assert sum(made) == count
 
 
 def test_a_process_whose_peer_is_gone_names_the_missing_shards_and_what_to_do(tmp_path):
     other = dict(process_index=0, process_count=2, poll_seconds=0.001, stall_seconds=0.02)
     with pytest.raises(TimeoutError) as raised:
-        list(run_sharded(tmp_path, range(10), 3, doubled, **other))
+        run_sharded(tmp_path, range(10), 3, doubled, **other)
     message = str(raised.value)
     assert "shard-00001-of-00004.jsonl" in message and "shard-00003-of-00004.jsonl" in message
     assert "shard-00000" not in message and "shard-00002" not in message
     assert "run the same command again" in message
     recorder = Recorder()
-    assert list(run_sharded(tmp_path, range(10), 3, recorder)) == expected_rows(10)
+    assert run_sharded(tmp_path, range(10), 3, recorder) == expected_rows(10)
     assert recorder.seen == [[3, 4, 5], [9]]
 
 
@@ -242,10 +246,10 @@ def test_a_slow_peer_that_comes_on_is_waited_for(tmp_path, monkeypatch):
 
     both = dict(process_count=2, poll_seconds=1.0, stall_seconds=1.5)
     with ThreadPoolExecutor(1) as peer:
-        later = peer.submit(lambda: list(run_sharded(tmp_path, range(32), 1, slowly, process_index=1, **both)))
+        later = peer.submit(lambda: run_sharded(tmp_path, range(32), 1, slowly, process_index=1, **both))
         clock = FakeTime(the_peer_makes_a_shard)
         monkeypatch.setattr(processes, "time", clock)
-        assert list(run_sharded(tmp_path, range(32), 1, doubled, process_index=0, **both)) == expected_rows(32)
+        assert run_sharded(tmp_path, range(32), 1, doubled, process_index=0, **both) == expected_rows(32)
         assert later.result() == expected_rows(32)
     assert clock.sleeps == 16
 
@@ -253,14 +257,12 @@ def test_a_slow_peer_that_comes_on_is_waited_for(tmp_path, monkeypatch):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 30), st.integers(1, 6), st.integers(1, 5))
 def test_shards_in_threads_give_the_same_bytes(count, shard_size, concurrency):
-    asked = []
     with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as directory:
-        list(run_sharded(alone, range(count), shard_size, doubled))
-        start = lambda missing: asked.append(missing) or concurrency  # noqa: E731
-        assert list(run_sharded(directory, range(count), shard_size, doubled, start=start)) == expected_rows(count)
+        run_sharded(alone, range(count), shard_size, doubled)
+        assert len(Shards(directory, range(count), shard_size).missing) == -(-count // shard_size)
+        assert run_sharded(directory, range(count), shard_size, doubled, workers=concurrency) == expected_rows(count)
         assert bytes_of(directory) == bytes_of(alone)
-        list(run_sharded(directory, range(count), shard_size, doubled, start=start))
-    assert asked == ([-(-count // shard_size)] if count else [])
+        assert Shards(directory, range(count), shard_size).missing == []
 
 
 def test_so_many_shards_are_in_work_at_a_time(tmp_path):
@@ -270,8 +272,7 @@ def test_so_many_shards_are_in_work_at_a_time(tmp_path):
         together.wait(timeout=PATIENCE)
         return doubled(members)
 
-    rows = run_sharded(tmp_path, range(12), 2, meets_two_others, start=lambda _: 3)
-    assert list(rows) == expected_rows(12)
+    assert run_sharded(tmp_path, range(12), 2, meets_two_others, workers=3) == expected_rows(12)
 
 
 def test_a_shard_that_fails_stops_the_others_and_its_error_is_raised(tmp_path):
@@ -285,10 +286,10 @@ def test_a_shard_that_fails_stops_the_others_and_its_error_is_raised(tmp_path):
         raise RuntimeError("stopped")
 
     with pytest.raises(Killed):
-        list(run_sharded(tmp_path, range(40), 2, fails_on_two, start=lambda _: 2, stop=stop))
+        run_sharded(tmp_path, range(40), 2, fails_on_two, workers=2, stop=stop)
     assert sorted(begun)[:2] == [0, 2]
     assert len(begun) <= 3
-    assert list(run_sharded(tmp_path, range(40), 2, doubled)) == expected_rows(40)
+    assert run_sharded(tmp_path, range(40), 2, doubled) == expected_rows(40)
 
 
 def test_processes_that_start_at_once_claim_one_directory(tmp_path):

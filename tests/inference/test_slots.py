@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humpback_jax.inference.requests import EngineConfig
-from humpback_jax.inference.shards import run_sharded
+from humpback_jax.inference.shards import Shards
 from humpback_jax.inference.slots import SlotStats, run_slots
 
 STOP, LIMIT = 0, 256
@@ -155,10 +155,10 @@ def test_a_job_killed_between_shards_and_resumed_is_byte_identical(tmp_path):
             raise KeyboardInterrupt
         return process(members)
 
-    list(run_sharded(tmp_path / "whole", requests, 32, process))
+    Shards(tmp_path / "whole", requests, 32).make([process])
     with pytest.raises(KeyboardInterrupt):
-        list(run_sharded(tmp_path / "cut", requests, 32, dying))
-    list(run_sharded(tmp_path / "cut", requests, 32, process))
+        Shards(tmp_path / "cut", requests, 32).make([dying])
+    Shards(tmp_path / "cut", requests, 32).make([process])
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "cut").iterdir())
     for name in files:

@@ -9,6 +9,7 @@ from humpback_jax.data.pairs import read_pairs
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
+from humpback_jax.stages.jobs import JobResult
 
 
 def segment(name, text):
@@ -50,13 +51,12 @@ def generous(config):
 def test_instructions_that_were_cut_or_are_empty_are_rejected(
     tiny_model, segments, short_prompts, small_generation, tmp_path, monkeypatch
 ):
-    def written(folder, model, items, *_):
+    def written(folder, job, items, *_):
         """Rows as if the model had written nothing for s0 and had run into the limit for s1."""
         rows = {item.id: {"id": item.id, "instruction": "Why?", "truncated": False} for item in items}
-        return rows | {
-            "s0": {"id": "s0", "instruction": "", "truncated": False},
-            "s1": {"id": "s1", "instruction": "Why does", "truncated": True},
-        }
+        rows["s0"] = {"id": "s0", "instruction": "", "truncated": False}
+        rows["s1"] = {"id": "s1", "instruction": "Why does", "truncated": True}
+        return JobResult(rows, {})
 
     monkeypatch.setattr(augment_module, "run_job", written)
     stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, small_generation)

@@ -9,8 +9,8 @@ import pytest
 
 from humpback_jax.inference.requests import PROBE_ROOM, Completion
 from humpback_jax.models.llama import Llama
-from humpback_jax.stages.generation import Prompted
-from humpback_jax.stages.rating import CurationConfig, curate, rate_pairs
+from humpback_jax.stages.jobs import Prompted
+from humpback_jax.stages.rating import CurationConfig, curate, ratings_job
 
 PAIRS = [
     {"id": f"p{i}", "instruction": f"Say {i}.", "output": "word " * (1 + i % 4), "source": "test", "header": "h"}
@@ -51,7 +51,8 @@ def test_a_written_score_is_read_and_a_missing_one_is_forced(tiny_model, small_g
     }
     engine = WrittenEngine(tiny_model.tokenizer, rationales, tuple(np.log([0.1, 0.1, 0.1, 0.1, 0.6])))
     items = [Prompted(name, (1, 2)) for name in rationales]
-    rows = rate_pairs(engine, tiny_model, items, CurationConfig(generation=small_generation), lambda _: None)
+    job = ratings_job(tiny_model, CurationConfig(generation=small_generation))
+    rows = job.run(engine, items, lambda _: None)
     assert {row["id"]: (row["score"], row["parsed"]) for row in rows} == {
         "clear": (4.0, True),
         "last": (5.0, True),

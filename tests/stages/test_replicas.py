@@ -15,7 +15,7 @@ import dataclasses, json, pathlib, sys
 from etils import epath
 
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, completion_programs, run_job
+from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import ModelHandle, open_model
 
 model, folder = open_model(sys.argv[1]), epath.Path(sys.argv[2])
@@ -27,19 +27,22 @@ class OneReplica(ModelHandle):
         return super().engines(config, dtype, weight_dtype, limit=1)
 
 
+class TokenIds(Completions):
+    # Notes in `given` the devices of every engine that it was run on.
+    def run(self, engine, items, advance):
+        self.given[tuple(device.id for device in engine.mesh.devices.flat)] = True
+        return super().run(engine, items, advance)
+
+    def _row(self, c):
+        return {"id": c.id, "ids": list(c.token_ids), "truncated": c.truncated}
+
+
 def run(name, model, tensor_parallelism):
     engine = EngineConfig(4, (64,), 12, tensor_parallelism=tensor_parallelism)
     config = GenerationConfig(engine=engine, shard_size=2, dtype="float32")
-    used = set()
-
-    def process(engine, members, advance):
-        used.add(tuple(device.id for device in engine.mesh.devices.flat))
-        completions = complete(engine, model, members, config, advance)
-        return [{"id": c.id, "ids": list(c.token_ids), "truncated": c.truncated} for c in completions]
-
-    figures = {}
-    rows = run_job(folder / name, model, items, config, process, completion_programs(model), name, "items", figures)
-    return {"used": sorted(used), "rows": list(rows.values()), "figures": figures}
+    job = TokenIds(model, config, "output", {})
+    done = run_job(folder / name, job, items, config, name, "items")
+    return {"used": sorted(job.given), "rows": list(done.rows.values()), "figures": done.figures}
 
 
 fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
@@ -88,25 +91,29 @@ import sys, threading
 from etils import epath
 
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.generation import GenerationConfig, Prompted, run_job
+from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import open_model
 
 model, begun = open_model(sys.argv[1]), []
 config = GenerationConfig(engine=EngineConfig(4, (64,), 8), shard_size=1, dtype="float32")
 
 
-def process(engine, members, advance):
-    begun.append(members[0].id)
-    if members[0].id == "item01":
-        raise FloatingPointError("request 'item01' is broken")
-    while True:
-        threading.Event().wait(0.01)
-        advance(0)
+class Endless(Completions):
+    def compile(self, engine, prompt_lengths):
+        pass
+
+    def run(self, engine, items, advance):
+        begun.append(items[0].id)
+        if items[0].id == "item01":
+            raise FloatingPointError("request 'item01' is broken")
+        while True:
+            threading.Event().wait(0.01)
+            advance(0)
 
 
 try:
     items = [Prompted(f"item{i:02}", (1,)) for i in range(40)]
-    run_job(epath.Path(sys.argv[2]), model, items, config, process, lambda engine, lengths: None, "", "")
+    run_job(epath.Path(sys.argv[2]), Endless(model, config, "output", {}), items, config, "", "")
 except FloatingPointError as error:
     print(error, len(begun) <= 5)
 """

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.stages.selection import SelectionConfig, copied_share, flaw_of, select
+from humpback_jax.stages.selection import SelectionConfig, copied_share, drop_reason, select
 
 OUTPUT = "A heron stands still in shallow water until a fish comes close, and then it strikes."
 
@@ -38,11 +38,11 @@ def run(make_product, tmp_path, rows, scores, config):
     ],
 )
 def test_every_reason(row, score, reason):
-    assert flaw_of(row, score, SelectionConfig()) == reason
+    assert drop_reason(row | {"score": score}, SelectionConfig()) == reason
 
 
 def test_the_copy_test_can_be_switched_off():
-    assert flaw_of(pair("a", OUTPUT), 5.0, SelectionConfig(max_copied=1.0)) is None
+    assert drop_reason(pair("a", OUTPUT) | {"score": 5.0}, SelectionConfig(max_copied=1.0)) is None
 
 
 def test_dropped_pairs_are_counted_by_reason(make_product, tmp_path):

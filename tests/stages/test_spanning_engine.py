@@ -21,7 +21,7 @@ if coordinator:
     join_processes(coordinator)
 
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.generation import GenerationConfig, Prompted, complete, completion_programs, run_job
+from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import open_model
 
 model = open_model(sys.argv[1])
@@ -29,13 +29,13 @@ items = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) f
 config = GenerationConfig(engine=EngineConfig(4, (64,), 12, tensor_parallelism=2), shard_size=4, dtype="float32")
 
 
-def process(engine, members, advance):
-    completions = complete(engine, model, members, config, advance)
-    return [{"id": c.id, "ids": list(c.token_ids)} for c in completions]
+class TokenIds(Completions):
+    def _row(self, c):
+        return {"id": c.id, "ids": list(c.token_ids)}
 
 
-rows = run_job(folder, model, items, config, process, completion_programs(model), "job", "items")
-print(json.dumps(list(rows.values())))
+job = TokenIds(model, config, "output", {})
+print(json.dumps(list(run_job(folder, job, items, config, "job", "items").rows.values())))
 """
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -22,12 +22,11 @@ from humpback_jax.evaluation.judging.comparisons import (
 from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file, write_atomically
-from humpback_jax.inference.engine import Engine
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
-from humpback_jax.stages.generation import GenerationConfig, Prompted, run_job, split_too_long
+from humpback_jax.stages.jobs import Choices, GenerationConfig, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, run_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
 ANNOTATIONS, JOURNAL = "annotations.json", "judgments.jsonl"
 
@@ -75,17 +74,16 @@ def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointCon
       OSError: the endpoint cannot be reached, keeps failing or refuses the key; what it said is kept.
     """
     template = judge_template()
+    claim = begin_stage(directory, {"endpoint": config.deciding, "template": template}, {"contest": contest.sha256})
+    if claim.finished:
+        return claim.stage
 
-    def body(folder: epath.Path) -> StageResult:
-        questions, journal = contest.questions(template), Journal(folder / JOURNAL)
-        endpoint = Endpoint(config)
-        with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
-            judgments = ask_all(endpoint, questions, journal, bar.advance)
-        costs = {"retries": dict(sorted(endpoint.retries.items())), "usage_of_this_run": dict(endpoint.usage)}
-        return _result(folder, contest, judgments, config.model, costs)
-
-    settings = {"endpoint": config.deciding, "template": template}
-    return run_stage(directory, settings, {"contest": contest.sha256}, body)
+    questions, journal = contest.questions(template), Journal(claim.folder / JOURNAL)
+    endpoint = Endpoint(config)
+    with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
+        judgments = ask_all(endpoint, questions, journal, bar.advance)
+    costs = {"retries": dict(sorted(endpoint.retries.items())), "usage_of_this_run": dict(endpoint.usage)}
+    return claim.finish(_result(claim.folder, contest, judgments, config.model, costs))
 
 
 def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, config: GenerationConfig) -> Stage:
@@ -94,29 +92,21 @@ def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, co
     No text is sampled. Questions that do not fit the engine have no verdict and are counted.
     """
     template = judge_template()
-
-    def body(folder: epath.Path) -> StageResult | None:
-        """Scores both letters after every question, in resumable shards."""
-        forced, candidates = letter_ids(model)
-        questions = contest.questions(template)
-        items = [Prompted(name, (*model.prompt_ids(text), *forced)) for name, text in questions.items()]
-        fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
-
-        def score(engine: Engine, members: Sequence[Prompted], advance: Callable[[int], None]) -> list[dict]:
-            prompts = [(item.id, item.prompt_ids) for item in members]
-            values = engine.candidate_log_probs(prompts, [candidates] * len(members), advance)
-            return [{"id": m.id, "log_probs": row.tolist()} for m, row in zip(members, values, strict=True)]
-
-        prepare = lambda engine, lengths: engine.compile_scoring(lengths, len(candidates))  # noqa: E731
-        rows = run_job(folder, model, fitting, config, score, prepare, "judge", "judgments")
-        if not is_leader():
-            return None
-        judgments = {name: _of_log_probs(row["log_probs"]) for name, row in rows.items()}
-        judgments |= {name: Judgment(None, "prompt_too_long") for name in too_long}
-        return _result(folder, contest, judgments, str(model.path), {})
-
     settings = {"generation": config, "template": template, "chat_format": model.chat_format.name}
-    return run_stage(directory, settings, {"contest": contest.sha256, "judge": model.sha256}, body, shared=True)
+    claim = begin_stage(directory, settings, {"contest": contest.sha256, "judge": model.sha256}, shared=True)
+    if claim.finished:
+        return claim.stage
+
+    forced_ids, letters = letter_ids(model)
+    questions = contest.questions(template)
+    items = [Prompted(name, (*model.prompt_ids(text), *forced_ids)) for name, text in questions.items()]
+    fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
+    judged = run_job(claim.folder, Choices(model, letters), fitting, config, "judge", "judgments")
+    if not is_leader():
+        return claim.finish(None)
+    judgments = {name: _of_log_probs(row["log_probs"]) for name, row in judged.rows.items()}
+    judgments |= {name: Judgment(None, "prompt_too_long") for name in too_long}
+    return claim.finish(_result(claim.folder, contest, judgments, str(model.path), {}))
 
 
 def letter_ids(model: ModelHandle) -> tuple[tuple[int, ...], tuple[int, int]]:

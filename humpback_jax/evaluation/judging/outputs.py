@@ -11,7 +11,7 @@ from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_jsonl, write_atomically
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.generate import ANSWERS, generate
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
 
 OUTPUTS = "model_outputs.json"

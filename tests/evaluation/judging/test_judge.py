@@ -9,7 +9,7 @@ from humpback_jax.evaluation.judging.comparisons import Comparison, Judgment, co
 from humpback_jax.evaluation.judging.judge import Contest, judge_by_endpoint, judge_by_model, letter_ids, read_contest
 from humpback_jax.evaluation.judging.win_rate import annotation_figures
 from humpback_jax.inference.engine import EngineConfig
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import open_model
 
 BASELINE = [

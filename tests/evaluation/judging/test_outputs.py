@@ -9,7 +9,7 @@ from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 
 ROWS = [
     {"instruction": "Say a.", "dataset": "d"},
