@@ -25,9 +25,9 @@ def doubled(members):
     return [{"item": item, "double": 2 * item} for item in members]
 
 
-def run_sharded(directory, items, shard_size, worker, workers=1, stop=None, poll_seconds=2.0, stall_seconds=None, **share):
+def run_sharded(directory, items, size, worker, workers=1, stop=None, poll_seconds=2.0, stall_seconds=None, **share):
     """The rows of a whole job."""
-    job = Shards(directory, items, shard_size, **share)
+    job = Shards(directory, items, size, **share)
     job.make([worker] * workers, stop)
     return list(job.rows(poll_seconds, stall_seconds))
 
