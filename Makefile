@@ -28,7 +28,7 @@ test: lint
 
 # The tests that compile nothing large: a first look, not what a change has to pass.
 test-quick: setup
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" tests/corpus tests/data tests/prompts tests/quickstart tests/tokenizers tests/test_architecture.py tests/test_files.py tests/test_gin_utils.py
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" tests/corpus tests/data tests/prompts tests/quickstart tests/test_architecture.py tests/test_files.py tests/test_gin_utils.py tests/test_tokenizers.py
 
 test-all: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup

@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.model_folder import load_model_folder
@@ -59,9 +59,7 @@ def output_of(folder):
 
 
 def wait_for(process, folder, what):
-    while not what():
-        assert process.poll() is None, output_of(folder)[-4000:]
-        time.sleep(0.02)
+    wait_until(what, lambda: output_of(folder)[-4000:], seconds=1800, unless=lambda: process.poll() is not None)
 
 
 def kill_worker(folder, index):

@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import wait_until
 
 REQUESTS, SHARD_SIZE = 400, 8
 SHARDS = REQUESTS // SHARD_SIZE
@@ -88,9 +88,11 @@ def in_the_middle(out):
 def test_three_processes_killed_and_two_that_resume_give_what_one_gives(job, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     processes = [job(shared, index, 3) for index in range(3)]
-    while not in_the_middle(shared):
-        assert all(process.poll() is None for process in processes), log_of(shared, 0, 3).read_text()[-3000:]
-        time.sleep(0.005)
+    wait_until(
+        lambda: in_the_middle(shared),
+        lambda: log_of(shared, 0, 3).read_text()[-3000:],
+        unless=lambda: any(process.poll() is not None for process in processes),
+    )
     for process in processes:
         process.send_signal(signal.SIGKILL)
     assert [process.wait() for process in processes] == [-signal.SIGKILL] * 3

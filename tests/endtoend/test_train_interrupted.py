@@ -12,17 +12,18 @@ import time
 import jax
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from humpback_jax.weights.model_folder import load_model_folder, read_model_card
 
-KILLS = 20
+KILLS, UPDATES = 20, 400
 GIN = """
 include 'defaults.gin'
 Recipe.base = {base!r}
 Recipe.chat_format = 'chatml'
 SeedConfig.path = {seeds!r}
 SegmentsConfig.inputs = ('not read',)
-FinetuneConfig.num_steps = 400
+FinetuneConfig.num_steps = {updates}
 FinetuneConfig.batch_size = 8
 FinetuneConfig.row_length = 128
 FinetuneConfig.rows_per_microbatch = 4
@@ -42,7 +43,9 @@ def train(tmp_path_factory, tiny_model_dir):
     folder = tmp_path_factory.mktemp("job")
     rows = [{"instruction": f"Say {'e' * (i % 7)} {i}.", "output": f"{'e' * (i % 13)} {i}!"} for i in range(24)]
     (folder / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "job.gin").write_text(GIN.format(base=str(tiny_model_dir), seeds=str(folder / "seeds.jsonl")))
+    (folder / "job.gin").write_text(
+        GIN.format(updates=UPDATES, base=str(tiny_model_dir), seeds=str(folder / "seeds.jsonl"))
+    )
     command = [sys.executable, "-m", "humpback_jax", "train", f"--gin_file={folder / 'job.gin'}", "--model=m0"]
 
     def start(run_dir, *options):
@@ -77,9 +80,11 @@ def updates(run_dir):
 
 
 def wait_for_updates(run_dir, count, *processes):
-    while updates(run_dir) < count:
-        assert all(process.poll() is None for process in processes), log_of(run_dir)[-3000:]
-        time.sleep(0.02)
+    wait_until(
+        lambda: updates(run_dir) >= count,
+        lambda: log_of(run_dir)[-3000:],
+        unless=lambda: any(process.poll() is not None for process in processes),
+    )
 
 
 def metrics(run_dir):
@@ -100,17 +105,17 @@ def assert_same_bits(run_dir, expected):
 def kill_somewhere(train, run_dir, draw):
     """Kills a training at a random moment, of its start or of its updates; returns the updates it had then made."""
     before, process = updates(run_dir), train(run_dir)
+    last = before + UPDATES // KILLS  # however fast the machine is, no training comes to its end
     if draw.random() < 0.7:
         while updates(run_dir) <= before and process.poll() is None:
             time.sleep(0.02)
             before = min(before, updates(run_dir))  # rows after the checkpoint are taken back
-        seconds = draw.uniform(0, 3.0)
+        limit = time.monotonic() + draw.uniform(0, 3.0)
     else:
-        seconds = draw.uniform(0, 12.0)
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        limit = time.monotonic() + draw.uniform(0, 12.0)
+    while process.poll() is None and time.monotonic() < limit and updates(run_dir) < last:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, log_of(run_dir)[-3000:]
     return updates(run_dir)
 
@@ -121,7 +126,7 @@ def test_training_killed_twenty_times_ends_with_the_same_bits(train, whole, tmp_
     run_dir, draw = tmp_path / "killed", random.Random(0)
     moments = [kill_somewhere(train, run_dir, draw) for _ in range(KILLS)]
     print("updates made when killed:", moments)
-    assert 0 < moments[-1] < 400
+    assert 0 < moments[-1] < UPDATES
     assert len(set(moments)) > KILLS // 2
     assert train(run_dir).wait() == 0, log_of(run_dir)[-3000:]
     assert_same_bits(run_dir, whole)
@@ -133,7 +138,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(train, whole, tmp_path):
     process = train(run_dir)
     wait_for_updates(run_dir, 20, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 0, log_of(run_dir)[-3000:]
+    assert process.wait() == 0, log_of(run_dir)[-3000:]
     line = log_of(run_dir).splitlines()[-1]
     stopped = re.fullmatch(r"humpback: stopped by SIGTERM after update (\d+); run the same command to go on", line)
     assert stopped, line
@@ -155,7 +160,7 @@ def test_sigterm_to_one_of_two_stops_both_at_one_step_and_one_goes_on_alone(trai
     processes = pair(train, run_dir, free_port())
     wait_for_updates(run_dir, 5, *processes)
     processes[1].send_signal(signal.SIGTERM)
-    assert [process.wait(timeout=120) for process in processes] == [0, 0], log_of(run_dir)[-3000:]
+    assert [process.wait() for process in processes] == [0, 0], log_of(run_dir)[-3000:]
     assert all(f"process {index} of 2: connected" in log_of(run_dir) for index in range(2))
     stopped = re.findall(r"stopped by SIGTERM after update (\d+)", log_of(run_dir))
     assert len(stopped) == 2
@@ -163,7 +168,7 @@ def test_sigterm_to_one_of_two_stops_both_at_one_step_and_one_goes_on_alone(trai
     assert [path.name for path in (run_dir / "m0" / "checkpoints").iterdir()] == stopped[:1]
     assert train(run_dir).wait() == 0, log_of(run_dir)[-3000:]
     steps, losses, _ = np.array(metrics(run_dir)).T
-    assert steps.tolist() == list(range(1, 401))
+    assert steps.tolist() == list(range(1, UPDATES + 1))
     np.testing.assert_allclose(losses[:20], np.array(metrics(whole)).T[1][:20], rtol=1e-4)
 
 
@@ -174,9 +179,7 @@ def test_when_one_of_two_is_killed_the_other_ends_with_the_cause(train, tmp_path
     processes = pair(train, run_dir, free_port())
     wait_for_updates(run_dir, 5, *processes)
     processes[victim].send_signal(signal.SIGKILL)
-    began = time.monotonic()
-    status = processes[1 - victim].wait(timeout=120)
-    print(f"victim {victim}: the other ended with {status} after {time.monotonic() - began:.1f} s")
+    status = processes[1 - victim].wait()
     assert status not in (0, -signal.SIGKILL)
     ours = r"\d+ failed in process \d of 2, most likely because another process died"
     cause = f"(update|checkpoint|agreement after update) {ours}|JAX distributed service detected fatal errors"

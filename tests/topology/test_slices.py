@@ -72,7 +72,7 @@ def test_peaks_are_those_of_the_throughput_table():
 @pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")
 def test_the_compiler_makes_as_many_devices():
     command = [sys.executable, "-c", COUNT_ALL]
-    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {name: one.num_devices for name, one in SLICES.items()}
 
@@ -80,7 +80,5 @@ def test_the_compiler_makes_as_many_devices():
 @pytest.mark.skipif(libtpu_version() is None, reason="needs libtpu (the extra `tpu`)")
 def test_every_mesh_is_laid_out_on_every_torus():
     """Also where a mesh axis has to be a part of an axis of the torus, which `jax.make_mesh` refuses on v4 and v5p."""
-    done = subprocess.run(
-        [sys.executable, "-c", LAY_OUT], env=quiet_environment(), capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", LAY_OUT], env=quiet_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import wait_until
 
 from humpback_jax.evaluation.scaling.sweep import Cell, Sweep, run_sweep
 from humpback_jax.gin_utils import parse, parse_recipe
@@ -146,6 +146,14 @@ def start(plan, out):
     )
 
 
+def kill_at(process, path):
+    """Kills a sweep as soon as it has written this."""
+    wait_until(path.exists, path.name, unless=lambda: process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_twice_gives_the_same_table(plan, tmp_path):
     whole = start(plan, tmp_path / "whole")
@@ -156,13 +164,7 @@ def test_a_sweep_killed_twice_gives_the_same_table(plan, tmp_path):
     )
     killed = tmp_path / "killed"
     for cell in ("web-2-0.json", "both-2-0"):  # after a whole cell, and inside another one
-        process = start(plan, killed)
-        deadline = time.monotonic() + 400
-        while not (killed / "cells" / cell).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill_at(start(plan, killed), killed / "cells" / cell)
         assert not (killed / "table.jsonl").exists()
     last = start(plan, killed)
     again, errors = last.communicate(timeout=500)
