@@ -12,7 +12,8 @@ from humpback_jax.corpus.html import PageText, read_html, read_plain_text
 from humpback_jax.corpus.inputs import InputFile, list_inputs
 from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
 from humpback_jax.files import PathLike, write_json, write_jsonl
-from humpback_jax.runtime.progress import ProgressReporter, progress_bar, say
+from humpback_jax.runtime.console import say
+from humpback_jax.runtime.progress import ProgressReporter, progress_bar
 
 SEGMENTS_FILE = "segments.jsonl"
 REPORT_FILE = "corpus_report.json"

@@ -24,11 +24,6 @@ def check(expected_devices: int) -> str:
 
     here = f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})"
     line = f"worker {index} of {count}: {here}, jax {jax.__version__}"
-    if (jax.process_index(), jax.process_count()) != (index, count):
-        raise ValueError(
-            f"{line}; but to JAX it is process {jax.process_index()} of {jax.process_count()}: the slice counts its "
-            "workers in another order; delete it and create it again"
-        )
     if expected_devices and jax.device_count() != expected_devices:
         raise ValueError(f"{line}; the slice should have {expected_devices}: delete it and create it again")
     agree(True)

@@ -1,10 +1,24 @@
-"""How every verb prints figures: lines for people, JSON for programs."""
+"""What a verb prints: figures on standard output, for people or programs; lines for the person watching on stderr."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
+
+
+@functools.cache
+def error_console() -> Any:
+    """rich's console on standard error, one for all, so that lines appear above a progress bar."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def say(message: str) -> None:
+    """One line for the person watching."""
+    error_console().print(message, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import process_count, process_index, seconds_from
 from humpback_jax.runtime.watchdog import watchdog
 
@@ -27,14 +28,14 @@ def join_processes(coordinator: str | None) -> None:
         but the run directory, and process 0 trains alone.
 
     Raises:
-      ValueError: the address has no port, or no process number is given. Processes that do not find each other end with
-        status 1 and say who is missing.
+      ValueError: the address has no port, no process number is given, or JAX has another number for this process.
+        Processes that do not find each other end with status 1 and say who is missing.
     """
     index, count = process_index(), process_count()
     address = coordinator or os.environ.get(COORDINATOR_VARIABLE)
     if address is None:
         if count > 1:
-            _say(f"process {index} of {count}; process 0 trains alone, unless all are given --coordinator")
+            say(f"process {index} of {count}; process 0 trains alone, unless all are given --coordinator")
         return
     if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdigit():
         raise ValueError(f"coordinator {address!r} is not HOST:PORT; name the host of process 0 and a free port on it")
@@ -42,7 +43,7 @@ def join_processes(coordinator: str | None) -> None:
         raise ValueError(
             f"coordinator {address} is given, but not which process this is; add --process_index and --process_count"
         )
-    _say(f"process {index} of {count}: connecting to {address}")
+    say(f"process {index} of {count}: connecting to {address}")
     _initialize(address, index, count)
 
 
@@ -74,7 +75,12 @@ def _initialize(address: str, index: int, count: int) -> None:
             jax.config.update("jax_enable_compilation_cache", False)
         with _stdout_as_stderr():  # gloo prints a line, and what a verb prints may be read as JSON
             agree(True)
-    _say(
+    if (jax.process_index(), jax.process_count()) != (index, count):  # two processes would lead, or none
+        raise ValueError(
+            f"process {index} of {count} is to JAX process {jax.process_index()} of {jax.process_count()}: the slice "
+            "counts its workers in another order; delete it and create it again"
+        )
+    say(
         f"process {index} of {count}: connected, {jax.local_device_count()} of {jax.device_count()} devices are here; "
         f"if a process dies, the others end within {2 * heartbeat} s: run the same command again in all of them"
     )
@@ -134,9 +140,3 @@ def leave_at_once(status: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def _say(message: str) -> None:
-    from humpback_jax.runtime.progress import say
-
-    say(message)

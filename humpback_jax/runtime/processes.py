@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from humpback_jax.runtime.console import say
+
 INDEX_VARIABLE, COUNT_VARIABLE = "HUMPBACK_PROCESS_INDEX", "HUMPBACK_PROCESS_COUNT"
 STALL_VARIABLE = "HUMPBACK_STALL_SECONDS"
 STALL_SECONDS = 1800.0
 POLL_SECONDS = 2.0
-LOG_EVERY_SECONDS = 60.0
+REMINDER_SECONDS = 60.0
 
 
 def process_index() -> int:
@@ -27,7 +29,11 @@ def process_count() -> int:
 
 
 def is_leader() -> bool:
-    """True for the process that writes products and manifests, and shows progress."""
+    """True for the one process that writes what all make once, products and manifests, and shows progress.
+
+    Nobody else may ask JAX: `join_processes` has seen to it that the numbers are the same, and without a coordinator
+    every process is number 0 to its own JAX.
+    """
     return process_index() == 0
 
 
@@ -87,9 +93,7 @@ def wait_until_complete(
                 f"of them has died, run the same command again in all processes, however many; if they are only slow, "
                 f"set {STALL_VARIABLE} higher"
             )
-        if now - logged >= LOG_EVERY_SECONDS:
-            from humpback_jax.runtime.progress import say
-
+        if now - logged >= REMINDER_SECONDS:
             say(f"waiting for other processes: {len(names)} missing: {_some(names)}")
             logged = now
         time.sleep(poll_seconds)

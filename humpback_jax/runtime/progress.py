@@ -5,20 +5,15 @@ import sys
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from humpback_jax.runtime.console import error_console, say
+
 LOG_EVERY_SECONDS = 15.0
-_console = Console(stderr=True)
-
-
-def say(message: str) -> None:
-    """One line for the person watching, above any bar."""
-    _console.print(message, highlight=False, soft_wrap=True)
 
 
 class ProgressReporter:
-    """Counts work done; subclasses decide how it is shown."""
+    """Counts work done, in silence; subclasses show it."""
 
     def __init__(self, description: str, total: int, unit: str, done: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -27,7 +22,7 @@ class ProgressReporter:
     def advance(self, count: int = 1, **fields: object) -> None:
         """Adds `count` finished units; `fields` (loss=…, tokens_per_second=…) are shown beside the rate."""
         self.done += count
-        self._show("  ".join(f"{key} {_short(value)}" for key, value in fields.items()))
+        self._show("  ".join(f"{key} {f'{x:.4g}' if isinstance(x, float) else x}" for key, x in fields.items()))
 
     @property
     def rate(self) -> float:
@@ -35,18 +30,16 @@ class ProgressReporter:
         return (self.done - self._start) / max(time.monotonic() - self._started_at, 1e-9)
 
     def _show(self, fields: str) -> None:
-        raise NotImplementedError("a reporter shows its progress in a subclass")
+        return
 
 
 class _TerminalReporter(ProgressReporter):
-    def __init__(self, bar: Progress, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        self._bar = bar
-        self._task = bar.add_task(self.description, total=self.total, completed=self.done, fields="")
+    def __init__(self, bar: Progress, description: str, total: int, unit: str, done: int) -> None:
+        super().__init__(description, total, unit, done)
+        self._bar, self._task = bar, bar.add_task(description, total=total, completed=done, fields="")
 
     def _show(self, fields: str) -> None:
-        text = f"{self.rate:.2f} {self.unit}/s  {fields}"
-        self._bar.update(self._task, completed=self.done, fields=text)
+        self._bar.update(self._task, completed=self.done, fields=f"{self.rate:.2f} {self.unit}/s  {fields}")
 
 
 class _LogReporter(ProgressReporter):
@@ -61,30 +54,14 @@ class _LogReporter(ProgressReporter):
         say(f"{self.description}: {self.done}/{self.total} {self.unit}  {self.rate:.2f}/s  {left:.0f} s left  {fields}")
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 @contextlib.contextmanager
 def progress_bar(
     description: str, total: int, unit: str, *, done: int = 0, show: bool = True
 ) -> Iterator[ProgressReporter]:
     """A reporter for `total` units of work of which `done` were finished earlier; `show=False` keeps it silent."""
-    if not show:
-        yield _SilentReporter(description, total, unit, done)
-    elif not sys.stderr.isatty():
-        yield _LogReporter(description, total, unit, done)
-    else:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[fields]}"),
-        )
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as bar:
-            yield _TerminalReporter(bar, description, total, unit, done)
-
-
-class _SilentReporter(ProgressReporter):
-    def _show(self, fields: str) -> None:
+    if not show or not sys.stderr.isatty():
+        yield (_LogReporter if show else ProgressReporter)(description, total, unit, done)
         return
+    texts = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fields]}")
+    with Progress(*texts, TimeElapsedColumn(), TimeRemainingColumn(), console=error_console()) as bar:
+        yield _TerminalReporter(bar, description, total, unit, done)

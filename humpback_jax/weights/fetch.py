@@ -9,7 +9,7 @@ import sys
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import REGISTRY
 from humpback_jax.runtime.compilation_cache import default_cache
-from humpback_jax.runtime.progress import say
+from humpback_jax.runtime.console import say
 from humpback_jax.weights.convert import import_weights
 from humpback_jax.weights.model_folder import is_model_folder
 from humpback_jax.weights.staging import scratch_folder

@@ -15,6 +15,7 @@ from etils import epath
 
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import REGISTRY, LlamaConfig, config_from_dict
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.tokenizers import CHAT_FORMATS
 from humpback_jax.weights.mapping import check_params, flatten
 from humpback_jax.weights.params_store import params_sha256, read_params, stored_params_sha256, write_params
@@ -137,17 +138,22 @@ def save_model_folder(
         with staged_folder(path, overwrite=overwrite) as folder:
             return _write_in(epath.Path(folder), card, params, epath.Path(tokenizer_dir))
     folder = epath.Path(path)
-    if overwrite and is_model_folder(folder) and jax.process_index() == 0:
+    if overwrite and is_model_folder(folder) and _writes():
         (folder / CARD).unlink()
     elif not overwrite and is_model_folder(folder):
         raise FileExistsError(f"{folder} already exists; choose another destination or delete it first")
     return _write_in(folder, card, params, epath.Path(tokenizer_dir))
 
 
+def _writes() -> bool:
+    """A process by itself writes what it holds; of several that hold the arrays together, the leader."""
+    return jax.process_count() == 1 or is_leader()
+
+
 def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_dir: epath.Path) -> ModelCard:
-    """Returns the card; only process 0 writes it, and knows the hash of a tree that is spread over several."""
+    """Returns the card; only one process writes it, and knows the hash of a tree that is spread over several."""
     write_params(_absolute(folder / PARAMS), params)
-    if jax.process_index() != 0:
+    if not _writes():
         return card
     if card.params_sha256 is None:  # spread over several hosts: none of them holds all bytes before they are written
         card = dataclasses.replace(card, params_sha256=stored_params_sha256(_absolute(folder / PARAMS), card.config))

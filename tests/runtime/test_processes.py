@@ -80,7 +80,7 @@ def test_asking_imports_nothing_heavy():
 
 
 def test_waiting_is_reported_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(processes, "LOG_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "REMINDER_SECONDS", 0.0)
     left = [["a", "b"], ["b"], []]
     processes.wait_until_complete(lambda: left.pop(0), poll_seconds=0.001, stall_seconds=30)
     printed = capsys.readouterr().err

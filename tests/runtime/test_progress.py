@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from humpback_jax.runtime import progress
-from humpback_jax.runtime.progress import progress_bar, say
+from humpback_jax.runtime.console import say
+from humpback_jax.runtime.progress import progress_bar
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def test_silence_is_silent(capsys):
 
 def test_a_terminal_gets_a_bar(monkeypatch):
     stream = io.StringIO()
-    monkeypatch.setattr(progress, "_console", Console(file=stream, force_terminal=True, width=160))
+    console = Console(file=stream, force_terminal=True, width=160)
+    monkeypatch.setattr(progress, "error_console", lambda: console)
     monkeypatch.setattr(progress.sys, "stderr", _Terminal())
     with progress_bar("augment", 8, "segments", done=3) as bar:
         bar.advance(5, loss=0.5)

@@ -24,8 +24,8 @@ from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import TAG_CHOICES
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.runtime.progress import say
 from humpback_jax.stages.sources import base_model
 from humpback_jax.stages.stage import Stage, plain
 
