@@ -71,7 +71,7 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
 def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
     sources = {"seed": config.path} | ({"heldout": config.heldout_path} if config.heldout_path else {})
-    paths = {name: _local(path) for name, path in sources.items()}
+    paths = {name: local_path(path) for name, path in sources.items()}
     inputs = {name: sha256_of_file(path) for name, path in paths.items()}
     claim = begin_stage(directory, {"limit": config.limit}, inputs)
     if claim.finished:
@@ -99,7 +99,7 @@ def stage_pairs(stage: Stage, name: str) -> tuple[Pair, ...]:
 def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
     """Writes DIRECTORY/segments.jsonl from web pages."""
     pages = epath.Path(directory).parent / "pages"
-    inputs = [str(pages) if source == PYTHON_REFERENCE else _local(source) for source in config.inputs]
+    inputs = [str(pages) if source == PYTHON_REFERENCE else local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
         from humpback_jax.quickstart.pages import write_python_reference_pages
 
@@ -115,7 +115,8 @@ def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
     return claim.finish(StageResult(counts, outputs, report.to_dict()))
 
 
-def _local(path: str) -> str:
+def local_path(path: str) -> str:
+    """The path itself, or of `builtin:NAME` that of a file of the package's quickstart folder."""
     return os.fspath(PACKAGE / "quickstart" / path[len(BUILTIN) :]) if path.startswith(BUILTIN) else path
 
 

@@ -117,10 +117,9 @@ def _print_report(request: Any, report: Any) -> None:
 def plan(gin_file: str, slice_name: str, gin_bindings: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say how long a recipe takes on a TPU slice, and what it costs, stage by stage: an estimate, with assumptions."""
     from humpback_jax.gin_utils import parse_recipe
-    from humpback_jax.topology.recipe_plan import plan_recipe
+    from humpback_jax.topology.plan import PlanRequest, plan_recipe
 
-    recipe = parse_recipe((gin_file,), gin_bindings)
-    made = plan_recipe(recipe, slice_name, **options)
+    made = plan_recipe(PlanRequest(parse_recipe((gin_file,), gin_bindings), slice_name, **options))
     if as_json:
         click.echo(json.dumps(made, indent=2))
         return

@@ -1,15 +1,30 @@
-"""How long a recipe takes on a slice, and what it costs: compiled programs' estimates times stated assumptions."""
+"""How long a recipe takes on a slice or on this machine, and what it costs: units of work times stated assumptions.
+
+On a slice the units (a microbatch, a prompt token, a decode step) are the estimates of compiled programs; of a machine
+they follow from its FLOP/s and bandwidth.
+"""
 
 import dataclasses
+import json
 import math
-from collections.abc import Callable
+import pathlib
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from humpback_jax.align import Recipe
 from humpback_jax.hardware import get_slice
-from humpback_jax.models.config import LlamaConfig
-from humpback_jax.topology.fit import candidate_meshes
-from humpback_jax.topology.request import FitReport, FitRequest, Step
-from humpback_jax.topology.work import StageWork
+from humpback_jax.models.config import LlamaConfig, get_config
+from humpback_jax.runtime.compilation_cache import default_cache
+from humpback_jax.stages.stage import MANIFEST
+from humpback_jax.topology.fit import Ask, candidate_meshes, fit
+from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
+from humpback_jax.topology.work import Lengths, StageWork, recipe_work
+
+MACHINE = "cpu"
+MACHINE_START_SECONDS = 20.0  # of a stage on one machine: it compiles less, and loads small models
+CALL_TOKENS = 8192  # of a prefill or scoring call
+CACHE_UNIT = 128  # lengths of caches are multiples of this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +52,19 @@ class Assumptions:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Seconds of the units of work: an update, a prompt token, a decode step of all rows."""
+    """Seconds of the units of work: a microbatch, a prompt token, a decode step of all `rows`."""
 
-    update: float
-    prompt_token: float
-    decode_step: float
-    rows: int
+    microbatch: float = 0.0
+    prompt_token: float = 0.0
+    decode_step: float = 0.0
+    rows: int = 1
+
+    def seconds(self, work: StageWork, assumptions: Assumptions) -> float:
+        """Seconds of a stage: its units of work, and its start."""
+        prompt = work.items * work.prompt_tokens * (1 + assumptions.padding) * self.prompt_token
+        steps = work.items * work.new_tokens / self.rows / assumptions.row_step_efficiency
+        training = work.updates * work.microbatches * self.microbatch
+        return training + prompt + steps * self.decode_step + assumptions.start_seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +79,99 @@ class StagePlan:
     bytes_moved: float
     hours: float
     cost: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanRequest:
+    """What is planned, and where.
+
+    Attributes:
+      recipe: the recipe.
+      slice: a name of `humpback_jax.hardware`, or `cpu`: this machine.
+      model: a published size, in the place of the recipe's architecture.
+      segments: of the corpus; default: what the recipe keeps at most.
+      price_per_chip_hour: adds what every stage costs.
+      of_estimate: in the place of `Assumptions.of_estimate`.
+      slots: rows that are decoded together, in the place of the recipe's.
+      machine_gflops: of matrix products on this machine; default: they are timed.
+      run_dir: of a finished run of the recipe, whose times are set beside the estimates.
+    """
+
+    recipe: Recipe
+    slice: str
+    model: str | None = None
+    segments: int | None = None
+    price_per_chip_hour: float | None = None
+    of_estimate: float | None = None
+    slots: int | None = None
+    machine_gflops: float | None = None
+    run_dir: str | None = None
+
+    @property
+    def config(self) -> LlamaConfig:
+        """The model's."""
+        if self.model is None and self.recipe.architecture is None:
+            raise ValueError("the recipe names no architecture (Recipe.architecture); give --model")
+        return get_config(self.model or self.recipe.architecture.name)  # type: ignore[union-attr]
+
+    @property
+    def chips(self) -> int:
+        """Of the slice; a machine counts as one."""
+        return 1 if self.slice == MACHINE else get_slice(self.slice).num_devices
+
+    def rows(self, stage: StageWork) -> int:
+        """Rows that a stage decodes together."""
+        return self.slots or stage.config.engine.slots
+
+
+def plan_recipe(request: PlanRequest, ask: Ask | None = None) -> dict[str, Any]:
+    """Stages with their work, hours and cost; the assumptions; the compiled programs. See the verb `plan`.
+
+    `ask` compiles a program; default: `fit`, with its cache of answers.
+
+    Raises:
+      ValueError: the model is none of the published sizes, or a program does not fit the slice.
+    """
+    config, assumptions = request.config, plan_assumptions(request)
+    work = recipe_work(request.recipe, request.segments)
+    programs: dict[str, FitReport] = {}
+    if request.slice == MACHINE:
+        rates = [machine_rates(config, stage, request, assumptions) for stage in work]
+    else:
+        asked = [stage_programs(request, stage) for stage in work]
+        names = program_names(work, asked)
+        reports = {program: (ask or _compile)(program) for program in names}
+        programs = {names[program]: report for program, report in reports.items()}
+        rates = [compiled_rates(stage, reports, assumptions.of_estimate) for stage in asked]
+    plans = make_plan(config, work, rates, assumptions, request.chips, request.price_per_chip_hour)
+    stages = [dataclasses.asdict(plan) for plan in plans]
+    if request.run_dir is not None:
+        add_measured(stages, pathlib.Path(request.run_dir))
+    return {
+        "model": config.name,
+        "slice": request.slice,
+        "chips": request.chips,
+        "price_per_chip_hour": request.price_per_chip_hour,
+        "stages": stages,
+        "assumptions": dataclasses.asdict(assumptions) | dataclasses.asdict(Lengths()),
+        "programs": {name: dataclasses.asdict(report) for name, report in programs.items()},
+    }
+
+
+def plan_assumptions(request: PlanRequest) -> Assumptions:
+    """The defaults but for what is given; of a machine with its figures, which are measured now."""
+    if request.slice != MACHINE:
+        return Assumptions() if request.of_estimate is None else Assumptions(of_estimate=request.of_estimate)
+    return Assumptions(
+        machine_flops=_matmul_flops() if request.machine_gflops is None else request.machine_gflops * 1e9,
+        machine_bandwidth=_bandwidth(),
+        of_estimate=1.0,
+        start_seconds=MACHINE_START_SECONDS,
+    )
+
+
+def _compile(request: FitRequest) -> FitReport:
+    return fit(request, default_cache() / "topology")
 
 
 def stage_flops(config: LlamaConfig, work: StageWork) -> float:
@@ -77,131 +192,148 @@ def stage_bytes(config: LlamaConfig, work: StageWork, rows: int) -> float:
     return 2.0 * config.num_params * (steps + 1) + work.items * work.new_tokens * cache * length
 
 
-def stage_seconds(work: StageWork, rates: Rates, assumptions: Assumptions, rows_per_update: int) -> float:
-    """Seconds of a stage: its units of work at their rates, and its start."""
-    if work.kind == "train":
-        microbatches = math.ceil(work.rows / rows_per_update)
-        busy = work.updates * microbatches * rates.update
-    else:
-        prompt = work.items * work.prompt_tokens * (1 + assumptions.padding) * rates.prompt_token
-        steps = work.items * work.new_tokens / rates.rows / assumptions.row_step_efficiency
-        busy = prompt + steps * rates.decode_step
-    return busy + assumptions.start_seconds
+def stage_programs(request: PlanRequest, stage: StageWork) -> dict[Step, FitRequest]:
+    """The programs that a stage runs on the slice: an update; or a prefill or scoring call, and a decode step."""
+    devices, config = request.chips, stage.config
+    base = FitRequest(request.config.name, request.slice)
+    if stage.kind == "train":
+        copies = math.gcd(config.rows_per_microbatch, devices)
+        program = dataclasses.replace(
+            base,
+            mesh=(("tensor", devices // copies),) if devices > copies else (),
+            batch=config.rows_per_microbatch // copies,
+            length=config.row_length,
+            param_dtype=config.param_dtype,
+            remat=config.remat_policy,
+            dropout=config.dropout,
+        )
+        return {"train": program}
+    tensor = min(config.engine.tensor_parallelism, devices)
+    mesh: Mesh = (("tensor", tensor),)
+    if tensor == 1:  # the recipe does not say
+        mesh = candidate_meshes(dataclasses.replace(base, step="decode"))[0]
+    copies = devices // mesh[0][1]
+    bucket = 2 ** math.ceil(math.log2(max(stage.prompt_tokens, CACHE_UNIT)))
+    first: Step = "score" if stage.kind == "score" else "prefill"
+    batch, prefix = copies * max(1, CALL_TOKENS // bucket // copies), round(stage.shared_tokens)
+    call = dataclasses.replace(base, step=first, mesh=mesh, length=bucket, batch=batch, prefix=prefix)
+    if not stage.new_tokens:
+        return {first: call}
+    length = (-(-int(stage.prompt_tokens + stage.new_tokens) // CACHE_UNIT) + 1) * CACHE_UNIT
+    slots = -(-request.rows(stage) // copies) * copies
+    return {first: call, "decode": dataclasses.replace(call, step="decode", batch=slots, length=length)}
 
 
-def machine_rates(config: LlamaConfig, work: StageWork, slots: int, rows: int, length: int, a: Assumptions) -> Rates:
-    """Rates of a machine by its FLOP/s and bandwidth, without a compiler: of one microbatch of `rows` x `length`."""
-    speed = a.machine_flops * a.machine_utilisation
-    per_token = stage_flops(config, work) / max(work.tokens, 1)
-    # Full rematerialization runs the forward pass twice.
-    update = rows * length * per_token * (4 / 3 if work.kind == "train" else 1) / speed
-    step = max(slots * per_token / speed, 2.0 * config.num_params / a.machine_bandwidth)
-    return Rates(update, per_token / speed, step, slots)
+def program_names(work: Sequence[StageWork], programs: Sequence[dict[Step, FitRequest]]) -> dict[FitRequest, str]:
+    """A name for every program once: of the first stage that runs it and the step, or `train` for the first update."""
+    names: dict[FitRequest, str] = {}
+    for stage, of_stage in zip(work, programs, strict=True):
+        for step, program in of_stage.items():
+            name = step if step == "train" and step not in names.values() else f"{stage.name} {step}"
+            names.setdefault(program, name)
+    return names
 
 
-@dataclasses.dataclass(frozen=True)
-class Programs:
-    """What the compiler said of the programs of a recipe on a slice: requests with their reports, by name."""
+def compiled_rates(
+    programs: dict[Step, FitRequest], reports: dict[FitRequest, FitReport], of_estimate: float = 1.0
+) -> Rates:
+    """Rates of a stage from its programs, of whose estimated speed a run reaches `of_estimate`.
 
-    reports: dict[str, tuple[FitRequest, FitReport]]
-
-    def seconds(self, name: str) -> float:
-        """Estimated seconds of one unit."""
-        request, report = self.reports[name]
+    Raises:
+      ValueError: a program does not fit; says what to change.
+    """
+    seconds = {}
+    for step, program in programs.items():
+        report = reports[program]
         if report.estimated_seconds is None:
             knob = ", ".join(f"--{key} {value}" for key, value in report.knob.items())
-            raise ValueError(f"{name}: {request.model} does not fit on {request.slice} ({report.error}); try {knob}")
-        return report.estimated_seconds
+            raise ValueError(f"{step}: {program.model} does not fit on {program.slice} ({report.error}); try {knob}")
+        seconds[step] = report.estimated_seconds / of_estimate
+    if "train" in programs:
+        return Rates(microbatch=seconds["train"])
+    call = next(step for step in programs if step != "decode")
+    prompt_token = seconds[call] / programs[call].batch / programs[call].length
+    if "decode" not in programs:
+        return Rates(prompt_token=prompt_token)
+    return Rates(prompt_token=prompt_token, decode_step=seconds["decode"], rows=programs["decode"].batch)
 
 
-def compile_programs(
-    model: str, slice_name: str, work: list[StageWork], settings: dict[str, Any], ask: Callable[[FitRequest], FitReport]
-) -> Programs:
-    """Compiles an update, and the prefill and decode programs of every stage that generates.
-
-    Args:
-      model: a published size.
-      slice_name: of the slice.
-      work: of the recipe.
-      settings: `row_length`, `rows_per_microbatch`, `param_dtype` and `remat` of training; `slots`, `tensor` of
-        generation.
-      ask: compiles one.
-    """
-    devices = get_slice(slice_name).num_devices
-    rows = math.gcd(settings["rows_per_microbatch"], devices)
-    tensor = devices // rows
-    base = FitRequest(model, slice_name)
-    train = dataclasses.replace(
-        base,
-        mesh=(("tensor", tensor),) if tensor > 1 else (),
-        batch=settings["rows_per_microbatch"] // rows,
-        length=settings["row_length"],
-        param_dtype=settings["param_dtype"],
-        remat=settings["remat"],
-        dropout=settings["dropout"],
-    )
-    asked = {"train": train}
-    for stage in work:
-        if stage.kind == "train" or stage.name[-1] in "23456789":  # later rounds run the programs of the first
-            continue
-        mesh: tuple[tuple[str, int], ...] = (("tensor", min(settings["tensor"] or 1, devices)),)
-        if settings["tensor"] is None:
-            mesh = candidate_meshes(dataclasses.replace(base, step="decode"))[0]
-        copies = devices // mesh[0][1]
-        bucket = 2 ** math.ceil(math.log2(max(stage.prompt_tokens, 128)))
-        prefix = round(stage.shared_tokens)
-        call = dataclasses.replace(base, mesh=mesh, length=bucket, batch=copies * max(1, 8192 // bucket // copies))
-        kind: Step = "score" if stage.kind == "score" else "prefill"
-        asked[f"{stage.name} {kind}"] = dataclasses.replace(call, step=kind, prefix=prefix)
-        if stage.new_tokens:
-            length = -(-int(stage.prompt_tokens + stage.new_tokens) // 128) * 128 + 128
-            slots = -(-settings["slots"] // copies) * copies
-            asked[f"{stage.name} decode"] = dataclasses.replace(
-                call, step="decode", batch=slots, length=length, prefix=prefix
-            )
-    return Programs({name: (request, ask(request)) for name, request in asked.items()})
-
-
-def compiled_rates(programs: Programs, stage: StageWork) -> Rates:
-    """Rates of a stage from its programs; rounds after the first run those of the first."""
-    if stage.kind == "train":
-        return Rates(programs.seconds("train"), 0.0, 0.0, 1)
-    name = "scores1" if stage.name.startswith("scores") else stage.name
-    kind = "score" if stage.kind == "score" else "prefill"
-    request, _ = programs.reports[f"{name} {kind}"]
-    prompt_token = programs.seconds(f"{name} {kind}") / request.batch / request.length
-    if not stage.new_tokens:
-        return Rates(0.0, prompt_token, 0.0, 1)
-    decode = programs.reports[f"{name} decode"][0]
-    return Rates(0.0, prompt_token, programs.seconds(f"{name} decode"), decode.batch)
+def machine_rates(config: LlamaConfig, work: StageWork, request: PlanRequest, assumptions: Assumptions) -> Rates:
+    """Rates of a machine by its FLOP/s and bandwidth, without a compiler."""
+    speed = assumptions.machine_flops * assumptions.machine_utilisation
+    per_token = stage_flops(config, work) / max(work.tokens, 1)
+    if work.kind == "train":
+        positions = work.config.rows_per_microbatch * work.config.row_length
+        return Rates(microbatch=positions * per_token * 4 / 3 / speed)  # rematerialization runs the forward pass twice
+    rows = request.rows(work)
+    step = max(rows * per_token / speed, 2.0 * config.num_params / assumptions.machine_bandwidth)
+    return Rates(prompt_token=per_token / speed, decode_step=step, rows=rows)
 
 
 def make_plan(
     config: LlamaConfig,
-    work: list[StageWork],
-    rates: Callable[[StageWork], Rates],
+    work: Sequence[StageWork],
+    rates: Sequence[Rates],
     assumptions: Assumptions,
-    rows_per_update: int,
     chips: int = 1,
     price_per_chip_hour: float | None = None,
 ) -> list[StagePlan]:
     """Tokens, FLOPs, bytes, hours and cost of every stage, and of all of them in a last line `total`."""
     plans = []
-    for stage in work:
-        rate = rates(stage)
-        hours = stage_seconds(stage, rate, assumptions, rows_per_update) / 3600
+    for stage, rate in zip(work, rates, strict=True):
+        hours = rate.seconds(stage, assumptions) / 3600
         cost = None if price_per_chip_hour is None else hours * chips * price_per_chip_hour
-        size = stage_bytes(config, stage, rate.rows)
-        flops = stage_flops(config, stage)
-        plans.append(StagePlan(stage.name, stage.kind, stage.items, stage.tokens, flops, size, hours, cost))
-    total = StagePlan(
-        "total",
-        "",
-        sum(plan.items for plan in plans),
-        sum(plan.tokens for plan in plans),
-        sum(plan.flops for plan in plans),
-        sum(plan.bytes_moved for plan in plans),
-        sum(plan.hours for plan in plans),
-        None if price_per_chip_hour is None else sum(plan.cost or 0.0 for plan in plans),
-    )
-    return [*plans, total]
+        amounts = stage.tokens, stage_flops(config, stage), stage_bytes(config, stage, rate.rows)
+        plans.append(StagePlan(stage.name, stage.kind, stage.items, *amounts, hours, cost))
+    summed = ("items", "tokens", "flops", "bytes_moved", "hours")
+    total = {name: sum(getattr(plan, name) for plan in plans) for name in summed}
+    cost = None if price_per_chip_hour is None else sum(plan.cost or 0.0 for plan in plans)
+    return [*plans, StagePlan(name="total", kind="", **total, cost=cost)]
+
+
+def _matmul_flops(size: int = 1024) -> float:
+    """FLOP/s of a bfloat16 product with a float32 result on this machine, the best of a few."""
+    import jax
+    import jax.numpy as jnp
+
+    x = jnp.ones((size, size), jnp.bfloat16)
+    multiply = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
+    multiply(x).block_until_ready()
+    return 2.0 * size**3 / _least_seconds(lambda: multiply(x).block_until_ready())
+
+
+def _bandwidth(megabytes: int = 256) -> float:
+    """Bytes per second that a reduction reads from memory, the best of a few."""
+    import numpy as np
+
+    array = np.ones(megabytes << 18, np.float32)
+    return array.nbytes / _least_seconds(array.sum)
+
+
+def _least_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def add_measured(stages: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
+    """Adds `measured_hours` to every stage that the run has finished.
+
+    Raises:
+      ValueError: it has finished none of them.
+    """
+    for stage in stages:
+        manifest = run_dir / stage["name"] / MANIFEST
+        if manifest.is_file():
+            stage["measured_hours"] = json.loads(manifest.read_text())["seconds"] / 3600
+    measured = [stage for stage in stages if "measured_hours" in stage]
+    if not measured:
+        raise ValueError(
+            f"{run_dir} holds no finished stage of this recipe; give the folder of a run of `humpback align`"
+        )
+    # The total compares like with like: only stages that were measured.
+    stages[-1]["measured_hours"] = sum(stage["measured_hours"] for stage in measured)
+    stages[-1]["hours_of_measured"] = sum(stage["hours"] for stage in measured)

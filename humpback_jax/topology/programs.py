@@ -13,7 +13,6 @@ from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
 from humpback_jax.inference.engine import Engine, EngineConfig
 from humpback_jax.inference.precision import CONTRACTED_AXES
-from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
@@ -65,20 +64,16 @@ def lower_program(request: FitRequest, devices: Sequence[Any]) -> Program:
     Raises:
       ValueError: the model or the batch does not divide over the mesh; the message says what would.
     """
-    config = get_config(request.model)
-    if request.layers is not None:
-        config = dataclasses.replace(config, num_layers=request.layers)
-    if request.step == "train":
-        return _train(config, request, devices)
-    return _inference(config, request, devices)
+    return _train(request, devices) if request.step == "train" else _inference(request, devices)
 
 
 def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
-def _train(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> Program:
+def _train(request: FitRequest, devices: Sequence[Any]) -> Program:
     """One update on `batch` rows per device, in `microbatches` parts."""
+    config = request.config
     mesh, rules = make_mesh(MeshShape(**request.mesh_sizes), devices), LogicalAxisRules()
     rows = request.batch * len(devices) // mesh.shape["tensor"] // mesh.shape["sequence"]
     check_layout(config, mesh, rules, rows, request.length)
@@ -170,14 +165,14 @@ class AbstractEngine(Engine):
         return (KeyValues(keys, values),) * config.num_layers
 
 
-def _inference(config: LlamaConfig, request: FitRequest, devices: Sequence[Any]) -> Program:
+def _inference(request: FitRequest, devices: Sequence[Any]) -> Program:
     """A prefill or scoring call of `batch` rows of `length` tokens, or a chunk of decode steps of `batch` rows."""
     if set(request.mesh_sizes) - {"data", "tensor"}:
         raise ValueError(f"mesh {request.mesh_sizes}: inference has the axes data (copies of the weights) and tensor")
     engine_config = _engine_config(request)
-    model = Llama(config, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, platform="tpu")
+    model = Llama(request.config, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, platform="tpu")
     mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=engine_config.tensor_parallelism), devices)
-    check_layout(config, mesh, LogicalAxisRules(), request.batch, request.length)
+    check_layout(request.config, mesh, LogicalAxisRules(), request.batch, request.length)
     engine = AbstractEngine(model, engine_config, devices, request.weight_dtype == "int8")
     prefix, prompt = range(request.prefix), [engine_config.max_prompt_length]
     if request.step == "score":
@@ -207,7 +202,7 @@ def _engine_config(request: FitRequest) -> EngineConfig:
         max_new_tokens=1,
         prefill_tokens=request.batch * bucket,
         kv_dtype=request.kv_dtype,
-        tensor_parallelism=request.mesh_sizes.get("tensor", 1),
+        tensor_parallelism=request.tensor,
     )
     if not decode:
         return config

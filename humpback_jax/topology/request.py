@@ -1,10 +1,14 @@
 """What is asked of the compiler, and what it answers."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from humpback_jax.hardware import get_slice
+from humpback_jax.models.config import LlamaConfig, get_config
 
 Step = Literal["train", "prefill", "decode", "score"]
-STEPS: tuple[Step, ...] = ("train", "prefill", "decode", "score")
+STEPS: tuple[Step, ...] = get_args(Step)
+Mesh = tuple[tuple[str, int], ...]  # (axis, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,7 @@ class FitRequest:
     model: str
     slice: str
     step: Step = "train"
-    mesh: tuple[tuple[str, int], ...] = ()
+    mesh: Mesh = ()
     batch: int = 1
     length: int = 2048
     prefix: int = 0
@@ -64,6 +68,31 @@ class FitRequest:
     def mesh_sizes(self) -> dict[str, int]:
         """The mesh as a mapping."""
         return dict(self.mesh)
+
+    @property
+    def tensor(self) -> int:
+        """Devices that share one copy of the weights in inference."""
+        return self.mesh_sizes.get("tensor", 1)
+
+    @property
+    def devices(self) -> int:
+        """Of the slice."""
+        return get_slice(self.slice).num_devices
+
+    @property
+    def hbm_gib(self) -> float:
+        """Memory that a program may have on a chip of the slice."""
+        return get_slice(self.slice).chip.hbm_gib
+
+    @property
+    def config(self) -> LlamaConfig:
+        """The model's, with fewer layers where that is asked for."""
+        config = get_config(self.model)
+        return config if self.layers is None else dataclasses.replace(config, num_layers=self.layers)
+
+    def on(self, mesh: Mesh) -> "FitRequest":
+        """The same program on another mesh."""
+        return dataclasses.replace(self, mesh=mesh)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "FitRequest":

@@ -13,7 +13,10 @@ from humpback_jax.align import Recipe
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
-from humpback_jax.stages.sources import BUILTIN, PACKAGE
+from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.sources import local_path
+
+SEEDS, HELDOUT = 3200, 256  # pairs in the paper, where a recipe's files are not there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,8 @@ class StageWork:
       new_tokens: per item that are written one by one.
       shared_tokens: of the head that all prompts share, computed once.
       updates: of training.
-      rows: packed rows per update.
+      microbatches: per update.
+      config: how the recipe trains or generates here.
     """
 
     name: str
@@ -60,7 +64,8 @@ class StageWork:
     new_tokens: float = 0.0
     shared_tokens: float = 0.0
     updates: int = 0
-    rows: float = 0.0
+    microbatches: int = 0
+    config: Any = None
 
     @property
     def tokens(self) -> float:
@@ -69,7 +74,7 @@ class StageWork:
 
 
 def recipe_work(recipe: Recipe, num_segments: int | None = None, lengths: Lengths = Lengths()) -> list[StageWork]:
-    """The stages that cost anything, in the order of the algorithm.
+    """The stages that `align` runs and that cost anything, in the order of the algorithm.
 
     Args:
       recipe: the recipe.
@@ -82,59 +87,124 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None, lengths: Length
     segments = num_segments or recipe.segments.corpus.max_segments
     if segments is None:
         raise ValueError("the recipe names no CorpusConfig.max_segments; give --segments")
-    tokens = lambda chars: chars / lengths.chars_per_token  # noqa: E731
-    seeds, instruction, output = _seeds(recipe, lengths)
-    corpus = recipe.segments.corpus
-    text = tokens((corpus.min_chars + corpus.max_chars) / 2)
-    prompts = load_prompts(recipe.prompt_dir)
-    pair, written = tokens(instruction + output), min(tokens(lengths.instruction_chars), _limit(recipe.augmentation))
-    head = tokens(len(prompts.backward_template))
-    work = [
-        _training("m_yx", recipe.backward, seeds, pair + head, lengths),
-        StageWork("augmented", "generate", segments, text, written, head),
-        _training("m0", recipe.seed_model, seeds, pair, lengths),
-    ]
-    rubric, kept = tokens(len(prompts.rating_template)), lengths.kept_fraction
-    if recipe.selection.keep_fraction is not None:
-        kept = recipe.selection.keep_fraction
-    expected = recipe.curation.mode == "expected"
-    samples = recipe.curation.samples if recipe.curation.mode == "sampled" else 1
-    reasons = 0.0 if expected else min(lengths.rationale_tokens, _limit(recipe.curation.generation))
-    pairs = segments * samples
+    counted = _RecipeWork(recipe, segments, lengths)
+    whole = recipe.scored_run is None  # else pairs and ratings are those of another run
+    work = [counted.backward_model(), counted.augmented(), counted.seed_model()] if whole else []
     for t in recipe.own_rounds:
-        kind: Literal["generate", "score"] = "score" if expected else "generate"
-        work.append(StageWork(f"scores{t}", kind, pairs, text + written, reasons, rubric))
-        curated = min(round(segments * kept), recipe.selection.sample or segments)
-        examples = curated * ("web" in recipe.sources) + seeds * ("seed" in recipe.sources)
-        mean = (seeds * pair + curated * (text + written)) / (seeds + curated)
-        work.append(_training(f"m{t}", recipe.forward, examples, mean, lengths))
+        if whole:
+            work.append(counted.scores(t))
+        work.append(counted.round_model(t))
+    if recipe.seeds.heldout_path:
+        work.append(counted.evaluation())
     return work
 
 
-def _limit(config: object) -> float:
-    return float(config.engine.max_new_tokens)  # type: ignore[attr-defined]
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """How many pairs there are, and tokens of a mean instruction and output."""
+
+    count: int
+    instruction: float
+    output: float
+
+    @property
+    def tokens(self) -> float:
+        return self.instruction + self.output
 
 
-def _seeds(recipe: Recipe, lengths: Lengths) -> tuple[int, float, float]:
-    """(pairs, characters of an instruction, of an output): counted where the file is there."""
-    path, limit = recipe.seeds.path, recipe.seeds.limit
-    if path.startswith(BUILTIN):
-        path = os.fspath(PACKAGE / "quickstart" / path[len(BUILTIN) :])
-    if not os.path.exists(path):
-        return limit or 3200, lengths.seed_instruction_chars, lengths.seed_output_chars
-    pairs = read_pairs(path, limit=limit).pairs
-    mean = lambda values: statistics.fmean(map(len, values))  # noqa: E731
-    return len(pairs), mean(pair.instruction for pair in pairs), mean(pair.output for pair in pairs)
+class _RecipeWork:
+    """The work of every stage of a recipe, each method named like the stage."""
+
+    def __init__(self, recipe: Recipe, segments: int, lengths: Lengths) -> None:
+        self.recipe, self.lengths = recipe, lengths
+        self.prompts = load_prompts(recipe.prompt_dir)
+        self.seeds = self._read(recipe.seeds.path, recipe.seeds.limit or SEEDS, recipe.seeds.limit)
+        corpus = recipe.segments.corpus
+        instruction = min(self._tokens(lengths.instruction_chars), _limit(recipe.augmentation))
+        self.web = _Pairs(segments, instruction, self._tokens((corpus.min_chars + corpus.max_chars) / 2))
+
+    def backward_model(self) -> StageWork:
+        tokens = self.seeds.tokens + self._tokens(len(self.prompts.backward_template))
+        return self._training("m_yx", self.recipe.backward, self.seeds.count, tokens)
+
+    def augmented(self) -> StageWork:
+        shared, web = self._tokens(len(self.prompts.backward_template)), self.web
+        config = self.recipe.augmentation
+        return StageWork("augmented", "generate", web.count, web.output, web.instruction, shared, config=config)
+
+    def seed_model(self) -> StageWork:
+        return self._training("m0", self.recipe.seed_model, self.seeds.count, self.seeds.tokens)
+
+    def scores(self, t: int) -> StageWork:
+        curation, rubric = self.recipe.curation, self._tokens(len(self.prompts.rating_template))
+        expected = curation.mode == "expected"
+        return StageWork(
+            f"scores{t}",
+            "score" if expected else "generate",
+            self.web.count * (curation.samples if curation.mode == "sampled" else 1),
+            self.web.tokens,
+            0.0 if expected else min(self.lengths.rationale_tokens, _limit(curation.generation)),
+            rubric,
+            config=curation.generation,
+        )
+
+    def round_model(self, t: int) -> StageWork:
+        selection = self.recipe.selection
+        fraction = self.lengths.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
+        kept = min(round(self.web.count * fraction), selection.sample or self.web.count)
+        counts = {"seed": self.seeds.count, "web": kept}
+        tokens = {"seed": self.seeds.tokens, "web": self.web.tokens}
+        examples = sum(counts[source] for source in self.recipe.sources)
+        total = sum(counts[source] * tokens[source] for source in self.recipe.sources)
+        return self._training(f"m{t}", self.recipe.forward, examples, total / max(examples, 1))
+
+    def evaluation(self) -> StageWork:
+        """Likelihoods of the held-out pairs under every model, and instructions by those that write backwards."""
+        assert self.recipe.seeds.heldout_path is not None
+        heldout = self._read(self.recipe.seeds.heldout_path, HELDOUT)
+        config, whole = self.recipe.evaluation.generation, self.recipe.scored_run is None
+        scoring = len(self.recipe.own_rounds) + (2 if whole else 1)  # base, M_0 and M_1, M_2, …
+        writing = 2 if whole else 0  # base and M_yx
+        prompt = heldout.output + self._tokens(len(self.prompts.backward_template))
+        models = scoring + writing
+        return StageWork(
+            "evaluation",
+            "generate" if writing else "score",
+            heldout.count * models,
+            (scoring * heldout.tokens + writing * prompt) / models,
+            writing * min(heldout.instruction, _limit(config)) / models,
+            config=config,
+        )
+
+    def _tokens(self, chars: float) -> float:
+        return chars / self.lengths.chars_per_token
+
+    def _read(self, path: str, assumed: int, limit: int | None = None) -> _Pairs:
+        """Pairs of a file, counted where it is there; `assumed`: how many there are where it is not."""
+        path = local_path(path)
+        if not os.path.exists(path):
+            lengths = self.lengths.seed_instruction_chars, self.lengths.seed_output_chars
+            return _Pairs(assumed, *map(self._tokens, lengths))
+        pairs = read_pairs(path, limit=limit).pairs
+        instruction = statistics.fmean(len(pair.instruction) for pair in pairs)
+        output = statistics.fmean(len(pair.output) for pair in pairs)
+        return _Pairs(len(pairs), self._tokens(instruction), self._tokens(output))
+
+    def _training(self, name: str, config: FinetuneConfig, examples: int, tokens: float) -> StageWork:
+        """Updates of a training run on so many examples of so many tokens."""
+        tokens = min(tokens, config.row_length)
+        if config.num_steps is None and config.batch_unit == "tokens":
+            updates, batch = max(1, round(config.epochs * examples * tokens / config.batch_size)), config.batch_size
+        else:
+            counted: Any = range(examples)  # examples are only counted
+            updates, batch = config.steps_for(counted)
+        per_update = batch / tokens if config.batch_unit == "tokens" else batch
+        fill = self.lengths.packing_fill
+        rows = per_update * tokens / config.row_length / fill if config.packing else per_update
+        microbatches = math.ceil(math.ceil(rows) / config.rows_per_microbatch)
+        items = round(updates * per_update)
+        return StageWork(name, "train", items, tokens, updates=updates, microbatches=microbatches, config=config)
 
 
-def _training(name: str, config: FinetuneConfig, examples: int, tokens: float, lengths: Lengths) -> StageWork:
-    """Updates of a training run on so many examples of so many tokens."""
-    tokens = min(tokens, config.row_length)
-    if config.num_steps is None and config.batch_unit == "tokens":
-        updates, batch = max(1, round(config.epochs * examples * tokens / config.batch_size)), config.batch_size
-    else:
-        counted: Any = range(examples)  # examples are only counted
-        updates, batch = config.steps_for(counted)
-    per_update = batch / tokens if config.batch_unit == "tokens" else batch
-    rows = per_update * tokens / config.row_length / lengths.packing_fill if config.packing else per_update
-    return StageWork(name, "train", round(updates * per_update), tokens, updates=updates, rows=math.ceil(rows))
+def _limit(config: GenerationConfig) -> float:
+    return float(config.engine.max_new_tokens)

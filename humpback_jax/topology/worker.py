@@ -46,8 +46,8 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
     try:
         program = lower_program(request, devices)
     except jax.errors.JaxRuntimeError as error:  # caches alone are too large
-        tensor = request.mesh_sizes.get("tensor", 1)
-        return _refusal(error, chip_slice, {"data": len(devices) // tensor, "fsdp": 1, "sequence": 1, "tensor": tensor})
+        mesh = {"data": len(devices) // request.tensor, "fsdp": 1, "sequence": 1, "tensor": request.tensor}
+        return _refusal(error, chip_slice, mesh)
     options = program.options | dict(request.options)
     key = program_key(
         program.lowered.as_text(),

@@ -1,13 +1,26 @@
 """Plans of recipes: what the stages have to do, and what that takes under stated assumptions."""
 
+import dataclasses
 import json
+import pathlib
 
 import pytest
 
-from humpback_jax.gin_utils import parse_recipe
+from humpback_jax.align import Alignment
+from humpback_jax.gin_utils import GIN_CONFIGS, parse_recipe
 from humpback_jax.models.config import get_config
-from humpback_jax.topology.plan import Assumptions, Rates, compile_programs, compiled_rates, make_plan, stage_flops
-from humpback_jax.topology.recipe_plan import add_measured, plan_recipe, program_settings
+from humpback_jax.topology.plan import (
+    Assumptions,
+    PlanRequest,
+    Rates,
+    add_measured,
+    compiled_rates,
+    make_plan,
+    plan_recipe,
+    program_names,
+    stage_flops,
+    stage_programs,
+)
 from humpback_jax.topology.request import FitReport
 from humpback_jax.topology.work import StageWork, recipe_work
 from humpback_jax.training.throughput import model_flops
@@ -50,52 +63,122 @@ def test_flops_are_those_of_training(work):
 def test_hours_and_cost_follow_from_rates():
     config = get_config("llama_7b")
     stages = [
-        StageWork("m0", "train", 320, 300.0, updates=10, rows=20),
+        StageWork("m0", "train", 320, 300.0, updates=10, microbatches=3),
         StageWork("augmented", "generate", 1000, 400.0, 50.0),
     ]
-    rates = {"m0": Rates(3.0, 0, 0, 1), "augmented": Rates(0, 1e-4, 0.02, 64)}
+    rates = [Rates(3.0, 0, 0, 1), Rates(0, 1e-4, 0.02, 64)]
     assumptions = Assumptions(row_step_efficiency=0.5, padding=0.0, start_seconds=60.0)
-    plans = make_plan(config, stages, lambda stage: rates[stage.name], assumptions, 8, 16, 2.0)
+    plans = make_plan(config, stages, rates, assumptions, 16, 2.0)
     hours = [(10 * 3 * 3.0 + 60) / 3600, (1000 * 400 * 1e-4 + 1000 * 50 / 64 / 0.5 * 0.02 + 60) / 3600]
     assert [plan.hours for plan in plans] == pytest.approx([*hours, sum(hours)])
     assert plans[-1].cost == pytest.approx(sum(hours) * 16 * 2.0) and plans[-1].name == "total"
 
 
+def fitting(request):
+    return FitReport(True, 1.0, 30.75, 0.5, 1.0, {})
+
+
 def test_programs_are_those_of_the_recipe(paper, work):
-    asked = []
-
-    def ask(request):
-        asked.append(request)
-        return FitReport(True, 1.0, 30.75, 0.5, 1.0, {})
-
-    programs = compile_programs("llama_65b", "v4-256", work, program_settings(paper, None), ask)
-    assert set(programs.reports) == {
+    programs = [stage_programs(PlanRequest(paper, "v4-256"), stage) for stage in work]
+    names = program_names(work, programs)
+    assert set(names.values()) == {
         "train", "augmented prefill", "augmented decode", "scores1 prefill", "scores1 decode"
     }  # fmt: skip
-    assert dict(asked[0].mesh) == {"tensor": 16} and asked[0].batch == 1  # 8 rows per microbatch on 128 chips
-    assert dict(asked[1].mesh) == {"tensor": 8}
-    assert compiled_rates(programs, work[-2]) == compiled_rates(programs, work[3])
+    asked = {name: program for program, name in names.items()}
+    assert dict(asked["train"].mesh) == {"tensor": 16}
+    assert asked["train"].batch == 1  # 8 rows per microbatch on 128 chips
+    assert dict(asked["augmented prefill"].mesh) == {"tensor": 8}
+    reports = {program: fitting(program) for program in names}
+    assert compiled_rates(programs[-2], reports) == compiled_rates(programs[3], reports)
 
 
-def test_what_does_not_fit_is_an_error_with_the_knob(work):
+def test_what_does_not_fit_is_an_error_with_the_knob(paper):
     refused = FitReport(False, 20.0, 15.75, None, None, {}, "too large", knob={"batch": 2})
-    programs = compile_programs(
-        "llama_65b", "v5e-64", work[:1],
-        {"row_length": 2048, "rows_per_microbatch": 64, "param_dtype": "float32", "remat": "full", "dropout": 0.1,
-         "slots": 32, "tensor": 8},
-        lambda request: refused,
-    )  # fmt: skip
     with pytest.raises(ValueError, match=r"does not fit on v5e-64.*--batch 2"):
-        compiled_rates(programs, work[0])
+        plan_recipe(PlanRequest(paper, "v5e-64"), lambda program: refused)
+
+
+class Watched(Alignment):
+    """Notes the stages that cost anything, in the order in which `align` asks for them, and runs none."""
+
+    def __init__(self, recipe, run_dir):
+        super().__init__(recipe, run_dir)
+        self.ran = []
+
+    def cut_segments(self):
+        pass
+
+    def train_backward_model(self):
+        self.ran.append("m_yx")
+
+    def augment(self):
+        self.ran.append("augmented")
+
+    def train_seed_model(self):
+        self.ran.append("m0")
+
+    def curate(self, t):
+        if self.recipe.scored_run is None:  # else ratings are only read
+            self.ran.append(f"scores{t}")
+
+    def train_round(self, t):
+        self.ran.append(f"m{t}")
+
+    def evaluate(self):
+        self.ran.append("evaluation")
+
+    def model(self, t):
+        pass
+
+
+EXPERIMENTS = sorted(path.name for path in pathlib.Path(GIN_CONFIGS, "experiments").glob("*.gin"))
+SHAPES = (
+    {}, {"rounds": 1}, {"rounds": 3}, {"sources": ("web",)}, {"sources": ("seed",)}, {"scored_run": None},
+    {"scored_run": "another"}, {"scored_run": "another", "rounds": 1}, {"heldout_path": None},
+    {"heldout_path": "heldout.jsonl"}, {"mode": "expected"}, {"mode": "sampled"},
+)  # fmt: skip
+
+
+def shaped(recipe, heldout_path="as it is", mode=None, **changes):
+    """A recipe of another shape."""
+    if heldout_path != "as it is":
+        changes["seeds"] = dataclasses.replace(recipe.seeds, heldout_path=heldout_path)
+    if mode is not None:
+        changes["curation"] = dataclasses.replace(recipe.curation, mode=mode)
+    return dataclasses.replace(recipe, **changes)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_planned_are_the_stages_that_align_runs(experiment, shape, tmp_path):
+    """Of recipes that take another run's ratings too: those cost only the last round and the evaluation."""
+    recipe = shaped(parse_recipe([f"experiments/{experiment}"], []), **shape)
+    watched = Watched(recipe, tmp_path)
+    watched.align()
+    made = plan_recipe(PlanRequest(recipe, "v5e-256"), fitting)
+    stages = {stage["name"]: stage for stage in made["stages"]}
+    assert list(stages) == [*watched.ran, "total"]
+    assert all(stage["hours"] > 0 and stage["items"] > 0 for stage in stages.values())
+    names = {name.rpartition(" ")[0] for name in made["programs"]} - {""}
+    assert names <= {stage for stage in stages if stages[stage]["kind"] != "train"}
+    assert ("train" in made["programs"]) and len(made["programs"]) <= 1 + 2 * len(names)
+
+
+def test_a_model_of_web_pairs_alone_sees_no_seeds():
+    recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.sources = ('web',)"])
+    both = {stage.name: stage for stage in recipe_work(parse_recipe(["experiments/quickstart.gin"], []))}
+    web = {stage.name: stage for stage in recipe_work(recipe)}
+    assert web["m1"].items < both["m1"].items and web["m0"] == both["m0"]
+    assert web["m1"].prompt_tokens != both["m1"].prompt_tokens
 
 
 def test_a_machine_is_planned_without_a_compiler_and_compared_with_a_run(tmp_path):
     recipe = parse_recipe(["experiments/quickstart.gin"], [])
     (tmp_path / "m0").mkdir()
     (tmp_path / "m0" / "manifest.json").write_text(json.dumps({"seconds": 3600.0}))
-    made = plan_recipe(recipe, "cpu", machine_gflops=200.0, run_dir=str(tmp_path))
+    made = plan_recipe(PlanRequest(recipe, "cpu", machine_gflops=200.0, run_dir=str(tmp_path)))
     by_name = {stage["name"]: stage for stage in made["stages"]}
-    assert list(by_name) == [*STAGES, "total"] and by_name["m0"]["measured_hours"] == 1.0
+    assert list(by_name) == [*STAGES, "evaluation", "total"] and by_name["m0"]["measured_hours"] == 1.0
     assert made["assumptions"]["machine_flops"] == 200e9 and made["programs"] == {}
     json.dumps(made)
     with pytest.raises(ValueError, match="no finished stage"):
