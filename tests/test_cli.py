@@ -1,13 +1,18 @@
 """The command: quick help, one line for a user's mistake, figures as JSON."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from humpback_jax import cli
+from humpback_jax.command_options import TAG_NAMES, Experiment, default_run_dir
+from humpback_jax.prompts.prompts import TAG_CHOICES
+from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
 
 VERBS = [
     *(("align",), ("train",), ("augment",), ("curate",), ("generate",), ("report",)),
@@ -135,6 +140,76 @@ def test_a_base_model_of_another_size_is_refused(humpback, tmp_path, tiny_model_
     assert "vocab_size is 320, declared 49152" in err.splitlines()[-1]
 
 
+QUICKSTART, SMOKE = "--gin_file=experiments/quickstart.gin", "--gin_file=smoke.gin"
+
+
+@pytest.mark.parametrize(
+    ("files", "run_dir"),
+    [
+        (["experiments/quickstart.gin"], "runs/quickstart"),
+        (["experiments/humpback_llama_65b.gin", "smoke.gin"], "runs/humpback_llama_65b-smoke"),
+        (["experiments/quickstart.gin", "smoke.gin"], "runs/quickstart-smoke"),
+        (["/somewhere/mine.gin", "gin_configs/paper.gin", "smoke.gin"], "runs/mine-paper-smoke"),
+    ],
+)
+def test_a_run_is_named_after_all_its_gin_files(files, run_dir):
+    assert default_run_dir(files) == run_dir
+    assert Experiment(tuple(files), ()).run_dir == run_dir
+    assert Experiment(tuple(files), (), "elsewhere").run_dir == "elsewhere"
+
+
+@pytest.mark.parametrize("verb", [("curate", "--round=1")], ids=["curate"])
+def test_two_experiments_with_a_file_in_common_share_no_run(humpback, tmp_path, monkeypatch, tiny_model_dir, verb):
+    monkeypatch.chdir(tmp_path)
+    common = [*verb, SMOKE, f"--gin.Recipe.base={tiny_model_dir}"]
+    for experiment in ("quickstart", "humpback_llama_7b"):
+        humpback(*common[:1], f"--gin_file=experiments/{experiment}.gin", *common[1:])
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"humpback_llama_7b-smoke", "quickstart-smoke"}
+
+
+def test_a_run_under_its_older_default_name_is_pointed_to(humpback, tmp_path, monkeypatch, tiny_model_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "smoke").mkdir(parents=True)
+    command = ["curate", QUICKSTART, SMOKE, f"--gin.Recipe.base={tiny_model_dir}", "--round=1"]
+    note = "humpback: note: a new run begins in runs/quickstart-smoke; to go on with what is in runs/smoke, add"
+    assert f"{note} --run_dir=runs/smoke\n" in humpback(*command)[2]
+    assert "note" not in humpback(*command)[2]
+    assert "note" not in humpback(*command, "--run_dir=runs/smoke")[2]
+    assert (tmp_path / "runs" / "smoke" / "config.gin").exists()
+
+
+MODEL_VERBS = {  # what works on a run or a model, and where its work begins
+    ("align", QUICKSTART): "humpback_jax.align.Alignment.align",
+    ("train", QUICKSTART, "--model=m0"): "humpback_jax.align.Alignment.train_seed_model",
+    ("augment", QUICKSTART): "humpback_jax.align.Alignment.augment",
+    ("curate", QUICKSTART, "--round=1"): "humpback_jax.align.Alignment.curate",
+    ("generate", QUICKSTART, "Hello"): "humpback_jax.align.Alignment.generate",
+}
+
+
+@pytest.mark.parametrize("arguments", MODEL_VERBS, ids=lambda arguments: " ".join(arguments[:2]))
+def test_verbs_that_work_on_models_know_their_process_and_stop_on_sigterm(humpback, tmp_path, monkeypatch, arguments):
+    for name in (INDEX_VARIABLE, COUNT_VARIABLE):
+        monkeypatch.setenv(name, "0")  # so that what the verb sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Hello", "output": "Hi", "generator": "m"}]))
+    seen = []
+
+    def work(*args, **kwargs):
+        seen.append((process_index(), process_count()))
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("went on after the signal")
+
+    monkeypatch.setattr(MODEL_VERBS[arguments], work)
+    monkeypatch.setattr("humpback_jax.align.Alignment.cut_segments", lambda self: None)
+    monkeypatch.setattr("humpback_jax.command_options.use_default_compilation_cache", lambda: seen.append("cache"))
+    status, _, err = humpback(*arguments, "--process_index=0", "--process_count=2")
+    assert seen == ["cache", (0, 2)], err
+    assert status == 0
+    assert "stopped by SIGTERM; run the same command to go on" in err
+
+
 @pytest.fixture
 def pages(tmp_path):
     folder = tmp_path / "pages"
@@ -211,6 +286,13 @@ def test_data_show_names_a_missing_file(humpback, tmp_path, tiny_model_dir):
 def test_profile_steps_that_make_no_sense_are_refused(humpback):
     result = humpback("align", "--gin_file=experiments/quickstart.gin", "--profile_steps=5:2")
     assert "--profile_steps=5:2: expected A:B" in one_error_line(result)
+
+
+def test_the_tags_of_the_command_line_are_those_of_the_prompts(humpback):
+    assert set(TAG_NAMES) == set(TAG_CHOICES)
+    status, _, err = humpback("generate", QUICKSTART, "Hello", "--tags=ai")
+    assert status == 2
+    assert "the tag `ai` is called `seed`: write --tags seed" in err
 
 
 def test_an_adapter_of_a_stage_without_one_is_refused(humpback, tmp_path):
