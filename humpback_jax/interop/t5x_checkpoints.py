@@ -22,9 +22,9 @@ from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-from humpback_jax.weights.convert import restage_native
+from humpback_jax.weights.convert import stage_native
 from humpback_jax.weights.mapping import flatten, leaf_shape, rules_of
-from humpback_jax.weights.model_folder import TOKENIZER, read_model_card, save_model_folder
+from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.params_store import StoredParams, write_params
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -49,7 +49,7 @@ def export_t5x(src: PathLike, dst: PathLike, step: int = 0) -> dict[str, Any]:
     destination = pathlib.Path(dst).absolute() / f"checkpoint_{step}"
     refuse_existing(destination)
     with scratch_folder(destination) as scratch:
-        _, params, _, _ = restage_native(src, scratch, "float32")
+        params = stage_native(src, scratch, "float32").params
         state = {"step": np.full((), step, np.int32), "param_states": _untrained_moments(card.config)}
         with staged_folder(destination) as folder:
             write_params(os.fspath(folder / STATE), {TARGET: params, "state": state})
@@ -78,11 +78,9 @@ def import_t5x(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "float
     _check_tensors(checkpoint / STATE, card.config)
     with scratch_folder(destination) as scratch:
         read_layer = _T5xParams(os.fspath(checkpoint / STATE))
-        config, params, tokenizer, chat_format = restage_native(base, scratch, dtype, read_layer=read_layer)
-        tokenizer.save(scratch / TOKENIZER)
-        source = f"{checkpoint.name} of t5x, which began with {card.source}"
-        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_format=chat_format)
-    return {"tensors": len(rules_of(config)), "step": _step_of(checkpoint), "path": os.fspath(destination)}
+        staged = stage_native(base, scratch, dtype, read_layer=read_layer)
+        staged.save(destination, scratch, f"{checkpoint.name} of t5x, which began with {card.source}")
+    return {"tensors": len(rules_of(card.config)), "step": _step_of(checkpoint), "path": os.fspath(destination)}
 
 
 def checkpoint_folder(path: PathLike) -> epath.Path:

@@ -7,8 +7,9 @@ is Hugging Face's.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -59,13 +60,19 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-def map_adapters(lora: LoraConfig, make: Callable[[str, str, str], dict]) -> dict:
-    """A tree with `make(target, block, name)` where the adapter of each target lies."""
+def adapter_tree(leaves: Mapping[str, dict]) -> dict:
+    """{target: leaves} as a tree, the leaves of every target where its adapter lies."""
     layers: dict[str, dict] = {}
-    for target in lora.targets:
+    for target, value in leaves.items():
         block, name = PROJECTIONS[target]
-        layers.setdefault(block, {})[name] = make(target, block, name)
+        layers.setdefault(block, {})[name] = value
     return {"layers": layers}
+
+
+def at_target(tree: Mapping, target: str) -> Any:
+    """The leaves of one projection: {"kernel"} of a parameter tree, {"a", "b"} of an adapter tree."""
+    block, name = PROJECTIONS[target]
+    return tree["layers"][block][name]
 
 
 def split_axes(target: str, axes: tuple) -> tuple[tuple, tuple]:
@@ -76,43 +83,43 @@ def split_axes(target: str, axes: tuple) -> tuple[tuple, tuple]:
 
 def adapter_shapes(model: Llama, lora: LoraConfig) -> dict:
     """The adapter tree as float32 `jax.ShapeDtypeStruct` leaves."""
-    params = abstract_params(model)["layers"]
-
-    def one(target: str, block: str, name: str) -> dict:
-        layers, *shape = params[block][name]["kernel"].shape
+    params, leaves = abstract_params(model), {}
+    for target in lora.targets:
+        layers, *shape = at_target(params, target)["kernel"].shape
         inputs, outputs = split_axes(target, tuple(shape))
-        struct = lambda *axes: jax.ShapeDtypeStruct((layers, *axes), jnp.float32)  # noqa: E731
-        return {"a": struct(*inputs, lora.rank), "b": struct(lora.rank, *outputs)}
-
-    return map_adapters(lora, one)
+        leaves[target] = {
+            "a": jax.ShapeDtypeStruct((layers, *inputs, lora.rank), jnp.float32),
+            "b": jax.ShapeDtypeStruct((layers, lora.rank, *outputs), jnp.float32),
+        }
+    return adapter_tree(leaves)
 
 
 def adapter_specs(model: Llama, lora: LoraConfig) -> dict:
     """The adapter tree with a PartitionSpec over logical axis names at every leaf."""
-    specs = logical_specs(model)["layers"]
-
-    def one(target: str, block: str, name: str) -> dict:
-        layers, *names = specs[block][name]["kernel"]
+    specs, leaves = logical_specs(model), {}
+    for target in lora.targets:
+        layers, *names = at_target(specs, target)["kernel"]
         inputs, outputs = split_axes(target, tuple(names))
-        return {
+        leaves[target] = {
             "a": PartitionSpec(layers, *inputs, "lora_rank"),
             "b": PartitionSpec(layers, "lora_rank", *outputs),
         }
-
-    return map_adapters(lora, one)
+    return adapter_tree(leaves)
 
 
 def init_adapters(model: Llama, lora: LoraConfig, key: jax.Array) -> dict:
     """Adapters that change nothing yet: A uniform within ±1 / sqrt(inputs), B zero, both float32."""
-    shapes = adapter_shapes(model, lora)
-
-    def one(target: str, block: str, name: str) -> dict:
-        a, b = shapes["layers"][block][name]["a"], shapes["layers"][block][name]["b"]
+    shapes, leaves = adapter_shapes(model, lora), {}
+    for target in lora.targets:
+        a, b = at_target(shapes, target)["a"], at_target(shapes, target)["b"]
         bound = math.prod(a.shape[1:-1]) ** -0.5
-        own_key = jax.random.fold_in(key, list(PROJECTIONS).index(target))
-        return {"a": jax.random.uniform(own_key, a.shape, a.dtype, -bound, bound), "b": jnp.zeros(b.shape, b.dtype)}
+        uniform = jax.random.uniform(_key_of(target, key), a.shape, a.dtype, -bound, bound)
+        leaves[target] = {"a": uniform, "b": jnp.zeros(b.shape, b.dtype)}
+    return adapter_tree(leaves)
 
-    return map_adapters(lora, one)
+
+def _key_of(target: str, key: jax.Array) -> jax.Array:
+    return jax.random.fold_in(key, list(PROJECTIONS).index(target))
 
 
 def adapted_params(params: dict, adapters: dict, lora: LoraConfig, dropout_key: jax.Array | None = None) -> dict:
@@ -124,33 +131,31 @@ def adapted_params(params: dict, adapters: dict, lora: LoraConfig, dropout_key: 
       lora: what they are.
       dropout_key: switches the adapters' dropout on.
     """
-
-    def one(target: str, block: str, name: str) -> dict:
-        own, dropout = adapters["layers"][block][name], None
-        layers = own["a"].shape[0]
+    kernels = {}
+    for target in lora.targets:
+        adapter, dropout = at_target(adapters, target), None
+        layers = adapter["a"].shape[0]
         if lora.dropout and dropout_key is not None:
-            own_key = jax.random.fold_in(dropout_key, list(PROJECTIONS).index(target))
-            dropout = (jax.random.split(own_key, layers), jnp.full((layers,), lora.dropout, jnp.float32))
-        kernel = params["layers"][block][name]["kernel"]
-        return {"kernel": AdaptedKernel(kernel, own["a"], own["b"] * lora.scale, dropout)}
-
-    return _with_kernels(params, map_adapters(lora, one))
+            keys = jax.random.split(_key_of(target, dropout_key), layers)
+            dropout = (keys, jnp.full((layers,), lora.dropout, jnp.float32))
+        kernel = at_target(params, target)["kernel"]
+        kernels[target] = AdaptedKernel(kernel, adapter["a"], adapter["b"] * lora.scale, dropout)
+    return _with_kernels(params, kernels)
 
 
 def merge_adapters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
     """The parameter tree of a model that needs no adapters: W + alpha / rank * A B, in the dtype of W."""
-
-    def one(target: str, block: str, name: str) -> dict:
-        own, kernel = adapters["layers"][block][name], params["layers"][block][name]["kernel"]
-        return {"kernel": merged_kernel(kernel, own["a"], own["b"], lora.scale)}
-
-    return _with_kernels(params, map_adapters(lora, one))
+    kernels = {}
+    for target in lora.targets:
+        adapter = at_target(adapters, target)
+        kernels[target] = merged_kernel(at_target(params, target)["kernel"], adapter["a"], adapter["b"], lora.scale)
+    return _with_kernels(params, kernels)
 
 
 def merged_kernel(kernel: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
     """W + scale * A B, with or without a leading layer axis, summed in float32."""
     stacked = a.ndim + b.ndim - 2 != kernel.ndim
-    contract = lambda a, b: jnp.tensordot(a, b, 1, precision="highest")  # noqa: E731
+    contract = functools.partial(jnp.tensordot, axes=1, precision="highest")
     product = (jax.vmap(contract) if stacked else contract)(a.astype(jnp.float32), b.astype(jnp.float32))
     return (kernel.astype(jnp.float32) + scale * product).astype(kernel.dtype)
 
@@ -160,9 +165,10 @@ def num_adapter_params(model: Llama, lora: LoraConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(adapter_shapes(model, lora)))
 
 
-def _with_kernels(params: dict, kernels: dict) -> dict[str, Any]:
-    """`params` with the weights of `kernels` in the place of its own."""
+def _with_kernels(params: dict, kernels: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` with {target: weight} in the place of its own weights."""
     layers = dict(params["layers"])
-    for block, projections in kernels["layers"].items():
-        layers[block] = layers[block] | projections
+    for target, kernel in kernels.items():
+        block, name = PROJECTIONS[target]
+        layers[block] = layers[block] | {name: {"kernel": kernel}}
     return params | {"layers": layers}

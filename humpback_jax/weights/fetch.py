@@ -10,22 +10,13 @@ from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import REGISTRY
 from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.runtime.console import say
+from humpback_jax.tokenizers import TOKENIZER_FILES
 from humpback_jax.weights.convert import import_weights
+from humpback_jax.weights.huggingface import INDEX
 from humpback_jax.weights.model_folder import is_model_folder
 from humpback_jax.weights.staging import scratch_folder
 
-HUB_PATTERNS = (
-    "config.json",
-    "generation_config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
+HUB_PATTERNS = ("config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 

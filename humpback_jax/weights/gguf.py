@@ -8,7 +8,8 @@ import numpy as np
 
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.weights.mapping import LM_HEAD, Format, TensorInfo, check_tensors
+from humpback_jax.weights.fields import Fields
+from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Format, TensorInfo, check_tensors
 
 ARCHITECTURE = "llama"
 # LLaMA-3.1 scaling is stored as one divisor per rotary frequency.
@@ -16,29 +17,22 @@ ROPE_FACTORS = "rope_freqs.weight"
 ROPE_FACTORS_TOLERANCE = 1e-5
 # Every published LLaMA-3.x checkpoint has these, so only the stretching factor has to be read from the file.
 LLAMA3_LOW, LLAMA3_HIGH, LLAMA3_ORIGINAL = 1.0, 4.0, 8192
-KNOWN_KEYS = frozenset(
-    {
-        "block_count",
-        "context_length",
-        "embedding_length",
-        "feed_forward_length",
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.value_length",
-        "attention.layer_norm_rms_epsilon",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.scaling.type",
-        "rope.scaling.factor",
-        "rope.scaling.original_context_length",
-        "rope.scaling.finetuned",
-        "vocab_size",
-        "tensor_data_layout",
-        "expert_count",
-        "expert_used_count",
-    }
-)
+SIZES = {
+    "emb_dim": "embedding_length",
+    "num_layers": "block_count",
+    "num_heads": "attention.head_count",
+    "num_kv_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "mlp_dim": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+}
+EPSILON, THETA = "attention.layer_norm_rms_epsilon", "rope.freq_base"
+HEAD_WIDTHS = ("attention.value_length", "rope.dimension_count")
+MUST_BE: dict[str, tuple[Any, ...]] = {"rope.scaling.type": (None, "none"), "expert_count": (None, 0)}
+KNOWN_KEYS = {*SIZES.values(), EPSILON, THETA, *HEAD_WIDTHS, *MUST_BE}
+# Without a meaning of their own: of scaling and experts that there are not.
+KNOWN_KEYS |= {"rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned"}
+KNOWN_KEYS |= {"vocab_size", "tensor_data_layout", "expert_used_count"}
 
 
 def read_metadata(reader: Any) -> dict[str, Any]:
@@ -69,60 +63,30 @@ def config_from_gguf(metadata: dict[str, Any], infos: dict[str, TensorInfo], whe
     if architecture != ARCHITECTURE:
         raise ValueError(f"{where}: general.architecture is {architecture!r}; only {ARCHITECTURE!r} can be imported")
     prefix = ARCHITECTURE + "."
-    fields = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    _refuse_unknown(fields, where)
-    width, heads = _whole(fields, "embedding_length", where), _whole(fields, "attention.head_count", where)
-    if "attention.key_length" not in fields and width % heads:
-        raise ValueError(f"{where}: embedding_length {width} is not a multiple of attention.head_count {heads}")
-    fields = {"attention.key_length": width // heads, "attention.head_count_kv": heads} | fields
-    head_dim = _whole(fields, "attention.key_length", where)
-    for key in ("attention.value_length", "rope.dimension_count"):
-        if fields.get(key, head_dim) != head_dim:
-            raise ValueError(f"{where}: {key} is {fields[key]}, expected the head width {head_dim}")
-    if "token_embd.weight" not in infos:
-        raise ValueError(f"{where}: tensor token_embd.weight of shape [vocab, {width}] is missing")
-    return LlamaConfig(
-        name=name,
-        vocab_size=infos["token_embd.weight"].shape[0],
-        emb_dim=width,
-        num_layers=_whole(fields, "block_count", where),
-        num_heads=heads,
-        num_kv_heads=_whole(fields, "attention.head_count_kv", where),
-        head_dim=head_dim,
-        mlp_dim=_whole(fields, "feed_forward_length", where),
-        max_position_embeddings=_whole(fields, "context_length", where),
-        rope_theta=_shortest(fields.get("rope.freq_base", 10_000.0)),
-        rms_norm_eps=_shortest(_needed(fields, "attention.layer_norm_rms_epsilon", where)),
-        tie_word_embeddings=LM_HEAD.gguf not in infos,
-    )
-
-
-def _refuse_unknown(fields: dict[str, Any], where: str) -> None:
-    unknown = sorted(fields.keys() - KNOWN_KEYS)
-    if unknown:
+    values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    if unknown := sorted(values.keys() - KNOWN_KEYS):
         raise ValueError(
-            f"{where}: unknown key {ARCHITECTURE}.{unknown[0]} = {fields[unknown[0]]!r}; it may change what the model "
+            f"{where}: unknown key {prefix}{unknown[0]} = {values[unknown[0]]!r}; it may change what the model "
             "computes, so this file cannot be imported"
         )
-    if fields.get("rope.scaling.type", "none") != "none":
-        raise ValueError(f"{where}: rope.scaling.type {fields['rope.scaling.type']!r} is not supported")
-    if fields.get("expert_count", 0):
-        raise ValueError(f"{where}: expert_count is {fields['expert_count']}; mixtures of experts are not supported")
-
-
-def _needed(fields: dict[str, Any], key: str, where: str) -> Any:
-    if key not in fields:
-        raise ValueError(f"{where}: {ARCHITECTURE}.{key} is missing; without it the model cannot be rebuilt")
-    return fields[key]
-
-
-def _whole(fields: dict[str, Any], key: str, where: str) -> int:
-    value = _needed(fields, key, where)
-    if isinstance(value, list | tuple) and len(set(value)) == 1:
-        value = value[0]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{where}: {ARCHITECTURE}.{key} must be one whole number, found {value!r}")
-    return value
+    # A size that may differ from layer to layer is stored once per layer.
+    values |= {key: v[0] for key, v in values.items() if isinstance(v, list | tuple) and len(set(v)) == 1}
+    fields = Fields(values, where, prefix)
+    fields.refuse_unless(MUST_BE, "this is not supported")
+    sizes = fields.sizes(SIZES)
+    for key in HEAD_WIDTHS:
+        if values.get(key, sizes["head_dim"]) != sizes["head_dim"]:
+            raise ValueError(f"{where}: {key} is {values[key]}, expected the head width {sizes['head_dim']}")
+    if EMBEDDING.gguf not in infos:
+        raise ValueError(f"{where}: tensor {EMBEDDING.gguf} of shape [vocab, {sizes['emb_dim']}] is missing")
+    return LlamaConfig(
+        name=name,
+        vocab_size=infos[EMBEDDING.gguf].shape[0],
+        rope_theta=_shortest(values.get(THETA, 10_000.0)),
+        rms_norm_eps=_shortest(fields.needed(EPSILON)),
+        tie_word_embeddings=LM_HEAD.gguf not in infos,
+        **sizes,
+    )
 
 
 def _shortest(value: float) -> float:

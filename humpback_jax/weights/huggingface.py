@@ -1,6 +1,7 @@
 """Hugging Face folders: config.json and safetensors files, in and out, tensor by tensor."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.tokenizers import tokenizer_files
+from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import (
     EMBEDDING,
     LM_HEAD,
@@ -29,6 +31,26 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 # Rotary frequencies that early checkpoints stored as a buffer; they follow from rope_theta and hold no weights.
 BUFFER_SUFFIX = ".rotary_emb.inv_freq"
+SIZES = {
+    "vocab_size": "vocab_size",
+    "emb_dim": "hidden_size",
+    "mlp_dim": "intermediate_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "max_position_embeddings": "max_position_embeddings",
+}
+# What would make the model compute something else than ours; None stands for a field that is not there.
+MUST_BE: dict[str, tuple[Any, ...]] = {
+    "model_type": (None, "llama"),
+    "hidden_act": (None, "silu"),
+    "attention_bias": (None, False),
+    "mlp_bias": (None, False),
+    "sliding_window": (None,),
+    "partial_rotary_factor": (None, 1.0),
+    "quantization_config": (None,),
+}
 BLOCK_BYTES = 64 << 20
 MAX_SHARD_BYTES = 2_000_000_000
 
@@ -39,62 +61,20 @@ def config_from_huggingface(fields: Mapping[str, Any], where: str, name: str) ->
     Fields that the format lets a file leave out (`num_key_value_heads`, `head_dim`, `rope_theta`, tying) then have the
     format's own meaning; everything else must be there. What this model cannot compute raises ValueError.
     """
-    _refuse_other_architectures(fields, where)
+    architectures = fields.get("architectures")
+    if architectures != [ARCHITECTURE]:
+        raise ValueError(f"{where}: architectures is {architectures!r}; only [{ARCHITECTURE!r}] can be imported")
+    checked = Fields(fields, where)
+    checked.refuse_unless(MUST_BE, "this LLaMA cannot compute anything else")
     theta, scaling = _rope(fields, where)
-    heads, width = _whole(fields, "num_attention_heads", where), _whole(fields, "hidden_size", where)
-    if fields.get("head_dim") is None and width % heads:
-        raise ValueError(f"{where}: hidden_size {width} is not a multiple of num_attention_heads {heads}")
-    fields = {"head_dim": width // heads, "num_key_value_heads": heads} | {
-        key: value for key, value in fields.items() if value is not None
-    }
     return LlamaConfig(
         name=name,
-        vocab_size=_whole(fields, "vocab_size", where),
-        emb_dim=width,
-        num_layers=_whole(fields, "num_hidden_layers", where),
-        num_heads=heads,
-        num_kv_heads=_whole(fields, "num_key_value_heads", where),
-        head_dim=_whole(fields, "head_dim", where),
-        mlp_dim=_whole(fields, "intermediate_size", where),
-        max_position_embeddings=_whole(fields, "max_position_embeddings", where),
         rope_theta=theta,
         rope_scaling=scaling,
-        rms_norm_eps=float(_needed(fields, "rms_norm_eps", where)),
+        rms_norm_eps=float(checked.needed("rms_norm_eps")),
         tie_word_embeddings=bool(fields.get("tie_word_embeddings", False)),
+        **checked.sizes(SIZES),
     )
-
-
-def _needed(fields: Mapping[str, Any], key: str, where: str) -> Any:
-    if fields.get(key) is None:
-        raise ValueError(f"{where}: {key} is missing; without it the model cannot be rebuilt")
-    return fields[key]
-
-
-def _whole(fields: Mapping[str, Any], key: str, where: str) -> int:
-    value = _needed(fields, key, where)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{where}: {key} must be a whole number, found {value!r}")
-    return value
-
-
-def _refuse_other_architectures(fields: Mapping[str, Any], where: str) -> None:
-    found = fields.get("architectures")
-    if found != [ARCHITECTURE]:
-        raise ValueError(f"{where}: architectures is {found!r}; only [{ARCHITECTURE!r}] can be imported")
-    must_be: dict[str, tuple[Any, ...]] = {
-        "model_type": (None, "llama"),
-        "hidden_act": (None, "silu"),
-        "attention_bias": (None, False),
-        "mlp_bias": (None, False),
-        "sliding_window": (None,),
-        "partial_rotary_factor": (None, 1.0),
-        "quantization_config": (None,),
-    }
-    for key, allowed in must_be.items():
-        if fields.get(key) not in allowed:
-            raise ValueError(
-                f"{where}: {key} is {fields[key]!r}, which this LLaMA cannot compute; expected {allowed[-1]!r}"
-            )
 
 
 def _rope(fields: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
@@ -109,10 +89,10 @@ def _rope(fields: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | N
         raise ValueError(f"{where}: rope_theta and rope_parameters disagree: {sorted(thetas)}")
     # A file without any rope_theta means 10,000: the LLaMA-1 and LLaMA-2 files were written before the field existed.
     theta = thetas.pop() if thetas else 10_000.0
-    found = [_rope_scaling(value, where) for value in (parameters, scaling) if value is not None]
-    if len(found) == 2 and found[0] != found[1]:
-        raise ValueError(f"{where}: rope_scaling and rope_parameters disagree: {found[1]} and {found[0]}")
-    return theta, found[0] if found else None
+    scalings = [_rope_scaling(value, where) for value in (parameters, scaling) if value is not None]
+    if len(scalings) == 2 and scalings[0] != scalings[1]:
+        raise ValueError(f"{where}: rope_scaling and rope_parameters disagree: {scalings[1]} and {scalings[0]}")
+    return theta, scalings[0] if scalings else None
 
 
 def _rope_scaling(fields: Mapping[str, Any], where: str) -> RopeScaling | None:
@@ -120,17 +100,17 @@ def _rope_scaling(fields: Mapping[str, Any], where: str) -> RopeScaling | None:
     allowed = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
     if fields.get("partial_rotary_factor") not in (None, 1.0):
         raise ValueError(f"{where}: partial_rotary_factor {fields['partial_rotary_factor']!r} is not supported")
-    numbers = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    numbers = tuple(field.name for field in dataclasses.fields(RopeScaling))
     if kind == "llama3":
         allowed |= set(numbers)
     elif kind != "default":
         raise ValueError(f"{where}: rope type {kind!r} is not supported; known: 'default', 'llama3'")
-    unknown = sorted(fields.keys() - allowed)
-    if unknown:
+    if unknown := sorted(fields.keys() - allowed):
         raise ValueError(f"{where}: unknown rope field {unknown[0]} for rope type {kind!r}")
     if kind == "default":
         return None
-    factor, low, high, original = (_needed(fields, key, f"{where}: rope scaling") for key in numbers)
+    checked = Fields(fields, f"{where}: rope scaling")
+    factor, low, high, original = map(checked.needed, numbers)
     return RopeScaling(float(factor), float(low), float(high), int(original))
 
 
@@ -141,25 +121,11 @@ def config_to_huggingface(config: LlamaConfig, dtype: str, bos_id: int | None, e
         "_name_or_path": config.name,
         "architectures": [ARCHITECTURE],
         "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.emb_dim,
-        "intermediate_size": config.mlp_dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "hidden_act": "silu",
-        "max_position_embeddings": config.max_position_embeddings,
         "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": scaling
-        and {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_max_position_embeddings,
-        },
+        "rope_scaling": scaling and {"rope_type": "llama3"} | dataclasses.asdict(scaling),
         "tie_word_embeddings": config.tie_word_embeddings,
         "attention_bias": False,
         "mlp_bias": False,
@@ -186,14 +152,17 @@ class HuggingFaceSource:
             raise ValueError(f"{path}: expected a JSON object")
         named = pathlib.PurePath(str(fields.get("_name_or_path") or self.folder.absolute().name)).name
         self.config = config_from_huggingface(fields, str(path), name or named)
+        index = self._index()
         with contextlib.ExitStack() as stack:
             self._open: dict[str, Any] = {}
-            for file in self._files():
+            for file in sorted(set(index.values())) or [SINGLE]:
                 try:
                     self._open[file] = stack.enter_context(safetensors.safe_open(self.folder / file, framework="np"))
+                except FileNotFoundError as error:
+                    raise FileNotFoundError(f"{self.folder / file} is missing; download it") from error
                 except safetensors.SafetensorError as error:
                     raise ValueError(f"{self.folder / file} is damaged ({error}); download this file again") from error
-            self._file_of = self._locate()
+            self._file_of = self._locate(index)
             self._check()
             self._stack = stack.pop_all()
 
@@ -203,43 +172,35 @@ class HuggingFaceSource:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _files(self) -> list[str]:
-        index, single = self.folder / INDEX, self.folder / SINGLE
-        if index.exists() and single.exists():
+    def _index(self) -> dict[str, str]:
+        """{tensor: file} as the index says; empty where all tensors are in one file."""
+        path, single = self.folder / INDEX, self.folder / SINGLE
+        if path.exists() and single.exists():
             raise ValueError(f"{self.folder} holds both {SINGLE} and {INDEX}; delete the one that is stale")
         if single.exists():
-            return [SINGLE]
-        if not index.exists():
+            return {}
+        if not path.exists():
             raise FileNotFoundError(
                 f"{self.folder} holds neither {SINGLE} nor {INDEX}. If it has pytorch_model*.bin files, save the model "
                 "with safe_serialization=True first"
             )
-        files = sorted(set(self._weight_map().values()))
-        for file in files:
-            if not (self.folder / file).exists():
-                raise FileNotFoundError(f"{self.folder / file}, which {INDEX} names, is missing; download it")
-        return files
-
-    def _weight_map(self) -> dict[str, str]:
-        index = read_json(self.folder / INDEX)
+        index = read_json(path)
         if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
-            raise ValueError(f"{self.folder / INDEX}: weight_map is missing; download this file again")
+            raise ValueError(f"{path}: weight_map is missing; download this file again")
         return index["weight_map"]
 
-    def _locate(self) -> dict[str, str]:
+    def _locate(self, index: Mapping[str, str]) -> dict[str, str]:
         """{tensor: file}; a tensor in two files, or elsewhere than the index says, is an error."""
-        found: dict[str, str] = {}
+        file_of: dict[str, str] = {}
         for file, reader in self._open.items():
             for name in reader.keys():  # noqa: SIM118 - a reader is not iterable
-                if name in found:
-                    raise ValueError(f"tensor {name} is in both {self.folder / found[name]} and {self.folder / file}")
-                found[name] = file
-        if list(self._open) == [SINGLE]:
-            return found
-        for name, file in self._weight_map().items():
-            if found.get(name) != file:
+                if name in file_of:
+                    raise ValueError(f"tensor {name} is in both {self.folder / file_of[name]} and {self.folder / file}")
+                file_of[name] = file
+        for name, file in index.items():
+            if file_of.get(name) != file:
                 raise ValueError(f"{self.folder / file}: tensor {name} is missing, though {INDEX} says it is here")
-        return found
+        return file_of
 
     def _check(self) -> None:
         infos = {}

