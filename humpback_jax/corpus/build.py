@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from humpback_jax.corpus import filters
-from humpback_jax.corpus.html import PageText, read_html, read_plain_text
+from humpback_jax.corpus.html import read_html, read_plain_text
 from humpback_jax.corpus.inputs import InputFile, list_inputs
 from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
 from humpback_jax.files import PathLike, write_json, write_jsonl
@@ -48,16 +48,13 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_chars <= self.max_chars:
             raise ValueError(f"expected 0 < min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
-        if self.ngram < 1 or self.min_sentence_words < 1:
-            raise ValueError(
-                f"expected ngram and min_sentence_words >= 1, found {self.ngram}, {self.min_sentence_words}"
-            )
+        for name in ("ngram", "min_sentence_words", "max_page_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if not self.jaccard_threshold > 0:
             raise ValueError(f"jaccard_threshold must be above 0 (over 1 is off), found {self.jaccard_threshold}")
         if self.max_segments is not None and self.max_segments < 1:
             raise ValueError(f"max_segments must be at least 1 or None, found {self.max_segments}")
-        if self.max_page_bytes < 1:
-            raise ValueError(f"max_page_bytes must be at least 1, found {self.max_page_bytes}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,31 +75,43 @@ class Segment:
         return {"id": self.id, "url": self.url, "header": self.header, "text": self.text}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class CorpusReport:
-    """Counts of a run: records = pages + Σ rejected_records, candidates = segments + Σ rejected_segments.
+    """Counts of a run. A candidate is a header with its section.
 
-    A candidate is a header with its section. `problems` names the damaged inputs, the first 100 of them.
+    Attributes:
+      pages: records that are pages.
+      segments: candidates that are kept.
+      rejected_records, rejected_segments: all others by reason.
+      problems: names the damaged inputs, the first 100 of them.
     """
 
-    records: int
-    pages: int
-    rejected_records: Mapping[str, int]
-    candidates: int
-    segments: int
-    rejected_segments: Mapping[str, int]
-    problems: tuple[str, ...] = ()
+    pages: int = 0
+    segments: int = 0
+    rejected_records: Counter[str] = dataclasses.field(default_factory=Counter)
+    rejected_segments: Counter[str] = dataclasses.field(default_factory=Counter)
+    problems: list[str] = dataclasses.field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        if self.records != self.pages + sum(self.rejected_records.values()):
-            raise ValueError(f"records do not add up: {self}")
-        if self.candidates != self.segments + sum(self.rejected_segments.values()):
-            raise ValueError(f"candidates do not add up: {self}")
+    @property
+    def records(self) -> int:
+        """All records, pages or not."""
+        return self.pages + self.rejected_records.total()
+
+    @property
+    def candidates(self) -> int:
+        """All candidates, kept or not."""
+        return self.segments + self.rejected_segments.total()
 
     @property
     def readable(self) -> bool:
         """Whether there was any record besides damage: an archive without segments is not a broken one."""
         return bool(self.pages or self.rejected_records.keys() - DAMAGE)
+
+    def reject_record(self, file: InputFile, record: RejectedRecord) -> None:
+        """Counts a record that is no page."""
+        self.rejected_records[record.reason] += 1
+        if record.detail and len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(f"{file.name}: {record.reason} at byte {record.position}: {record.detail}")
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain JSON values, reasons in alphabetical order."""
@@ -113,7 +122,7 @@ class CorpusReport:
             "candidates": self.candidates,
             "segments": self.segments,
             "rejected_segments": dict(sorted(self.rejected_segments.items())),
-            "problems": list(self.problems),
+            "problems": self.problems,
         }
 
 
@@ -130,27 +139,29 @@ class EmptyCorpusError(ValueError):
         )
 
 
-def candidate_fault(header: str, text: str, config: CorpusConfig) -> str | None:
-    """The reason why a section is no segment, or None; the cheap tests come first."""
-    fault = filters.header_fault(header, config.navigation_phrases, config.navigation_headers)
-    fault = fault or filters.length_fault(text, config.min_chars, config.max_chars)
-    if fault is None and filters.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words):
+def candidate_reason(header: str, text: str, config: CorpusConfig) -> str | None:
+    """Why a section is no segment, or None; the cheap tests come first."""
+    reason = filters.header_reason(header, config.navigation_phrases, config.navigation_headers)
+    reason = reason or filters.length_reason(text, config.min_chars, config.max_chars)
+    if reason is None and filters.is_repetitive(
+        text, config.ngram, config.jaccard_threshold, config.min_sentence_words
+    ):
         return "repetitive"
-    return fault
+    return reason
 
 
 def segments_of_page(page: Page, config: CorpusConfig) -> tuple[list[Segment], Counter[str]]:
     """(segments in document order, number of rejected sections by reason) of one page, on its own: no deduplication."""
-    content: PageText = read_html(page.text) if page.is_html else read_plain_text(page.text)
+    content = read_html(page.text) if page.is_html else read_plain_text(page.text)
     segments: list[Segment] = []
     rejected: Counter[str] = Counter()
     for section in content.sections:
         # The header is the block before its section, except where it is empty and so no block at all.
         first = section.first - 1 if config.include_header and section.header else section.first
         text = content.text(first, section.end)
-        fault = candidate_fault(section.header, text, config)
-        if fault:
-            rejected[fault] += 1
+        reason = candidate_reason(section.header, text, config)
+        if reason:
+            rejected[reason] += 1
         else:
             segments.append(Segment(page.url, section.header, text))
     return segments, rejected
@@ -170,11 +181,10 @@ def build_corpus(
     files = list_inputs(inputs, exclude_dir=folder)
     for name in (REPORT_FILE, SEGMENTS_FILE):
         (folder / name).unlink(missing_ok=True)
-    counts = _Counts()
+    report = CorpusReport()
     with progress_bar("corpus", sum(_units(file.size) for file in files), "kB", show=show_progress) as bar:
-        segments = _unique_segments(files, config, counts, bar)
+        segments = _unique_segments(files, config, report, bar)
         write_jsonl(folder / SEGMENTS_FILE, (segment.to_row() for segment in segments))
-    report = counts.report()
     for problem in report.problems:
         say(f"corpus: {problem}")
     write_json(folder / REPORT_FILE, report.to_dict())
@@ -183,57 +193,32 @@ def build_corpus(
     return report
 
 
-@dataclasses.dataclass
-class _Counts:
-    pages: int = 0
-    segments: int = 0
-    rejected_records: Counter[str] = dataclasses.field(default_factory=Counter)
-    rejected_segments: Counter[str] = dataclasses.field(default_factory=Counter)
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-    def reject_record(self, file: InputFile, record: RejectedRecord) -> None:
-        self.rejected_records[record.reason] += 1
-        if record.detail and len(self.problems) < _MAX_PROBLEMS:
-            self.problems.append(f"{file.name}: {record.reason} at byte {record.position}: {record.detail}")
-
-    def report(self) -> CorpusReport:
-        return CorpusReport(
-            records=self.pages + self.rejected_records.total(),
-            pages=self.pages,
-            rejected_records=dict(self.rejected_records),
-            candidates=self.segments + self.rejected_segments.total(),
-            segments=self.segments,
-            rejected_segments=dict(self.rejected_segments),
-            problems=tuple(self.problems),
-        )
-
-
 def _unique_segments(
-    files: Sequence[InputFile], config: CorpusConfig, counts: _Counts, bar: ProgressReporter
+    files: Sequence[InputFile], config: CorpusConfig, report: CorpusReport, bar: ProgressReporter
 ) -> Iterator[Segment]:
+    """All segments in input order; everything read is counted in `report` as it comes."""
     seen: set[bytes] = set()
     for file in files:
-        done = 0
+        shown = 0
         for record in read_pages(file, config.max_page_bytes):
-            done += _advance(bar, record.position, done, counts)
+            shown += _advance(bar, record.position, shown, report)
             if isinstance(record, RejectedRecord):
-                counts.reject_record(file, record)
+                report.reject_record(file, record)
                 continue
-            counts.pages += 1
+            report.pages += 1
             segments, rejected = segments_of_page(record, config)
-            counts.rejected_segments.update(rejected)
+            report.rejected_segments.update(rejected)
             for segment in segments:
-                fault = _set_fault(segment, seen, counts.segments, config.max_segments)
-                if fault:
-                    counts.rejected_segments[fault] += 1
+                if reason := _reason_among(segment, seen, report.segments, config.max_segments):
+                    report.rejected_segments[reason] += 1
                 else:
-                    counts.segments += 1
+                    report.segments += 1
                     yield segment
-        _advance(bar, file.size, done, counts)
+        _advance(bar, file.size, shown, report)
 
 
-def _set_fault(segment: Segment, seen: set[bytes], kept: int, max_segments: int | None) -> str | None:
-    """The reason why a segment cannot join those kept so far, or None; remembers its text."""
+def _reason_among(segment: Segment, seen: set[bytes], kept: int, max_segments: int | None) -> str | None:
+    """Why a segment cannot join those kept so far, or None; remembers its text."""
     digest = hashlib.sha256(segment.text.encode()).digest()[:16]
     if digest in seen:
         return "duplicate"
@@ -245,10 +230,10 @@ def _units(size: int) -> int:
     return -(-size // _BYTES_PER_UNIT)
 
 
-def _advance(bar: ProgressReporter, position: int, done: int, counts: _Counts) -> int:
-    """Moves the bar to `position` bytes of a file of which `done` units were shown; returns the units added."""
-    step = max(_units(position) - done, 0)
-    bar.advance(step, pages=counts.pages, segments=counts.segments)
+def _advance(bar: ProgressReporter, position: int, shown: int, report: CorpusReport) -> int:
+    """Moves the bar to `position` bytes of a file of which `shown` units were shown; returns the units added."""
+    step = max(_units(position) - shown, 0)
+    bar.advance(step, pages=report.pages, segments=report.segments)
     return step
 
 

@@ -6,79 +6,20 @@ from collections.abc import Iterable, Sequence
 
 # A header that holds one of these anywhere, as whole words in any case, introduces page furniture.
 NAVIGATION_PHRASES = (
-    "advertisement",
-    "advertisements",
-    "forum",
-    "forums",
-    "quick link",
-    "quick links",
-    "free newsletter",
-    "newsletter",
-    "sign up",
-    "sign in",
-    "log in",
-    "subscribe",
-    "site map",
-    "sitemap",
-    "privacy policy",
-    "cookie policy",
-    "cookie settings",
-    "terms of use",
-    "terms of service",
-    "all rights reserved",
-    "follow us",
-    "contact us",
-    "about us",
-    "share this",
-    "recent posts",
-    "recent comments",
-    "related posts",
-    "related articles",
-    "related stories",
-    "popular posts",
-    "most read",
-    "most popular",
-    "latest news",
-    "more from",
-    "you may also like",
-    "you might also like",
-    "leave a reply",
-    "leave a comment",
-    "post a comment",
-    "post navigation",
-    "shopping cart",
-    "table of contents",
+    *("advertisement", "advertisements", "forum", "forums", "quick link", "quick links", "free newsletter"),
+    *("newsletter", "sign up", "sign in", "log in", "subscribe", "site map", "sitemap", "privacy policy"),
+    *("cookie policy", "cookie settings", "terms of use", "terms of service", "all rights reserved", "follow us"),
+    *("contact us", "about us", "share this", "recent posts", "recent comments", "related posts"),
+    *("related articles", "related stories", "popular posts", "most read", "most popular", "latest news"),
+    *("more from", "you may also like", "you might also like", "leave a reply", "leave a comment"),
+    *("post a comment", "post navigation", "shopping cart", "table of contents"),
 )
 # A header that is one of these and nothing else does so too; inside a longer header the words mean something.
 NAVIGATION_HEADERS = (
-    "about",
-    "archive",
-    "archives",
-    "bibliography",
-    "categories",
-    "comments",
-    "contact",
-    "contents",
-    "external links",
-    "footnotes",
-    "further reading",
-    "home",
-    "index",
-    "links",
-    "login",
-    "menu",
-    "navigation",
-    "next",
-    "previous",
-    "references",
-    "register",
-    "related",
-    "search",
-    "see also",
-    "share",
-    "tags",
-    "topics",
-    "trending",
+    *("about", "archive", "archives", "bibliography", "categories", "comments", "contact", "contents"),
+    *("external links", "footnotes", "further reading", "home", "index", "links", "login", "menu", "navigation"),
+    *("next", "previous", "references", "register", "related", "search", "see also", "share", "tags", "topics"),
+    *("trending",),
 )
 
 # Comparing pairs of sentences is quadratic at worst, so a longer text is judged by its first sentences.
@@ -88,7 +29,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _WORD = re.compile(r"\w+")
 
 
-def header_fault(
+def header_reason(
     header: str,
     phrases: Iterable[str] = NAVIGATION_PHRASES,
     headers: Iterable[str] = NAVIGATION_HEADERS,
@@ -106,7 +47,7 @@ def header_fault(
     return None
 
 
-def length_fault(text: str, min_chars: int, max_chars: int) -> str | None:
+def length_reason(text: str, min_chars: int, max_chars: int) -> str | None:
     """`too_short` or `too_long`; None for min_chars <= len(text) <= max_chars (characters)."""
     if len(text) < min_chars:
         return "too_short"

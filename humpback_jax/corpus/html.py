@@ -30,22 +30,8 @@ _INVISIBLE_ROLES = frozenset(
 )
 _BLOCKS = frozenset(
     (
-        *(
-            "html",
-            "body",
-            "address",
-            "article",
-            "section",
-            "main",
-            "header",
-            "hgroup",
-            "div",
-            "center",
-            "p",
-            "hr",
-            "pre",
-        ),
-        *("blockquote", "figure", "figcaption", "details", "summary", "form", "fieldset", "legend"),
+        *("html", "body", "address", "article", "section", "main", "header", "hgroup", "div", "center", "p", "hr"),
+        *("pre", "blockquote", "figure", "figcaption", "details", "summary", "form", "fieldset", "legend"),
         *("ul", "ol", "dir", "li", "dl", "dt", "dd"),
         *("table", "caption", "thead", "tbody", "tfoot", "tr", "td", "th"),
     )

@@ -2,11 +2,11 @@
 
 import pytest
 
-from humpback_jax.corpus.build import CorpusConfig, candidate_fault
+from humpback_jax.corpus.build import CorpusConfig, candidate_reason
 from humpback_jax.corpus.filters import (
-    header_fault,
+    header_reason,
     is_repetitive,
-    length_fault,
+    length_reason,
     sentences,
     word_ngrams,
 )
@@ -15,7 +15,7 @@ VARIED = " ".join(f"Sentence number {i} says that thing{i} belongs to owner{i * 
 
 
 @pytest.mark.parametrize(
-    ("header", "fault"),
+    ("header", "reason"),
     [
         ("", "empty_header"),
         (" ¶ — ", "empty_header"),
@@ -34,12 +34,12 @@ VARIED = " ".join(f"Sentence number {i} says that thing{i} belongs to owner{i * 
         ("Binary search trees", None),
     ],
 )
-def test_header(header: str, fault: str | None) -> None:
-    assert header_fault(header) == fault
+def test_header(header: str, reason: str | None) -> None:
+    assert header_reason(header) == reason
 
 
 def test_length_bounds_are_inclusive() -> None:
-    assert [length_fault("x" * n, 600, 3000) for n in (599, 600, 3000, 3001)] == ["too_short", None, None, "too_long"]
+    assert [length_reason("x" * n, 600, 3000) for n in (599, 600, 3000, 3001)] == ["too_short", None, None, "too_long"]
 
 
 def test_sentences_and_ngrams() -> None:
@@ -70,10 +70,10 @@ def test_cost_is_bounded_on_many_sentences() -> None:
 
 def test_reasons_in_order() -> None:
     config = CorpusConfig()
-    assert candidate_fault("", "short", config) == "empty_header"
-    assert candidate_fault("Title", "short", config) == "too_short"
-    assert candidate_fault("Title", VARIED, config) is None
-    assert candidate_fault("Title", VARIED + " " + VARIED, config) == "repetitive"
+    assert candidate_reason("", "short", config) == "empty_header"
+    assert candidate_reason("Title", "short", config) == "too_short"
+    assert candidate_reason("Title", VARIED, config) is None
+    assert candidate_reason("Title", VARIED + " " + VARIED, config) == "repetitive"
 
 
 @pytest.mark.parametrize(
