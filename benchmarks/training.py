@@ -8,6 +8,7 @@ The loss curves of both, on the same examples in the same order, are compared at
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import resource
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.prompts.prompts import load_prompts
@@ -45,7 +46,7 @@ def examples_of(model: ModelHandle, pairs: str, longest: int) -> list[Example]:
 
 def stream(examples: list[Example], batch_size: int, steps: int) -> list[Example]:
     """The examples of the first updates, in the order in which both sides take them."""
-    plan = plan_batches(examples, batch_size, max(e.num_positions for e in examples), 1, 0, steps, packing=False)
+    plan = plan_batches(examples, BatchConfig(batch_size, max(e.num_positions for e in examples), packing=False), steps)
     by_id = {example.id: example for example in examples}
     return [by_id[name] for step in range(steps) for name in plan.batch(step).example_ids]
 
@@ -67,24 +68,22 @@ def train_here(arguments: argparse.Namespace, model: ModelHandle, examples: list
     import jax
     import jax.numpy as jnp
 
-    from humpback_jax.models.llama import Llama, abstract_params, logical_specs
-    from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, put_global, shardings, use_mesh
-    from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-    from humpback_jax.training.state import init_train_state
+    from humpback_jax.models.llama import Llama
+    from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, put_global, use_mesh
+    from humpback_jax.training.optimizer import OptimizerConfig
+    from humpback_jax.training.state import TrainSetup
     from humpback_jax.training.step import BATCH_AXES, batch_sharding, make_train_step
 
     llama = Llama(model.card.config, dtype=jnp.float32, remat_policy=arguments.remat_policy)
     optimizer = OptimizerConfig(LEARNING_RATE, LEARNING_RATE, 0, *BETAS, EPS, WEIGHT_DECAY, CLIP)
     mesh, rules = make_mesh(MeshShape(), jax.devices()[:1]), LogicalAxisRules()
-    plan = plan_batches(
-        examples, arguments.batch_size, arguments.row_length, arguments.rows_per_microbatch, 0, arguments.steps
-    )
+    setup = TrainSetup(llama, mesh, rules, optimizer)
+    batches = BatchConfig(arguments.batch_size, arguments.row_length, arguments.rows_per_microbatch)
+    plan = plan_batches(examples, batches, arguments.steps)
     placed = batch_sharding(mesh, rules, BATCH_AXES)
     with use_mesh(mesh, rules):
-        params = model.load_params(shardings(mesh, rules, logical_specs(llama), abstract_params(llama)), "float32")
-        state = jax.jit(lambda p: init_train_state(p, make_optimizer(optimizer)), donate_argnums=0)(params)
-        del params
-        step_function = make_train_step(llama, optimizer, mesh, rules)
+        state = setup.initial_state(functools.partial(model.load_params, dtype="float32"), seed=0)
+        step_function = make_train_step(setup)
         seconds, losses, count, tokens = [], [], 0, 0
         for step in range(arguments.steps):
             batch, started = plan.batch(step), time.perf_counter()

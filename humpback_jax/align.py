@@ -37,7 +37,7 @@ from humpback_jax.stages.sources import (
     stage_pairs,
 )
 from humpback_jax.stages.stage import MANIFEST, Stage, finished_stage
-from humpback_jax.training.metrics import Monitoring
+from humpback_jax.training.monitoring import Monitoring
 
 
 @dataclasses.dataclass(frozen=True)

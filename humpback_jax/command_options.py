@@ -71,8 +71,7 @@ class Experiment:
         """The `Alignment` in its run directory, where the leader keeps the gin text that began it."""
         from humpback_jax.align import Alignment
         from humpback_jax.gin_utils import config_texts
-        from humpback_jax.training.metrics import Monitoring
-        from humpback_jax.training.profiling import parse_profile_steps
+        from humpback_jax.training.monitoring import Monitoring, parse_profile_steps
 
         profile_steps = parse_profile_steps(self.profile_steps) if self.profile_steps else None
         alignment = Alignment(self.recipe(), self.run_dir, Monitoring(profile_steps, self.wandb_project))

@@ -24,6 +24,33 @@ GIN_CONFIGS = os.fspath(str(importlib.resources.files("humpback_jax.gin_configs"
 # What a gin file may bind beside the recipe: classes of rooms that this module does not know.
 BESIDE_THE_RECIPE = ("Sweep",)
 _ROOMS = "rooms"  # gin takes two names for one where they have one module
+# Bindings of earlier versions, and what they are called now.
+RENAMED = {
+    "FinetuneConfig.batch_size": "BatchConfig.batch_size",
+    "FinetuneConfig.batch_unit": "BatchConfig.batch_unit",
+    "FinetuneConfig.row_length": "BatchConfig.row_length",
+    "FinetuneConfig.rows_per_microbatch": "BatchConfig.rows_per_microbatch",
+    "FinetuneConfig.packing": "BatchConfig.packing",
+    "FinetuneConfig.seed": "BatchConfig.seed",
+    "FinetuneConfig.num_steps": "LoopConfig.num_steps",
+    "FinetuneConfig.step_table": "LoopConfig.step_table",
+    "FinetuneConfig.epochs": "LoopConfig.epochs",
+    "FinetuneConfig.step_limit_minutes": "LoopConfig.step_limit_minutes",
+    "FinetuneConfig.init_from": "CheckpointConfig.init_from",
+    "FinetuneConfig.resume": "CheckpointConfig.resume",
+    "FinetuneConfig.cast_on_resume": "CheckpointConfig.cast_on_resume",
+    "FinetuneConfig.checkpoint_minutes": "CheckpointConfig.minutes",
+    "FinetuneConfig.checkpoint_period": "CheckpointConfig.period",
+    "FinetuneConfig.save_limit_minutes": "CheckpointConfig.save_limit_minutes",
+    "FinetuneConfig.dtype": "ComputeConfig.dtype",
+    "FinetuneConfig.param_dtype": "ComputeConfig.param_dtype",
+    "FinetuneConfig.gradient_dtype": "ComputeConfig.gradient_dtype",
+    "FinetuneConfig.remat_policy": "ComputeConfig.remat_policy",
+    "FinetuneConfig.logits_chunk": "ComputeConfig.logits_chunk",
+    "FinetuneConfig.dropout": "ComputeConfig.dropout",
+    "FinetuneConfig.dropout_schedule": "ComputeConfig.dropout_schedule",
+    "FinetuneConfig.z_loss": "ComputeConfig.z_loss",
+}
 _MACRO = "gin.macro"
 
 
@@ -197,6 +224,8 @@ def _suggestion(message: str, cls: type) -> str:
     known = {each.__name__: each for each in (*CONFIGURABLES, cls)}
     if match := re.search(r"'([\w./]+)' doesn't have a parameter named '(\w+)'", message):
         owner = match[1].rpartition(".")[2].rpartition("/")[2]
+        if renamed := RENAMED.get(f"{owner}.{match[2]}"):
+            return f". {owner}.{match[2]} is called {renamed} now; a scope before it stays"
         return _close(match[2], [field.name for field in dataclasses.fields(known[owner])]) if owner in known else ""
     if match := re.search(r"No configurable matching '([\w./]+)'", message):
         return _close(match[1].rpartition("/")[2].partition(".")[0], [*known, *BESIDE_THE_RECIPE])

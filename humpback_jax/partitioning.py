@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -189,21 +188,6 @@ def shardings(mesh: Mesh | AbstractMesh, rules: LogicalAxisRules, logical_specs:
 
     is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
     return jax.tree_util.tree_map_with_path(one, logical_specs, shapes, is_leaf=is_spec)
-
-
-def replicated_leaves(placed: Any, shapes: Any, axis: str, min_bytes: int = 2**20) -> list[str]:
-    """Paths of the leaves of more than `min_bytes` that are not split over mesh axis `axis`, if it has a size above 1.
-
-    Args:
-      placed: tree of NamedSharding, as `shardings` or a compiled program gives it.
-      shapes: tree of the same structure with `.shape` and `.dtype` leaves.
-    """
-    found = []
-    for (path, sharding), leaf in zip(jax.tree.leaves_with_path(placed), jax.tree.leaves(shapes), strict=True):
-        used = [name for entry in sharding.spec for name in ((entry,) if isinstance(entry, str) else entry or ())]
-        if leaf.size * leaf.dtype.itemsize > min_bytes and sharding.mesh.shape[axis] > 1 and axis not in used:
-            found.append(jax.tree_util.keystr(path, simple=True, separator="/"))
-    return found
 
 
 def batch_sharding(mesh: Mesh, rules: LogicalAxisRules, names: Sequence[str | None]) -> NamedSharding:

@@ -10,9 +10,14 @@ import pytest
 
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
-from humpback_jax.gin_utils import CONFIGURABLES, GIN_CONFIGS, config_texts, parse_recipe, rewrite_gin_args
+from humpback_jax.data.batching import BatchConfig
+from humpback_jax.gin_utils import CONFIGURABLES, GIN_CONFIGS, RENAMED, config_texts, parse_recipe, rewrite_gin_args
 from humpback_jax.models.config import REGISTRY
+from humpback_jax.models.lora import LoraConfig
+from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
+from humpback_jax.training.config import CheckpointConfig, ComputeConfig, LoopConfig
+from humpback_jax.training.optimizer import OptimizerConfig
 
 FOLDER = pathlib.Path(GIN_CONFIGS)
 MODELS = sorted(path.stem for path in (FOLDER / "models").glob("*.gin"))
@@ -49,8 +54,9 @@ def test_the_defaults_are_those_of_the_dataclasses():
 
 
 def test_bindings_win_over_files_and_scopes_over_bindings():
-    recipe = parse("FinetuneConfig.batch_size = 8", "backward/FinetuneConfig.batch_size = 4", "Recipe.rounds = 5")
-    assert (recipe.backward.batch_size, recipe.seed_model.batch_size, recipe.forward.batch_size) == (4, 8, 8)
+    recipe = parse("BatchConfig.batch_size = 8", "backward/BatchConfig.batch_size = 4", "Recipe.rounds = 5")
+    sizes = [config.batches.batch_size for config in (recipe.backward, recipe.seed_model, recipe.forward)]
+    assert sizes == [4, 8, 8]
     assert recipe.rounds == 5
     recipe = parse_recipe(["experiments/quickstart.gin"], ["Recipe.rounds = 7", "curate/EngineConfig.slots = 3"])
     assert recipe.rounds == 7
@@ -64,19 +70,19 @@ def test_nothing_is_left_over_from_the_parse_before():
 
 
 def test_macros_are_replaced():
-    recipe = parse("SEED = 11", "FinetuneConfig.seed = %SEED", "GenerationConfig.seed = %SEED")
-    assert (recipe.forward.seed, recipe.augmentation.seed) == (11, 11)
+    recipe = parse("SEED = 11", "BatchConfig.seed = %SEED", "GenerationConfig.seed = %SEED")
+    assert (recipe.forward.batches.seed, recipe.augmentation.seed) == (11, 11)
 
 
 @pytest.mark.parametrize(
     ("binding", "message"),
     [
-        ("FinetuneConfg.batch_size = 8", r"FinetuneConfg.*Did you mean 'FinetuneConfig'"),
-        ("FinetuneConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
-        ("backward/FinetuneConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
-        ("backwards/FinetuneConfig.batch_size = 8", r"backwards/FinetuneConfig.*no effect.*Did you mean 'backward'"),
+        ("FinetuneConfg.lora = None", r"FinetuneConfg.*Did you mean 'FinetuneConfig'"),
+        ("BatchConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
+        ("backward/BatchConfig.batch_sze = 8", r"batch_sze.*Did you mean 'batch_size'"),
+        ("backwards/BatchConfig.batch_size = 8", r"backwards/BatchConfig.*no effect.*Did you mean 'backward'"),
         ("Typo = 1", r"'Typo' has no effect"),
-        ("FinetuneConfig.seed = %SEEED", r"FinetuneConfig\.seed uses the macro %SEEED, which is not defined"),
+        ("BatchConfig.seed = %SEEED", r"BatchConfig\.seed uses the macro %SEEED, which is not defined"),
         ("Recipe.backward = @backward/FinetunConfig()", r"FinetunConfig"),
         ("LlamaConfig.num_layers = 3", r"LlamaConfig.*no effect"),
         ("Recipe.rounds = ", r"gin: .*"),
@@ -88,9 +94,45 @@ def test_a_mistake_is_named(binding, message):
         parse(binding)
 
 
+FIELDS_OF_BEFORE = (
+    "num_steps", "step_table", "epochs", "batch_size", "batch_unit", "row_length", "rows_per_microbatch", "packing",
+    "dropout", "dropout_schedule", "seed", "dtype", "param_dtype", "gradient_dtype", "remat_policy", "logits_chunk",
+    "z_loss", "checkpoint_minutes", "checkpoint_period", "step_limit_minutes", "save_limit_minutes", "init_from",
+    "resume", "cast_on_resume",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS_OF_BEFORE)
+def test_a_name_of_before_leads_to_the_new_one(name, tmp_path):
+    owner, _, field = RENAMED[f"FinetuneConfig.{name}"].partition(".")
+    configurable = next(cls for cls in CONFIGURABLES if cls.__name__ == owner)
+    assert field in {known.name for known in dataclasses.fields(configurable)}
+    message = rf"FinetuneConfig\.{name} is called {owner}\.{field} now"
+    (binding,) = rewrite_gin_args([f"--gin.FinetuneConfig.{name}=1"])
+    for text in (binding.removeprefix("--gin_bindings="), f"backward/FinetuneConfig.{name} = 1"):
+        with pytest.raises(ValueError, match=message):
+            parse(text)
+    for text in (f"FinetuneConfig.{name} = 1\n", f"seed_model/FinetuneConfig:\n    {name} = 1\n"):
+        (tmp_path / "mine.gin").write_text("include 'defaults.gin'\n" + text)
+        with pytest.raises(ValueError, match=message):
+            parse_recipe([str(tmp_path / "mine.gin")], [])
+
+
+def test_scopes_reach_every_group_of_a_training():
+    bindings = ("BatchConfig.seed = 3", "LoopConfig.num_steps = 7", "CheckpointConfig.period = 5",
+                "ComputeConfig.dropout = 0.5", "OptimizerConfig.b1 = 0.4", "FinetuneConfig.lora = @LoraConfig()",
+                "LoraConfig.rank = 2")  # fmt: skip
+    recipe = parse(*(f"{scope}/{binding}" for scope in ("backward", "forward") for binding in bindings))
+    assert recipe.seed_model == FinetuneConfig()
+    assert recipe.backward == recipe.forward == FinetuneConfig(
+        BatchConfig(seed=3), LoopConfig(num_steps=7), CheckpointConfig(period=5), ComputeConfig(dropout=0.5),
+        OptimizerConfig(b1=0.4), LoraConfig(rank=2),
+    )  # fmt: skip
+
+
 def test_a_macro_that_is_nearly_the_defined_one_is_suggested():
     with pytest.raises(ValueError, match=r"%SEEED, which is not defined\. Did you mean 'SEED'"):
-        parse("SEED = 1", "FinetuneConfig.seed = %SEEED")
+        parse("SEED = 1", "BatchConfig.seed = %SEEED")
 
 
 @pytest.mark.parametrize("file", ["experiments/quickstat.gin", "absent.gin"])
@@ -123,7 +165,7 @@ def test_a_value_that_a_dataclass_refuses_says_why():
         ("--gin.Recipe.base='a b'", "Recipe.base = 'a b'"),
         ("--gin.SeedConfig.path=data/my seeds.jsonl", "SeedConfig.path = 'data/my seeds.jsonl'"),
         ("--gin.SegmentsConfig.inputs=('a', 'b')", "SegmentsConfig.inputs = ('a', 'b')"),
-        ("--gin.FinetuneConfig.seed=%SEED", "FinetuneConfig.seed = %SEED"),
+        ("--gin.BatchConfig.seed=%SEED", "BatchConfig.seed = %SEED"),
         ("--gin.Recipe.backward=@FinetuneConfig()", "Recipe.backward = @FinetuneConfig()"),
         ("--gin.a/EngineConfig.slots=2", "a/EngineConfig.slots = 2"),
         ("--gin.OptimizerConfig.max_grad_norm=None", "OptimizerConfig.max_grad_norm = None"),
@@ -141,10 +183,10 @@ def test_other_arguments_stay_and_a_binding_without_a_value_is_refused():
 
 
 def test_unquoted_words_reach_the_recipe():
-    arguments = ["--gin.Recipe.base=else where", "--gin.FinetuneConfig.dtype=float32"]
+    arguments = ["--gin.Recipe.base=else where", "--gin.ComputeConfig.dtype=float32"]
     bindings = [argument.removeprefix("--gin_bindings=") for argument in rewrite_gin_args(arguments)]
     recipe = parse(*bindings)
-    assert (recipe.base, recipe.forward.dtype) == ("else where", "float32")
+    assert (recipe.base, recipe.forward.compute.dtype) == ("else where", "float32")
 
 
 def test_the_saved_configuration_gives_the_same_recipe(tmp_path):

@@ -14,8 +14,9 @@ from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
 from humpback_jax.stages.finetune import FinetuneConfig
+from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.optimizer import make_optimizer
-from humpback_jax.training.state import init_train_state
+from humpback_jax.training.state import TrainSetup, init_train_state
 from humpback_jax.training.step import make_train_step
 
 NO_RECIPES = "t5x/"  # files for t5x's own programs; tests/interop runs them
@@ -51,8 +52,9 @@ def tiny_like(architecture):
 def two_losses(config, llama):
     """Losses of two updates on the same random tokens; one compiled step serves all files with the same program."""
     mesh, rules = make_mesh(MeshShape(), jax.devices()[:1]), LogicalAxisRules()
-    model = config.model(llama, "cpu")
-    step = make_train_step(model, config.optimizer, mesh, rules, config.logits_chunk, lora=config.lora)
+    model = config.compute.model(llama, "cpu")
+    setup = TrainSetup(model, mesh, rules, config.optimizer, config.lora, config.compute.logits_chunk)
+    step = make_train_step(setup)
     ids = np.random.default_rng(0).integers(0, llama.vocab_size, (1, 2, 16)).astype(np.int32)
     ones = np.ones_like(ids)
     batch = {
@@ -86,18 +88,20 @@ def test_a_file_parses_builds_its_model_and_takes_two_updates(name):
     shapes = abstract_params(Llama(architecture))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == architecture.num_params
     if name.startswith("models/"):  # what is particular to the architecture
-        tiny, trained = tiny_like(architecture), {FinetuneConfig(dtype="float32", remat_policy="none", dropout=0.0)}
+        tiny, trained = tiny_like(architecture), {FinetuneConfig(compute=UNROUNDED)}
     else:  # what is particular to the training
         tiny, trained = get_config("tiny"), {recipe.backward, recipe.seed_model, recipe.forward}
     for config in trained:
-        same_program = dataclasses.replace(FinetuneConfig(), **{f: getattr(config, f) for f in PROGRAM})
+        program = dataclasses.replace(ComputeConfig(), **{f: getattr(config.compute, f) for f in PROGRAM})
+        same_program = FinetuneConfig(compute=program, lora=config.lora)
         losses = two_losses(same_program, tiny)
         assert all(map(math.isfinite, losses))
         assert losses[1] != losses[0]
 
 
-# Fields that decide the compiled step.
-PROGRAM = ("dropout", "dropout_schedule", "dtype", "remat_policy", "lora")
+# Fields that decide the compiled step, beside adapters.
+PROGRAM = ("dropout", "dropout_schedule", "dtype", "remat_policy")
+UNROUNDED = ComputeConfig(dtype="float32", remat_policy="none", dropout=0.0)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -105,7 +109,7 @@ def test_an_experiment_can_be_made_small(name):
     full, small = recipe_of(name), recipe_of(name, files=("smoke.gin",))
     assert small.base == small.architecture.name == "smollm2_135m"
     for config in (small.backward, small.seed_model, small.forward):
-        assert config.steps_for(range(100_000)) == (2, 4)
+        assert config.steps_for(100_000, 0) == (2, 4)
     for generation in (small.augmentation, small.curation.generation, small.answering):
         assert generation.engine.tensor_parallelism == 1
         assert generation.engine.max_new_tokens <= 256
@@ -122,9 +126,9 @@ def test_the_papers_settings(name):
     assert (recipe.seed_tags, recipe.web_tags, recipe.answer_tags) == (("seed",), ("web",), ("seed", "web"))
     for config in (recipe.backward, recipe.seed_model, recipe.forward):
         assert (config.optimizer.learning_rate, config.optimizer.final_learning_rate) == (1e-5, 9e-6)
-        assert (config.optimizer.weight_decay, config.dropout, config.batch_size) == (0.1, 0.1, 32)
+        assert (config.optimizer.weight_decay, config.compute.dropout, config.batches.batch_size) == (0.1, 0.1, 32)
     sizes = (90, 100, 800, 1600, 3200, 6400, 12800, 25600, 45021, 51200, 10**6)
-    steps = {size: recipe.forward.steps_for(range(size)) for size in sizes}
+    steps = {size: recipe.forward.steps_for(size, 0) for size in sizes}
     assert steps == {
         90: (30, 8), 100: (30, 8), 800: (300, 8), 1600: (600, 8), 3200: (500, 32), 6400: (600, 32),
         12800: (600, 32), 25600: (1200, 32), 45021: (1600, 32), 51200: (1600, 32), 10**6: (1600, 32),
@@ -142,7 +146,7 @@ def test_ablations_change_what_they_say():
     untagged = recipe_of("experiments/tags_none_llama_7b.gin")
     assert untagged.seed_tags == untagged.web_tags == untagged.answer_tags == untagged.evaluation.tags == ()
     picked = recipe_of("experiments/selection_llama_7b.gin", "SCORER_ROUND = 1")
-    assert (list(picked.own_rounds), picked.selection.sample, picked.forward.steps_for(range(100))) == (
+    assert (list(picked.own_rounds), picked.selection.sample, picked.forward.steps_for(100, 0)) == (
         [1],
         100,
         (30, 8),

@@ -18,6 +18,27 @@ BATCH_UNITS = ("examples", "tokens")
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """What an update reads: every field must agree where a run goes on from the checkpoint of another.
+
+    Attributes:
+      batch_size: per update, in the unit of `batch_unit`; in tokens a multiple of row_length x rows_per_microbatch.
+      row_length: positions per packed row; a longer example is rejected and counted.
+      rows_per_microbatch: rows whose activations exist at one time; a multiple of the mesh's data x fsdp.
+      seed: of the order of the data, not negative; dropout and adapters draw from it too.
+      packing: several examples per row; off, one example per row.
+      batch_unit: `examples`, as in the paper, or `tokens`, padding included, of which examples fill nearly all.
+    """
+
+    batch_size: int = 32
+    row_length: int = 2048
+    rows_per_microbatch: int = 1
+    seed: int = 0
+    packing: bool = True
+    batch_unit: str = "examples"
+
+
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """The data of one update.
 
@@ -43,11 +64,8 @@ class BatchPlan:
     """
 
     examples: tuple[Example, ...]
+    config: BatchConfig
     starts: tuple[int, ...]
-    row_length: int
-    rows_per_microbatch: int
-    seed: int
-    packing: bool
     max_microbatches: int
     fill: float
 
@@ -56,117 +74,93 @@ class BatchPlan:
         """Updates that are planned."""
         return len(self.starts) - 1
 
+    @property
+    def seed(self) -> int:
+        """Of the order of the data."""
+        return self.config.seed
+
     def batch(self, step: int) -> Batch:
         """The data of update `step`, 0 to num_steps - 1, whatever was asked for before."""
         if not 0 <= step < self.num_steps:
             raise ValueError(f"step {step} is outside the plan's {self.num_steps} steps; plan more steps")
-        stream = range(self.starts[step], self.starts[step + 1])
-        indices = _stream_indices(stream, len(self.examples), self.seed)
-        chosen = [self.examples[index] for index in indices]
-        rows = _rows([example.num_positions for example in chosen], self.row_length, self.packing)
-        features = fill_rows(rows, chosen, self.row_length, self.max_microbatches * self.rows_per_microbatch)
-        shape = (self.max_microbatches, self.rows_per_microbatch, self.row_length)
+        config, stream = self.config, range(self.starts[step], self.starts[step + 1])
+        chosen = [self.examples[index] for index in _stream_indices(stream, len(self.examples), config.seed)]
+        rows = _rows([example.num_positions for example in chosen], config)
+        shape = (self.max_microbatches, config.rows_per_microbatch, config.row_length)
+        features = fill_rows(rows, chosen, config.row_length, shape[0] * shape[1])
         return Batch(
             arrays={name: features[name].reshape(shape) for name in FEATURES},
-            num_microbatches=_ceil_div(len(rows), self.rows_per_microbatch),
+            num_microbatches=_ceil_div(len(rows), config.rows_per_microbatch),
             example_ids=tuple(example.id for example in chosen),
         )
 
 
-def plan_batches(
-    examples: Sequence[Example],
-    batch_size: int,
-    row_length: int,
-    rows_per_microbatch: int,
-    seed: int,
-    num_steps: int,
-    packing: bool = True,
-    batch_unit: str = "examples",
-) -> BatchPlan:
+def plan_batches(examples: Sequence[Example], config: BatchConfig, num_steps: int) -> BatchPlan:
     """Plans `num_steps` updates.
 
     The stream is one epoch after another, each in its own order; example i is permutation(seed, i // N)[i % N]. Every
     update takes the examples that follow those of the one before, running on into the next epoch. The steps are packed
     once here, by lengths alone, to learn the shape.
 
-    Args:
-      examples: N >= 1 of them, each of at most `row_length` positions.
-      batch_size: examples per update; or tokens, padding included: as many examples as pack into so many positions.
-      row_length: positions of a row.
-      rows_per_microbatch: rows that go through the model at once.
-      seed: not negative.
-      num_steps: updates of the run.
-      packing: False puts one example in a row.
-      batch_unit: what `batch_size` counts, `"examples"` or `"tokens"`.
-
     Raises:
       ValueError: no examples, a size below 1, an unknown unit, an example longer than a row, or a number of tokens that
         is no multiple of a microbatch's.
     """
-    _check_sizes(batch_size, row_length, rows_per_microbatch, num_steps, seed, batch_unit)
+    _check_sizes(config, num_steps)
     if not examples:
         raise ValueError("no examples to train on; look at the counts of the pairs and of those that were too long")
     lengths = [example.num_positions for example in examples]
-    if max(lengths) > row_length:
+    if max(lengths) > config.row_length:
         longest = examples[int(np.argmax(lengths))]
         raise ValueError(
-            f"example {longest.id!r} takes {longest.num_positions} positions, a row holds {row_length}; "
+            f"example {longest.id!r} takes {longest.num_positions} positions, a row holds {config.row_length}; "
             "give supervised_examples the row length as max_length"
         )
     starts, most, tokens, used = [0], 0, 0, 0
     for _ in range(num_steps):
-        stream = range(starts[-1], starts[-1] + batch_size)  # an example has at least one token
-        chosen = (lengths[index] for index in _stream_indices(stream, len(examples), seed))
-        num_rows = batch_size // row_length
-        step = list(chosen) if batch_unit == "examples" else _longest_fit(chosen, row_length, num_rows, packing)
-        microbatches = _ceil_div(len(_rows(step, row_length, packing)), rows_per_microbatch)
+        stream = range(starts[-1], starts[-1] + config.batch_size)  # an example has at least one token
+        chosen = (lengths[index] for index in _stream_indices(stream, len(examples), config.seed))
+        step = list(chosen) if config.batch_unit == "examples" else _longest_fit(chosen, config)
+        microbatches = _ceil_div(len(_rows(step, config)), config.rows_per_microbatch)
         most, tokens, used = max(most, microbatches), tokens + sum(step), used + microbatches
         starts.append(starts[-1] + len(step))
-    return BatchPlan(
-        examples=tuple(examples),
-        starts=tuple(starts),
-        row_length=row_length,
-        rows_per_microbatch=rows_per_microbatch,
-        seed=seed,
-        packing=packing,
-        max_microbatches=most,
-        fill=tokens / (used * rows_per_microbatch * row_length),
-    )
+    fill = tokens / (used * config.rows_per_microbatch * config.row_length)
+    return BatchPlan(tuple(examples), config, tuple(starts), most, fill)
 
 
-def _check_sizes(
-    batch_size: int, row_length: int, rows_per_microbatch: int, num_steps: int, seed: int, batch_unit: str
-) -> None:
-    sizes = {"batch_size": batch_size, "rows_per_microbatch": rows_per_microbatch, "num_steps": num_steps}
+def _check_sizes(config: BatchConfig, num_steps: int) -> None:
+    sizes = {name: getattr(config, name) for name in ("batch_size", "rows_per_microbatch")} | {"num_steps": num_steps}
     if wrong := [f"{name} is {size}" for name, size in sizes.items() if size < 1]:
         raise ValueError(f"{wrong[0]}; it must be at least 1")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must not be negative")
-    if batch_unit not in BATCH_UNITS:
-        raise ValueError(f"unknown batch_unit {batch_unit!r}; choose one of {', '.join(BATCH_UNITS)}")
-    microbatch = rows_per_microbatch * row_length
-    if batch_unit == "tokens" and batch_size % microbatch:
+    if config.seed < 0:
+        raise ValueError(f"seed is {config.seed}; it must not be negative")
+    if config.batch_unit not in BATCH_UNITS:
+        raise ValueError(f"unknown batch_unit {config.batch_unit!r}; choose one of {', '.join(BATCH_UNITS)}")
+    microbatch = config.rows_per_microbatch * config.row_length
+    if config.batch_unit == "tokens" and config.batch_size % microbatch:
         raise ValueError(
-            f"batch_size is {batch_size} tokens, a microbatch holds {rows_per_microbatch} x {row_length}; "
-            f"choose a multiple of it, such as {_ceil_div(batch_size, microbatch) * microbatch}"
+            f"batch_size is {config.batch_size} tokens, a microbatch holds {config.rows_per_microbatch} x "
+            f"{config.row_length}; choose a multiple of it, such as "
+            f"{_ceil_div(config.batch_size, microbatch) * microbatch}"
         )
 
 
-def _longest_fit(lengths: Iterable[int], row_length: int, num_rows: int, packing: bool) -> list[int]:
-    """The first lengths of a stream, as many as fit into `num_rows` rows."""
-    taken, room = [], num_rows * row_length
+def _longest_fit(lengths: Iterable[int], config: BatchConfig) -> list[int]:
+    """The first lengths of a stream, as many as fit into the rows of `batch_size` tokens."""
+    num_rows = config.batch_size // config.row_length
+    taken, room = [], num_rows * config.row_length
     for length in lengths:
         room -= length
         if room < 0:
             break
         taken.append(length)
-    while len(_rows(taken, row_length, packing)) > num_rows:
+    while len(_rows(taken, config)) > num_rows:
         taken.pop()
     return taken
 
 
-def _rows(lengths: Sequence[int], row_length: int, packing: bool) -> list[list[int]]:
-    return pack(lengths, row_length) if packing else [[index] for index in range(len(lengths))]
+def _rows(lengths: Sequence[int], config: BatchConfig) -> list[list[int]]:
+    return pack(lengths, config.row_length) if config.packing else [[index] for index in range(len(lengths))]
 
 
 def _stream_indices(stream: range, num_examples: int, seed: int) -> Iterator[int]:

@@ -131,7 +131,7 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
     if not kept:
         raise ValueError(
             f"no training example is left of {len(examples)} pairs (rejected: {rejected}); raise "
-            f"FinetuneConfig.row_length above {max_length}, or give other pairs"
+            f"BatchConfig.row_length above {max_length}, or give other pairs"
         )
     return MixtureExamples(kept, {"in": len(examples), "out": len(kept), "rejected": rejected}, reader)
 

@@ -197,15 +197,16 @@ def stage_programs(request: PlanRequest, stage: StageWork) -> dict[Step, FitRequ
     devices, config = request.chips, stage.config
     base = FitRequest(request.config.name, request.slice)
     if stage.kind == "train":
-        copies = math.gcd(config.rows_per_microbatch, devices)
+        rows = config.batches.rows_per_microbatch
+        copies = math.gcd(rows, devices)
         program = dataclasses.replace(
             base,
             mesh=(("tensor", devices // copies),) if devices > copies else (),
-            batch=config.rows_per_microbatch // copies,
-            length=config.row_length,
-            param_dtype=config.param_dtype,
-            remat=config.remat_policy,
-            dropout=config.dropout,
+            batch=rows // copies,
+            length=config.batches.row_length,
+            param_dtype=config.compute.param_dtype,
+            remat=config.compute.remat_policy,
+            dropout=config.compute.dropout,
         )
         return {"train": program}
     tensor = min(config.engine.tensor_parallelism, devices)
@@ -263,7 +264,7 @@ def machine_rates(config: LlamaConfig, work: StageWork, request: PlanRequest, as
     speed = assumptions.machine_flops * assumptions.machine_utilisation
     per_token = stage_flops(config, work) / max(work.tokens, 1)
     if work.kind == "train":
-        positions = work.config.rows_per_microbatch * work.config.row_length
+        positions = work.config.batches.rows_per_microbatch * work.config.batches.row_length
         return Rates(microbatch=positions * per_token * 4 / 3 / speed)  # rematerialization runs the forward pass twice
     rows = request.rows(work)
     step = max(rows * per_token / speed, 2.0 * config.num_params / assumptions.machine_bandwidth)

@@ -13,7 +13,6 @@ from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
 from humpback_jax.inference.engine import Engine, EngineConfig
 from humpback_jax.inference.precision import CONTRACTED_AXES
-from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.quantized import QuantizedKernel
@@ -27,10 +26,9 @@ from humpback_jax.partitioning import (
     use_mesh,
 )
 from humpback_jax.topology.request import FitRequest
+from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.layout import check_layout
-from humpback_jax.training.loop import dropout_rates
-from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-from humpback_jax.training.state import abstract_state, state_shardings
+from humpback_jax.training.state import TrainSetup
 from humpback_jax.training.step import BATCH_AXES, make_train_step
 
 FEATURES = {
@@ -77,19 +75,14 @@ def _train(request: FitRequest, devices: Sequence[Any]) -> Program:
     mesh, rules = make_mesh(MeshShape(**request.mesh_sizes), devices), LogicalAxisRules()
     rows = request.batch * len(devices) // mesh.shape["tensor"] // mesh.shape["sequence"]
     check_layout(config, mesh, rules, rows, request.length)
-    model = Llama(
-        config,
-        dtype=jnp.bfloat16,
-        param_dtype=dtype_of(request.param_dtype),
+    compute = ComputeConfig(
+        param_dtype=request.param_dtype,
+        gradient_dtype=request.gradient_dtype,
         remat_policy=request.remat,
-        dropout_rates=dropout_rates(request.dropout, config.num_layers, "constant"),
-        platform="tpu",
-        gradient_dtype=dtype_of(request.gradient_dtype),
+        dropout=request.dropout,
     )
-    optimizer = OptimizerConfig()
-    step = make_train_step(model, optimizer, mesh, rules, logits_chunk=request.logits_chunk)
-    transform = make_optimizer(optimizer)
-    state = abstract_state(model, transform, state_shardings(model, transform, mesh, rules))
+    setup = TrainSetup(compute.model(config, "tpu"), mesh, rules, logits_chunk=request.logits_chunk)
+    step, state = make_train_step(setup), setup.abstract_state()  # no mesh is set yet: its devices cannot run anything
     sharding = batch_sharding(mesh, rules, BATCH_AXES)
     shape = (request.microbatches, rows, request.length)
     batch = {

@@ -192,16 +192,13 @@ class _RecipeWork:
 
     def _training(self, name: str, config: FinetuneConfig, examples: int, tokens: float) -> StageWork:
         """Updates of a training run on so many examples of so many tokens."""
-        tokens = min(tokens, config.row_length)
-        if config.num_steps is None and config.batch_unit == "tokens":
-            updates, batch = max(1, round(config.epochs * examples * tokens / config.batch_size)), config.batch_size
-        else:
-            counted: Any = range(examples)  # examples are only counted
-            updates, batch = config.steps_for(counted)
-        per_update = batch / tokens if config.batch_unit == "tokens" else batch
+        batches = config.batches
+        tokens = min(tokens, batches.row_length)
+        updates, batch = config.steps_for(examples, examples * tokens)
+        per_update = batch / tokens if batches.batch_unit == "tokens" else batch
         fill = self.lengths.packing_fill
-        rows = per_update * tokens / config.row_length / fill if config.packing else per_update
-        microbatches = math.ceil(math.ceil(rows) / config.rows_per_microbatch)
+        rows = per_update * tokens / batches.row_length / fill if batches.packing else per_update
+        microbatches = math.ceil(math.ceil(rows) / batches.rows_per_microbatch)
         items = round(updates * per_update)
         return StageWork(name, "train", items, tokens, updates=updates, microbatches=microbatches, config=config)
 

@@ -5,7 +5,6 @@ also the position in the data, because the order of the data is a function of it
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,29 +17,10 @@ from etils import epath
 from humpback_jax.files import PathLike
 from humpback_jax.partitioning import put_global
 from humpback_jax.runtime.watchdog import watchdog
+from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.state import TrainState
 
 ITEMS = ("params", "opt_state", "meta")
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    """When a run is saved; none of it changes the result.
-
-    Attributes:
-      minutes: between temporary checkpoints, of which only the newest is kept; None makes none.
-      period: updates between permanent checkpoints, which are all kept; None makes none.
-      save_limit_minutes: a save or a restore that takes longer ends the process; None sets no limit.
-    """
-
-    minutes: float | None = 10.0
-    period: int | None = None
-    save_limit_minutes: float | None = 30.0
-
-    def __post_init__(self) -> None:
-        values = dataclasses.asdict(self).items()
-        if wrong := [f"{name} is {value}" for name, value in values if value is not None and value <= 0]:
-            raise ValueError(f"checkpoints: {wrong[0]}; it must be above 0, or None to switch it off")
 
 
 class Checkpoints:
@@ -102,27 +82,21 @@ class Checkpoints:
         if not self._manager.is_saving_in_progress():
             self._save_watch.close()
 
-    def restore_latest(
-        self, abstract: TrainState, meta: dict[str, Any], cast: bool = False
-    ) -> tuple[TrainState, int] | None:
-        """`restore_checkpoint` of the newest one, or None when there is none."""
-        step = self._manager.latest_step()
-        return None if step is None else self.restore(self._manager.directory / str(step), abstract, meta, cast)
-
-    def restore(
-        self, path: PathLike, abstract: TrainState, meta: dict[str, Any], cast: bool = False
-    ) -> tuple[TrainState, int]:
-        """`restore_checkpoint` under the time limit."""
+    def restore(self, abstract: TrainState, meta: dict[str, Any]) -> tuple[TrainState, int] | None:
+        """`restore_checkpoint` of the newest one, else of the run to go on from; None where there is neither."""
+        newest = self._manager.latest_step()
+        path = self._config.resume if newest is None else self._manager.directory / str(newest)
+        if path is None:
+            return None
         with self._watch(f"restoring checkpoint {path}"):
-            return restore_checkpoint(path, abstract, meta, cast)
+            return restore_checkpoint(path, abstract, meta, self._config.cast_on_resume)
 
     def _watch(self, what: str) -> contextlib.AbstractContextManager[None]:
-        minutes = self._config.save_limit_minutes
         advice = (
             "look whether the disk or the bucket is full or out of reach and whether all processes live, then run the "
             "same command again; where it is only slow, raise save_limit_minutes"
         )
-        return watchdog(what, None if minutes is None else 60 * minutes, advice)
+        return watchdog(what, self._config.save_limit_seconds, advice)
 
 
 def restore_checkpoint(

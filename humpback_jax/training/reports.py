@@ -4,14 +4,14 @@ import dataclasses
 import math
 
 from humpback_jax.runtime.progress import ProgressReporter
-from humpback_jax.training.metrics import MetricsWriter
+from humpback_jax.training.monitoring import MetricsWriter
 from humpback_jax.training.step import Metrics
 from humpback_jax.training.throughput import Throughput, Workload
 
 
 @dataclasses.dataclass(frozen=True)
-class _Update:
-    """An update that was dispatched and whose metrics nobody has waited for."""
+class Update:
+    """Update number `step` (from 1), dispatched, whose metrics nobody has waited for."""
 
     step: int
     metrics: Metrics
@@ -27,24 +27,16 @@ class Reports:
     def __init__(self, writer: MetricsWriter | None, bar: ProgressReporter, throughput: Throughput) -> None:
         """`writer` is None in all processes but one."""
         self._writer, self._bar, self._throughput = writer, bar, throughput
-        self._pending: _Update | None = None
+        self._pending: Update | None = None
 
-    def add(
-        self,
-        step: int,
-        metrics: Metrics,
-        learning_rate: float,
-        work: Workload,
-        example_ids: tuple[str, ...],
-        started: float,
-    ) -> None:
-        """Takes update number `step` (from 1), just dispatched, and reports the one before.
+    def add(self, update: Update) -> None:
+        """Takes an update and reports the one before.
 
         Raises:
           FloatingPointError: loss or gradient norm of the update before are not finite; names it and its examples.
         """
         self.flush()
-        self._pending = _Update(step, metrics, learning_rate, work, example_ids, started)
+        self._pending = update
 
     def flush(self) -> None:
         """Waits for the update that is pending, if any, and reports it; raises as `add` does."""

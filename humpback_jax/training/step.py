@@ -6,15 +6,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from humpback_jax.models.llama import Llama
-from humpback_jax.models.lora import LoraConfig, adapted_params
-from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, compiler_options
+from humpback_jax.models.lora import adapted_params
+from humpback_jax.partitioning import batch_sharding, compiler_options
 from humpback_jax.training.loss import Batch, summed_loss
-from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
-from humpback_jax.training.state import TrainState, state_shardings
+from humpback_jax.training.optimizer import apply_updates, make_optimizer
+from humpback_jax.training.state import TrainSetup, TrainState
 
 BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
 
@@ -52,31 +50,24 @@ def accumulate_gradients(
 
 
 @functools.lru_cache(maxsize=8)
-def make_train_step(
-    model: Llama,
-    optimizer_config: OptimizerConfig,
-    mesh: Mesh,
-    rules: LogicalAxisRules,
-    logits_chunk: int = 256,
-    z_loss: float = 0.0,
-    lora: LoraConfig | None = None,
-) -> TrainStep:
+def make_train_step(setup: TrainSetup) -> TrainStep:
     """The jitted update `(state, batch, num_microbatches, learning_rate, key) -> (state, metrics)`.
 
     The batch has the decoder_* features, each [microbatches, rows, length]. Cached, so that every round of the
-    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates. With `lora` only
+    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates. With LoRA only
     the adapters train, and the weights in `state.frozen` go through untouched.
     """
-    optimizer = make_optimizer(optimizer_config)
-    use_dropout = any(model.dropout_rates or ())
+    optimizer = make_optimizer(setup.optimizer)
+    use_dropout = any(setup.model.dropout_rates or ())
 
     def train_step(
         state: TrainState, batch: Batch, num_microbatches: jax.Array, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if lora is not None:
-                params = adapted_params(state.frozen, params, lora, key)
-            return summed_loss(model, params, microbatch, key if use_dropout else None, logits_chunk, z_loss)
+            if setup.lora is not None:
+                params = adapted_params(state.frozen, params, setup.lora, key)
+            dropout_key = key if use_dropout else None
+            return summed_loss(setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.z_loss)
 
         key = jax.random.fold_in(key, state.step)
         gradients, loss_sum, weight_sum = accumulate_gradients(loss, state.params, batch, num_microbatches, key)
@@ -91,12 +82,11 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
-    states = state_shardings(model, optimizer, mesh, rules, lora)
-    batches = batch_sharding(mesh, rules, BATCH_AXES)
+    states = setup.state_shardings()
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(states, batches, None, None, None),
+        in_shardings=(states, batch_sharding(setup.mesh, setup.rules, BATCH_AXES), None, None, None),
         out_shardings=(states, None),
-        compiler_options=compiler_options(mesh),
+        compiler_options=compiler_options(setup.mesh),
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example
 from humpback_jax.data.packing import FEATURES
 
@@ -33,9 +33,9 @@ def _equal(left, right):
 @given(LENGTHS, SIZES, st.integers(1, 3), st.integers(0, 2**40), st.booleans())
 def test_steps_are_a_slice_of_the_stream_in_any_order(lengths, batch_size, rows, seed, packing):
     examples = make_examples(lengths)
-    plan = plan_batches(examples, batch_size, 16, rows, seed, num_steps=6, packing=packing)
+    plan = plan_batches(examples, BatchConfig(batch_size, 16, rows, seed, packing), 6)
     batches = [plan.batch(step) for step in range(6)]
-    resumed = plan_batches(examples, batch_size, 16, rows, seed, num_steps=6, packing=packing)
+    resumed = plan_batches(examples, BatchConfig(batch_size, 16, rows, seed, packing), 6)
     for step in (4, 1, 5, 0):
         assert _equal(resumed.batch(step), batches[step])
     ids = [name for batch in batches for name in batch.example_ids]
@@ -43,7 +43,7 @@ def test_steps_are_a_slice_of_the_stream_in_any_order(lengths, batch_size, rows,
     for epoch in range(len(ids) // len(examples)):
         once = ids[epoch * len(examples) : (epoch + 1) * len(examples)]
         assert sorted(once) == sorted(example.id for example in examples)
-    longer = plan_batches(examples, batch_size, 16, rows, seed, num_steps=9, packing=packing)
+    longer = plan_batches(examples, BatchConfig(batch_size, 16, rows, seed, packing), 9)
     assert [longer.batch(step).example_ids for step in range(6)] == [batch.example_ids for batch in batches]
 
 
@@ -51,7 +51,7 @@ def test_steps_are_a_slice_of_the_stream_in_any_order(lengths, batch_size, rows,
 @given(LENGTHS, SIZES, st.integers(1, 3), st.booleans())
 def test_microbatches_hold_the_steps_examples_and_then_padding(lengths, batch_size, rows, packing):
     examples = make_examples(lengths)
-    plan = plan_batches(examples, batch_size, 16, rows, seed=1, num_steps=4, packing=packing)
+    plan = plan_batches(examples, BatchConfig(batch_size, 16, rows, 1, packing), 4)
     by_id = {example.id: example for example in examples}
     real, used, most = 0, 0, 0
     for step in range(4):
@@ -72,7 +72,7 @@ def test_microbatches_hold_the_steps_examples_and_then_padding(lengths, batch_si
 def test_epochs_and_seeds_have_orders_of_their_own():
     examples = make_examples([3] * 40)
     orders = {
-        (seed, epoch): plan_batches(examples, 40, 16, 1, seed, num_steps=3).batch(epoch).example_ids
+        (seed, epoch): plan_batches(examples, BatchConfig(40, 16, 1, seed), 3).batch(epoch).example_ids
         for seed in (0, 1)
         for epoch in range(3)
     }
@@ -84,7 +84,7 @@ FIXED = [[7, 4, 3, 2, 0, 1, 5, 6], [6, 4, 0, 3, 1, 5, 7, 2]]
 
 
 def test_the_order_is_fixed_for_all_time():
-    plan = plan_batches(make_examples([3] * 8), 8, 16, 1, seed=17, num_steps=2)
+    plan = plan_batches(make_examples([3] * 8), BatchConfig(8, 16, 1, seed=17), 2)
     assert [[int(name[1:]) for name in plan.batch(step).example_ids] for step in range(2)] == FIXED
 
 
@@ -93,8 +93,8 @@ def test_the_order_is_fixed_for_all_time():
 def test_steps_counted_in_tokens_hold_as_much_as_fits(lengths, rows, microbatches, packing):
     examples = make_examples(lengths)
     tokens = rows * microbatches * 16
-    plan = plan_batches(examples, tokens, 16, rows, seed=1, num_steps=5, packing=packing, batch_unit="tokens")
-    again = plan_batches(examples, tokens, 16, rows, seed=1, num_steps=3, packing=packing, batch_unit="tokens")
+    config = BatchConfig(tokens, 16, rows, 1, packing, "tokens")
+    plan, again = plan_batches(examples, config, 5), plan_batches(examples, config, 3)
     batches = [plan.batch(step) for step in range(5)]
     assert _equal(again.batch(2), batches[2])
     sizes = {example.id: example.num_positions for example in examples}
@@ -103,7 +103,7 @@ def test_steps_counted_in_tokens_hold_as_much_as_fits(lengths, rows, microbatche
         if not packing:
             assert len(batch.example_ids) == rows * microbatches
     ids = [name for batch in batches for name in batch.example_ids]
-    one_by_one = plan_batches(examples, 1, 16, 1, seed=1, num_steps=len(ids))
+    one_by_one = plan_batches(examples, BatchConfig(1, 16, 1, seed=1), len(ids))
     assert ids == [one_by_one.batch(step).example_ids[0] for step in range(len(ids))]
     if packing and microbatches == rows == 1:
         for batch, after in itertools.pairwise(batches):
@@ -112,7 +112,7 @@ def test_steps_counted_in_tokens_hold_as_much_as_fits(lengths, rows, microbatche
 
 def test_packing_needs_fewer_microbatches():
     examples = make_examples([4] * 32)
-    packed, alone = (plan_batches(examples, 32, 16, 1, 0, num_steps=1, packing=packing) for packing in (True, False))
+    packed, alone = (plan_batches(examples, BatchConfig(32, 16, packing=packing), 1) for packing in (True, False))
     assert (packed.max_microbatches, alone.max_microbatches) == (8, 32)
     assert (packed.fill, alone.fill) == (1.0, 0.25)
 
@@ -131,22 +131,16 @@ def test_packing_needs_fewer_microbatches():
     ],
 )
 def test_bad_plans(change, message):
-    arguments = {
-        "examples": make_examples([4, 9]),
-        "batch_size": 2,
-        "row_length": 16,
-        "rows_per_microbatch": 1,
-        "seed": 0,
-        "num_steps": 1,
-    }
+    fields = {"batch_size": 2, "row_length": 16} | change
+    examples, num_steps = fields.pop("examples", make_examples([4, 9])), fields.pop("num_steps", 1)
     with pytest.raises(ValueError, match=message):
-        plan_batches(**{**arguments, **change})
+        plan_batches(examples, BatchConfig(**fields), num_steps)
 
 
 @pytest.mark.parametrize("step", [-1, 1])
 def test_steps_outside_the_plan(step):
     with pytest.raises(ValueError, match=f"step {step} is outside the plan's 1 steps"):
-        plan_batches(make_examples([4]), 1, 16, 1, 0, num_steps=1).batch(step)
+        plan_batches(make_examples([4]), BatchConfig(1, 16), 1).batch(step)
 
 
 def test_the_data_order_needs_neither_tensorflow_nor_jax():

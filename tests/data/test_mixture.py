@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import humpback_jax
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.mixture import DIRECT, SEQIO, PairSet, TrainingMixture, read_examples
 from humpback_jax.data.packing import FEATURES
 from humpback_jax.data.pairs import Pair, read_pairs
@@ -38,7 +38,7 @@ def assert_both_ways_equal(sets, tokenizer, chat_format, max_length):
     assert through.examples == straight.examples
     assert through.counts == straight.counts
     assert all(example.prompt_ids.dtype == np.int32 for example in through.examples)
-    plans = [plan_batches(read.examples, 4, max_length, 2, seed=3, num_steps=5) for read in (through, straight)]
+    plans = [plan_batches(read.examples, BatchConfig(4, max_length, 2, seed=3), 5) for read in (through, straight)]
     for step in range(5):
         first, second = (plan.batch(step) for plan in plans)
         assert first.example_ids == second.example_ids

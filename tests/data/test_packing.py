@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.packing import FEATURES, pack, packed_rows, unpacked_rows
 from humpback_jax.data.pairs import read_pairs
@@ -125,7 +125,7 @@ def seed_examples(shared_data):
 def test_updates_counted_in_tokens_are_full_of_real_seeds(seed_examples, rows_per_update):
     examples, _ = seed_examples
     tokens = rows_per_update * 2048
-    plan = plan_batches(examples, tokens, 2048, rows_per_update, seed=0, num_steps=40, batch_unit="tokens")
+    plan = plan_batches(examples, BatchConfig(tokens, 2048, rows_per_update, batch_unit="tokens"), 40)
     assert plan.fill >= 0.95
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import DIRECT
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
@@ -15,6 +16,7 @@ from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.rating import CurationConfig
 from humpback_jax.stages.selection import SelectionConfig
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig
+from humpback_jax.training.config import ComputeConfig, LoopConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 
 ANIMALS = ("cat", "dog", "hen", "cow", "owl", "fox", "bee", "ant", "elk", "rat", "pig", "yak")
@@ -44,15 +46,10 @@ def sources(tmp_path_factory):
 def tiny_recipe(sources, tiny_model_dir):
     """Two rounds on these sources; the tiny model learns within 40 updates to end what it writes."""
     training = FinetuneConfig(
-        num_steps=40,
-        batch_size=8,
-        row_length=256,
-        rows_per_microbatch=4,
-        packing=False,  # every training run has the same shapes, so one compiled step serves them all
-        dropout=0.0,
-        dtype="float32",
-        remat_policy="none",
-        logits_chunk=64,
+        # Without packing every training run has the same shapes, so one compiled step serves them all.
+        batches=BatchConfig(batch_size=8, row_length=256, rows_per_microbatch=4, packing=False),
+        loop=LoopConfig(num_steps=40),
+        compute=ComputeConfig(dtype="float32", remat_policy="none", logits_chunk=64, dropout=0.0),
         optimizer=OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-3),
     )
     engine = EngineConfig(slots=4, prompt_buckets=(256,), max_new_tokens=96)
@@ -96,6 +93,10 @@ def as_gin(recipe):
         "SegmentsConfig": recipe.segments,
         "CorpusConfig": recipe.segments.corpus,
         "FinetuneConfig": training,
+        "BatchConfig": training.batches,
+        "LoopConfig": training.loop,
+        "CheckpointConfig": training.checkpoints,
+        "ComputeConfig": training.compute,
         "OptimizerConfig": training.optimizer,
         "GenerationConfig": generation,
         "EngineConfig": generation.engine,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from humpback_jax.gin_utils import parse_recipe
+from humpback_jax.training.config import CheckpointConfig, LoopConfig
 from humpback_jax.weights.model_folder import load_model_folder
 
 KILLS, UPDATES = 5, 80
@@ -81,7 +82,12 @@ def params_of(run_dir, name):
 def test_a_run_killed_five_times_ends_like_one_that_was_not(tiny_recipe, gin_text, tmp_path):
     gin_file = tmp_path / "tiny.gin"
     # Longer training, and checkpoints every second, often enough for a kill to fall between two of them.
-    training = dataclasses.replace(tiny_recipe.forward, packing=True, num_steps=UPDATES, checkpoint_minutes=0.02)
+    training = dataclasses.replace(
+        tiny_recipe.forward,
+        batches=dataclasses.replace(tiny_recipe.forward.batches, packing=True),
+        loop=LoopConfig(num_steps=UPDATES),
+        checkpoints=CheckpointConfig(minutes=0.02),
+    )
     gin_file.write_text(gin_text(dataclasses.replace(tiny_recipe, forward=training)))
     recipe = parse_recipe([str(gin_file)], [])
     assert recipe == dataclasses.replace(tiny_recipe, forward=training, backward=training, seed_model=training)

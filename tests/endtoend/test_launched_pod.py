@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
+from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.model_folder import load_model_folder
 
@@ -82,9 +83,8 @@ def lines_of(path):
 def test_a_pod_that_loses_a_worker_twice_ends_like_one_process(pod, tiny_recipe, gin_text, tmp_path):
     training = dataclasses.replace(
         tiny_recipe.forward,
-        packing=True,
-        rows_per_microbatch=8,
-        checkpoint_minutes=0.01,
+        batches=dataclasses.replace(tiny_recipe.forward.batches, packing=True, rows_per_microbatch=8),
+        checkpoints=CheckpointConfig(minutes=0.01),
         # Steps so small that the order in which devices add up makes no difference that grows.
         optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-3),
     )

@@ -23,15 +23,15 @@ Recipe.base = {base!r}
 Recipe.chat_format = 'chatml'
 SeedConfig.path = {seeds!r}
 SegmentsConfig.inputs = ('not read',)
-FinetuneConfig.num_steps = {updates}
-FinetuneConfig.batch_size = 8
-FinetuneConfig.row_length = 128
-FinetuneConfig.rows_per_microbatch = 4
-FinetuneConfig.dropout = 0.1
-FinetuneConfig.dtype = 'float32'
-FinetuneConfig.remat_policy = 'none'
-FinetuneConfig.checkpoint_minutes = 0.003
-FinetuneConfig.logits_chunk = 64
+LoopConfig.num_steps = {updates}
+BatchConfig.batch_size = 8
+BatchConfig.row_length = 128
+BatchConfig.rows_per_microbatch = 4
+ComputeConfig.dropout = 0.1
+ComputeConfig.dtype = 'float32'
+ComputeConfig.remat_policy = 'none'
+CheckpointConfig.minutes = 0.003
+ComputeConfig.logits_chunk = 64
 OptimizerConfig.learning_rate = 1e-3
 OptimizerConfig.final_learning_rate = 9e-4
 """
@@ -192,7 +192,7 @@ def test_when_one_of_two_is_killed_the_other_ends_with_the_cause(train, tmp_path
 @pytest.mark.slow
 def test_an_update_that_takes_too_long_ends_the_command_loudly(train, tmp_path):
     run_dir = tmp_path / "slow"
-    process = train(run_dir, "--gin.FinetuneConfig.step_limit_minutes=0.0001")
+    process = train(run_dir, "--gin.LoopConfig.step_limit_minutes=0.0001")
     assert process.wait() == 1
     assert re.search(
         r"humpback: error: update 1 has taken more than 0\.024 s; .*raise step_limit_minutes", log_of(run_dir)

@@ -104,7 +104,7 @@ def our_training(folder):
     from humpback_jax.models.llama import Llama
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
     from humpback_jax.training.optimizer import make_optimizer
-    from humpback_jax.training.state import init_train_state
+    from humpback_jax.training.state import TrainSetup, init_train_state
     from humpback_jax.training.step import make_train_step
 
     name = t5x_adapter.task_name(str(folder / "model"), str(folder / "seed.jsonl"))
@@ -113,7 +113,7 @@ def our_training(folder):
     model = load_model_folder(folder / "model")
     mesh, rules = make_mesh(MeshShape(), jax.devices()[:1]), LogicalAxisRules()
     llama, optimizer = Llama(model.config), make_optimizer(OPTIMIZER)
-    losses, update = {}, make_train_step(llama, OPTIMIZER, mesh, rules)
+    losses, update = {}, make_train_step(TrainSetup(llama, mesh, rules, OPTIMIZER))
     with use_mesh(mesh, rules):
         state = jax.jit(lambda params: init_train_state(params, optimizer))(model.params)
         for step, batch in zip(range(STEPS), dataset.as_numpy_iterator(), strict=False):

@@ -7,26 +7,21 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh
 
+from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, MeshShape
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
+from humpback_jax.training.config import ComputeConfig, LoopConfig
 
 PAIRS = [
     Pair(str(i), f"Say {word}.", f"{word}, {word}!", "test") for i, word in enumerate(["yes", "no", "maybe", "so"])
 ]
 CONFIG = FinetuneConfig(
-    epochs=3.0,
-    batch_size=256,
-    batch_unit="tokens",
-    row_length=128,
-    rows_per_microbatch=1,
-    dtype="float32",
-    param_dtype="bfloat16",
-    remat_policy="none",
-    logits_chunk=100,
-    z_loss=1e-4,
+    batches=BatchConfig(batch_size=256, batch_unit="tokens", row_length=128),
+    loop=LoopConfig(epochs=3.0),
+    compute=ComputeConfig("float32", param_dtype="bfloat16", remat_policy="none", logits_chunk=100, z_loss=1e-4),
 )
 
 

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
+from humpback_jax.training.config import ComputeConfig, LoopConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.adapters import export_adapter, read_adapter
 
@@ -19,9 +21,12 @@ def test_the_model_holds_the_adapters_that_lie_beside_it(tiny_model, short_promp
     pairs = [Pair(str(i), f"Say {word}.", f"{word}!", "test") for i, word in enumerate(("cat", "dog", "hen", "owl"))]
     lora = LoraConfig(rank=2, alpha=4.0, targets=("v", "gate"))
     config = FinetuneConfig(
-        num_steps=3, batch_size=4, row_length=128, rows_per_microbatch=2, dropout=0.0, dtype="float32",
-        remat_policy="none", optimizer=OptimizerConfig(learning_rate=1e-2), lora=lora,
-    )  # fmt: skip
+        batches=BatchConfig(4, row_length=128, rows_per_microbatch=2),
+        loop=LoopConfig(num_steps=3),
+        compute=ComputeConfig(dropout=0.0, dtype="float32", remat_policy="none"),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        lora=lora,
+    )
     sets = [PairSet("seed", pairs, "hash", tags=("seed",))]
     mixture = TrainingMixture(sets, short_prompts, tiny_model.chat_format, tiny_model.tokenizer)
     stage = finetune(tmp_path / "m0", tiny_model, mixture, config, MeshShape(), LogicalAxisRules(), reader=DIRECT)

@@ -9,13 +9,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.training import checkpoints as module
 from humpback_jax.training.checkpoints import (
-    CheckpointConfig,
     Checkpoints,
     checkpoint_folder,
     delete_temporary,
     restore_checkpoint,
     restore_params,
 )
+from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.state import TrainState, init_train_state
 
 META = {"data": "abc"}
@@ -49,7 +49,7 @@ def steps_in(directory):
 
 
 def saved(directory, *steps, dtype=jnp.float32, period=1):
-    with Checkpoints(directory, CheckpointConfig(None, period)) as checkpoints:
+    with Checkpoints(directory, CheckpointConfig(minutes=None, period=period)) as checkpoints:
         for step in steps:
             checkpoints.save(state_of(dtype, step), step, META)
     return directory / str(steps[-1])
@@ -118,7 +118,7 @@ def test_a_save_that_hangs_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "watchdog", spy)
     path = saved(tmp_path, 12)
     with Checkpoints(tmp_path, CheckpointConfig(save_limit_minutes=2)) as checkpoints:
-        checkpoints.restore_latest(abstract(state_of()), META)
+        checkpoints.restore(abstract(state_of()), META)
     (saving, limit, advice), (restoring, shorter, _) = watched
     assert (saving, limit) == (f"saving checkpoint 12 in {tmp_path}", 1800)
     assert (restoring, shorter) == (f"restoring checkpoint {path}", 120)
@@ -128,7 +128,7 @@ def test_a_save_that_hangs_is_named(tmp_path, monkeypatch):
 def test_everything_comes_back(tmp_path):
     path = saved(tmp_path, 2, 5)
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-        restored, step = checkpoints.restore_latest(abstract(state_of()), META)
+        restored, step = checkpoints.restore(abstract(state_of()), META)
     assert step == 5
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(step=5))
     earlier, step = restore_checkpoint(path.parent / "2", abstract(state_of()), META)

@@ -1,6 +1,7 @@
 """The loop: resumed = uninterrupted bit for bit, another run's checkpoint is refused, metrics have no repeats."""
 
 import contextlib
+import dataclasses
 import json
 import sys
 import types
@@ -9,20 +10,20 @@ import jax
 import numpy as np
 import pytest
 
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
 from humpback_jax.models.lora import LoraConfig, adapted_params
-from humpback_jax.partitioning import LogicalAxisRules, make_mesh
+from humpback_jax.partitioning import make_mesh
 from humpback_jax.runtime.stopping import Stopped
-from humpback_jax.training.checkpoints import CheckpointConfig, restore_checkpoint
-from humpback_jax.training.loop import LoopConfig, train
+from humpback_jax.training.checkpoints import restore_checkpoint
+from humpback_jax.training.config import CheckpointConfig
+from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.loss import summed_loss
-from humpback_jax.training.metrics import Monitoring
-from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-from humpback_jax.training.profiling import ProfileSteps, parse_profile_steps
-from humpback_jax.training.state import abstract_state, state_shardings
+from humpback_jax.training.monitoring import Monitoring, ProfileSteps, parse_profile_steps
+from humpback_jax.training.optimizer import OptimizerConfig
+from humpback_jax.training.state import TrainSetup
 
 pytestmark = pytest.mark.xdist_group("loop")  # one worker: the uninterrupted run is made once
 
@@ -38,29 +39,38 @@ class Killed(Exception):
 def plan():
     rng = np.random.default_rng(0)
     draw = lambda: rng.integers(0, 320, rng.integers(2, 20)).astype(np.int32)  # noqa: E731
-    return plan_batches([Example(draw(), draw(), f"e{i}") for i in range(10)], 4, 64, 1, seed=0, num_steps=STEPS)
+    return plan_batches([Example(draw(), draw(), f"e{i}") for i in range(10)], BatchConfig(4, 64), STEPS)
 
 
-def run(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2, lora=None, **options):
-    def batch_of_step(step):
-        if step == kill_at:
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The plan's batches, up to the one that kills the run."""
+
+    plan: object
+    num_steps: int
+    kill_at: int | None
+    seed: int = 1  # of dropout
+
+    def batch(self, step):
+        if step == self.kill_at:
             raise Killed
-        return plan.batch(step)
+        return self.plan.batch(step)
 
+
+def trained(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2, lora=None,
+            monitoring=None):  # fmt: skip
     model = Llama(TINY, dropout_rates=(0.1, 0.2))
     return train(
-        model,
+        TrainSetup(model, make_mesh(), optimizer=OptimizerConfig(learning_rate=learning_rate), lora=lora),
+        Data(plan, num_steps, kill_at),
         lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
-        batch_of_step,
-        LoopConfig(num_steps, seed=1, lora=lora, checkpoints=CheckpointConfig(period=2)),
-        OptimizerConfig(learning_rate=learning_rate),
-        make_mesh(),
-        LogicalAxisRules(),
-        directory,
-        run_identity=identity or {"data": "abc"},
-        description="test",
-        **options,
+        RunRecord(directory, identity or {"data": "abc"}, monitoring or Monitoring()),
+        checkpointing=CheckpointConfig(period=2),
     )
+
+
+def run(directory, plan, **options):
+    return trained(directory, plan, **options).params
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +104,7 @@ def test_resumed_run_is_bit_identical(plan, uninterrupted, uninterrupted_directo
 
 def restored(directory):
     """The state after the last update, as it was saved."""
-    model, optimizer = Llama(TINY), make_optimizer(OptimizerConfig())
-    abstract = abstract_state(model, optimizer, state_shardings(model, optimizer, make_mesh(), LogicalAxisRules()))
+    abstract = TrainSetup(Llama(TINY), make_mesh()).abstract_state()
     return restore_checkpoint(directory / "checkpoints" / str(STEPS), abstract, {"data": "abc"})[0]
 
 
@@ -193,13 +202,13 @@ def test_adapters_alone_train_and_resume_bit_for_bit(plan, tmp_path):
 
 
 def test_figures_profile_and_wandb(plan, tmp_path, monkeypatch):
-    logged, figures = [], {}
+    logged = []
     reporter = types.SimpleNamespace(
         log=lambda values, step: logged.append((step, values)), finish=lambda: logged.append("finished")
     )
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: reporter))
     monitoring = Monitoring(ProfileSteps(2, 3), wandb_project="project")
-    run(tmp_path, plan, monitoring=monitoring, figures=figures)
+    figures = trained(tmp_path, plan, monitoring=monitoring).figures
     traces = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".xplane.pb") for path in traces)
     assert all(path.stat().st_size > 0 for path in traces)

@@ -19,7 +19,7 @@ PROGRAM = """
     from humpback_jax.models.lora import LoraConfig, init_adapters
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, batch_sharding, make_mesh, put_global, use_mesh
     from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-    from humpback_jax.training.state import init_train_state, state_shardings
+    from humpback_jax.training.state import TrainSetup, init_train_state
     from humpback_jax.training.step import BATCH_AXES, make_train_step
 
     rng = np.random.default_rng(0)
@@ -34,11 +34,11 @@ PROGRAM = """
     for name, shape in json.loads(sys.argv[1]).items():
         mesh = make_mesh(MeshShape(**shape), jax.devices()[: int(np.prod(list(shape.values())))])
         with use_mesh(mesh, rules):
-            states = state_shardings(model, optimizer, mesh, rules, lora)
+            setup = TrainSetup(model, mesh, rules, config, lora, logits_chunk=16)
             make = lambda adapters, params: init_train_state(adapters, optimizer)._replace(frozen=params)
-            state = jax.jit(make, out_shardings=states)(fresh, frozen)
+            state = jax.jit(make, out_shardings=setup.state_shardings())(fresh, frozen)
             batch = {k: put_global(v, batch_sharding(mesh, rules, BATCH_AXES)) for k, v in rows.items()}
-            step = make_train_step(model, config, mesh, rules, 16, lora=lora)
+            step = make_train_step(setup)
             losses = []
             for _ in range(3):
                 state, metrics = step(state, batch, np.int32(1), np.float32(1e-2), jax.random.key(0))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from humpback_jax.training.loop import dropout_rates
+from humpback_jax.training.config import dropout_rates
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, decay_mask, make_optimizer
 
 

@@ -24,40 +24,46 @@ if "coordinator" in job:
     distributed.join_processes(job["coordinator"])
 
 import jax
-from humpback_jax.data.batching import plan_batches
+from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params
-from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
-from humpback_jax.training.checkpoints import CheckpointConfig
-from humpback_jax.training.loop import LoopConfig, train
+from humpback_jax.partitioning import MeshShape, make_mesh
+from humpback_jax.training.config import CheckpointConfig
+from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.optimizer import OptimizerConfig
+from humpback_jax.training.state import TrainSetup
 
 rng = np.random.default_rng(0)
 draw = lambda: rng.integers(0, 320, rng.integers(2, 30)).astype(np.int32)
 examples = [Example(draw(), draw(), f"e{i}") for i in range(24)]
-plan = plan_batches(examples, 8, 64, 8, seed=0, num_steps=8)
+plan = plan_batches(examples, BatchConfig(8, 64, 8), 8)
 tiny = get_config("tiny")
 
 
-def batch_of_step(step):
-    batch = plan.batch(step)
+class Data:
+    num_steps, seed = job["steps"], 1  # of dropout
+
+    def batch(self, step):
+        return shown(step, plan.batch(step))
+
+
+def shown(step, batch):
     data = b"".join(batch.arrays[name].tobytes() for name in sorted(batch.arrays))
     print("data", step, hashlib.sha256(data).hexdigest(), flush=True)
     return batch
 
 
 train(
-    Llama(tiny, dropout_rates=(0.1, 0.2)),
+    TrainSetup(
+        Llama(tiny, dropout_rates=(0.1, 0.2)),
+        make_mesh(MeshShape(**job["mesh"])),
+        optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-3),
+    ),
+    Data(),
     lambda shardings: jax.jit(lambda: init_params(Llama(tiny), jax.random.key(0)), out_shardings=shardings)(),
-    batch_of_step,
-    LoopConfig(job["steps"], seed=1, checkpoints=CheckpointConfig(None, period=4)),
-    OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-3),
-    make_mesh(MeshShape(**job["mesh"])),
-    LogicalAxisRules(),
-    job["directory"],
-    run_identity={"data": "abc"},
-    description="test",
+    RunRecord(job["directory"], {"data": "abc"}),
+    checkpointing=CheckpointConfig(minutes=None, period=4),
 )
 """
 FSDP = {"fsdp": 8}

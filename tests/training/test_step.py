@@ -130,7 +130,7 @@ MESH_PROGRAM = """
     from humpback_jax.models.llama import Llama, init_params
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, batch_sharding, make_mesh, put_global, use_mesh
     from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-    from humpback_jax.training.state import init_train_state, state_shardings
+    from humpback_jax.training.state import TrainSetup, init_train_state
     from humpback_jax.training.step import BATCH_AXES, make_train_step
 
     rng = np.random.default_rng(0)
@@ -142,12 +142,12 @@ MESH_PROGRAM = """
     for name, shape in json.loads(sys.argv[1]).items():
         mesh = make_mesh(MeshShape(**shape), jax.devices()[: int(np.prod(list(shape.values())))])
         with use_mesh(mesh, rules):
-            states = state_shardings(model, make_optimizer(config), mesh, rules)
+            setup = TrainSetup(model, mesh, rules, config, logits_chunk=16)
             params = init_params(Llama(get_config("tiny")), jax.random.key(0))
             make = lambda p: init_train_state(p, make_optimizer(config))
-            state = jax.jit(make, out_shardings=states)(jax.device_get(params))
+            state = jax.jit(make, out_shardings=setup.state_shardings())(jax.device_get(params))
             batch = {k: put_global(v, batch_sharding(mesh, rules, BATCH_AXES)) for k, v in rows.items()}
-            step = make_train_step(model, config, mesh, rules, 16)
+            step = make_train_step(setup)
             losses = []
             for _ in range(3):
                 state, metrics = step(state, batch, np.int32(1), np.float32(1e-2), jax.random.key(0))

@@ -11,9 +11,8 @@ import pytest
 from humpback_jax.data.packing import FEATURES
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.llama import Llama
-from humpback_jax.partitioning import LogicalAxisRules, make_mesh, use_mesh
-from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-from humpback_jax.training.state import abstract_state, state_shardings
+from humpback_jax.partitioning import make_mesh, use_mesh
+from humpback_jax.training.state import TrainSetup
 from humpback_jax.training.step import make_train_step
 
 CONFIG = LlamaConfig("wide_vocabulary", 4096, 32, 1, 2, 1, 16, 64, max_position_embeddings=2048)
@@ -21,19 +20,12 @@ ROWS = 2
 
 
 def compiled_step(length, chunk, dtype):
-    model, mesh, rules, optimizer = (
-        Llama(CONFIG, dtype, remat_policy="full"),
-        make_mesh(),
-        LogicalAxisRules(),
-        OptimizerConfig(),
-    )
-    transformation = make_optimizer(optimizer)
-    state = abstract_state(model, transformation, state_shardings(model, transformation, mesh, rules))
+    setup = TrainSetup(Llama(CONFIG, dtype, remat_policy="full"), make_mesh(), logits_chunk=chunk)
     batch = {name: jax.ShapeDtypeStruct((3, ROWS, length), kind) for name, kind in FEATURES.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    with use_mesh(mesh, rules):
-        step = make_train_step(model, optimizer, mesh, rules, chunk)
-        return step.lower(state, batch, np.int32(3), np.float32(1e-5), key).compile()
+    with use_mesh(setup.mesh, setup.rules):
+        step = make_train_step(setup)
+        return step.lower(setup.abstract_state(), batch, np.int32(3), np.float32(1e-5), key).compile()
 
 
 def logits_positions(compiled):

@@ -11,10 +11,9 @@ from humpback_jax.data.packing import FEATURES
 from humpback_jax.models import llama
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, abstract_params
-from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, constrain, make_mesh, replicated_leaves, use_mesh
+from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, constrain, make_mesh, use_mesh
 from humpback_jax.training.loss import summed_loss
-from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-from humpback_jax.training.state import abstract_state, state_shardings
+from humpback_jax.training.state import TrainSetup
 
 MODEL = Llama(get_config("tiny"))
 # What the forward pass declares: per call, and per layer (once under the scan over layers).
@@ -68,10 +67,19 @@ def test_the_count_sees_rules_without_effect():
 
 def placed_state(name, rules, **sizes):
     """(shardings, shapes) of the training state of a published size on a mesh that needs no devices."""
-    model, optimizer = Llama(get_config(name)), make_optimizer(OptimizerConfig())
     mesh = AbstractMesh(tuple(sizes.get(axis, 1) for axis in MESH_AXES), MESH_AXES)
-    placed = state_shardings(model, optimizer, mesh, rules)
-    return placed, abstract_state(model, optimizer, placed)
+    setup = TrainSetup(Llama(get_config(name)), mesh, rules)
+    return setup.state_shardings(), setup.abstract_state()
+
+
+def replicated_leaves(placed, shapes, axis, min_bytes=2**20):
+    """Paths of the leaves above `min_bytes` that are not split over mesh axis `axis`, if it has a size above 1."""
+    found = []
+    for (path, sharding), leaf in zip(jax.tree.leaves_with_path(placed), jax.tree.leaves(shapes), strict=True):
+        used = [name for entry in sharding.spec for name in ((entry,) if isinstance(entry, str) else entry or ())]
+        if leaf.size * leaf.dtype.itemsize > min_bytes and sharding.mesh.shape[axis] > 1 and axis not in used:
+            found.append(jax.tree_util.keystr(path, simple=True, separator="/"))
+    return found
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m", "llama_7b", "llama2_70b"])

@@ -55,7 +55,7 @@ class Sweep:
     datasets: Mapping[str, tuple[str, ...]]
     seeds: tuple[int, ...] = (0,)
     size_bindings: tuple[str, ...] = ("SelectionConfig.sample = {size}",)
-    seed_bindings: tuple[str, ...] = ("FinetuneConfig.seed = {seed}",)
+    seed_bindings: tuple[str, ...] = ("BatchConfig.seed = {seed}",)
     metric: str = "heldout_nll"
     prompts: str | None = None
     baseline: str | None = None

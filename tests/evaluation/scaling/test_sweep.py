@@ -20,7 +20,7 @@ def test_cells_are_every_combination_in_order():
     sweep = Sweep((10, 20), {"A 5": ("MIN_SCORE = 4.5",), "A": ()}, (0, 1), ("N = {size}",))
     assert len(sweep.cells) == 8
     assert [cell.name for cell in sweep.cells[:3]] == ["A_5-10-0", "A_5-10-1", "A_5-20-0"]
-    expected = ["N = 20", "FinetuneConfig.seed = 1", "MIN_SCORE = 4.5"]
+    expected = ["N = 20", "BatchConfig.seed = 1", "MIN_SCORE = 4.5"]
     assert sweep.bindings(Cell("A 5", 20, 1)) == expected
 
 
@@ -46,7 +46,7 @@ def test_every_data_set_of_the_packages_sweeps_has_a_recipe(name):
     cells = {cell.dataset: cell for cell in sweep.cells}.values()  # the last of each data set
     recipes = [parse_recipe(files, sweep.bindings(cell)) for cell in cells]
     assert {recipe.selection.sample for recipe in recipes} == {sweep.sizes[-1]}
-    assert {recipe.forward.seed for recipe in recipes} == {sweep.seeds[-1]}
+    assert {recipe.forward.batches.seed for recipe in recipes} == {sweep.seeds[-1]}
     assert len({repr((r.selection, r.sources, r.seed_tags, r.rounds)) for r in recipes}) == len(sweep.datasets)
 
 
@@ -94,14 +94,14 @@ Recipe.rounds = 1
 SeedConfig.path = '{folder}/seeds.jsonl'
 SeedConfig.heldout_path = '{folder}/heldout.jsonl'
 SegmentsConfig.inputs = ('nowhere',)
-FinetuneConfig.num_steps = 6
-FinetuneConfig.batch_size = 4
-FinetuneConfig.row_length = 128
-FinetuneConfig.rows_per_microbatch = 4
-FinetuneConfig.packing = False
-FinetuneConfig.dropout = 0.0
-FinetuneConfig.dtype = 'float32'
-FinetuneConfig.logits_chunk = 64
+LoopConfig.num_steps = 6
+BatchConfig.batch_size = 4
+BatchConfig.row_length = 128
+BatchConfig.rows_per_microbatch = 4
+BatchConfig.packing = False
+ComputeConfig.dropout = 0.0
+ComputeConfig.dtype = 'float32'
+ComputeConfig.logits_chunk = 64
 GenerationConfig.dtype = 'float32'
 EngineConfig.slots = 4
 EngineConfig.prompt_buckets = (128,)
