@@ -13,7 +13,7 @@ from humpback_jax.align import Recipe
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
-from humpback_jax.stages.generation import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.sources import local_path
 
 SEEDS, HELDOUT = 3200, 256  # pairs in the paper, where a recipe's files are not there
