@@ -15,11 +15,12 @@ from humpback_jax.command_options import (
     tags_option,
 )
 from humpback_jax.corpus.command import corpus
+from humpback_jax.data.command import data
 from humpback_jax.evaluation.command import evaluate
-from humpback_jax.interop.command import data_tfds, t5x
+from humpback_jax.interop.command import t5x
 from humpback_jax.launch.command import launch
 from humpback_jax.report.command import judge, report, save_page, show_report
-from humpback_jax.runtime.console import print_figures, print_json
+from humpback_jax.runtime.console import print_json
 from humpback_jax.runtime.distributed import leave_at_once
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import Stopped, retry_status
@@ -88,17 +89,18 @@ def align(experiment: Experiment, as_json: bool) -> None:
 @experiment_options
 @monitoring_options
 @click.option("--model", required=True, metavar="m_yx|m0|m1|…", help="Which model of the recipe to train.")
+@click.option("--mixture", "mixtures", multiple=True, metavar="MODULE:NAME", help="Of your own, by seqio; added.")
 @process_options
 @json_option
-def train(experiment: Experiment, model: str, as_json: bool) -> None:
+def train(experiment: Experiment, model: str, mixtures: tuple[str, ...], as_json: bool) -> None:
     """Train one model of the recipe."""
     alignment = experiment.open_alignment()
     if model == "m_yx":
-        stage = alignment.train_backward_model()
+        stage = alignment.train_backward_model(mixtures)
     elif _round_of(model) == 0:
-        stage = alignment.train_seed_model()
+        stage = alignment.train_seed_model(mixtures)
     else:
-        stage = alignment.train_round(_round_of(model))
+        stage = alignment.train_round(_round_of(model), mixtures)
     _print_manifest(stage, as_json)
 
 
@@ -166,40 +168,9 @@ def generate(
         click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
 
 
-@cli.group()
-def data() -> None:
-    """Look at training data."""
-
-
-@data.command("show")
-@click.argument("path", type=click.Path())
-@click.option("--model", required=True, help="Model folder whose tokenizer and chat format to use, or a fetch name.")
-@click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
-@click.option("--tags", type=click.Choice(["both", "seed", "web", "none"]), default="seed", show_default=True)
-@click.option("--limit", type=int, default=3, show_default=True, help="Examples to show.")
-@click.option("--ids", is_flag=True, help="Show token ids too.")
-@click.option("--json", "as_json", is_flag=True, help="Print counts and token ids as JSON.")
-def data_show(path: str, model: str, direction: str, tags: str, limit: int, ids: bool, as_json: bool) -> None:
-    """Print examples; the tokens that carry loss are green."""
-    from rich.console import Console
-
-    from humpback_jax.data.show import show_examples
-    from humpback_jax.stages.show import training_examples
-
-    tokenizer, examples, counts = training_examples(path, model, direction, tags)
-    if as_json:
-        shown = [
-            {"id": e.id, "prompt": e.prompt_ids.tolist(), "answer": e.answer_ids.tolist()} for e in examples[:limit]
-        ]
-        print_json({"counts": counts, "examples": shown})
-        return
-    for renderable in show_examples(examples, tokenizer, limit, ids):
-        Console().print(renderable)
-    print_figures(counts, as_json)
-
-
 cli.add_command(weights)
 cli.add_command(corpus)
+cli.add_command(data)
 cli.add_command(report)
 cli.add_command(judge)
 cli.add_command(fit)
@@ -207,7 +178,6 @@ cli.add_command(plan)
 cli.add_command(launch)
 cli.add_command(evaluate)
 cli.add_command(t5x)
-data.add_command(data_tfds)
 
 
 if __name__ == "__main__":

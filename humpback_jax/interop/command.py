@@ -1,7 +1,8 @@
-"""The verbs `humpback t5x export`, `humpback t5x import` and `humpback data tfds`."""
+"""The verbs `humpback t5x`."""
 
 import click
 
+from humpback_jax.command_options import json_option
 from humpback_jax.runtime.console import print_figures
 
 
@@ -14,7 +15,7 @@ def t5x() -> None:
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
 @click.option("--step", type=click.IntRange(min=0), default=0, show_default=True, help="Updates to count from.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@json_option
 def t5x_export(src: str, dst: str, step: int, as_json: bool) -> None:
     """Write the model folder SRC as DST/checkpoint_STEP."""
     from humpback_jax.interop.t5x_checkpoints import export_t5x
@@ -27,24 +28,9 @@ def t5x_export(src: str, dst: str, step: int, as_json: bool) -> None:
 @click.argument("base", type=click.Path())
 @click.argument("dst", type=click.Path())
 @click.option("--dtype", default="float32", show_default=True, help="dtype of the stored parameters.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@json_option
 def t5x_import(src: str, base: str, dst: str, dtype: str, as_json: bool) -> None:
     """Convert the t5x checkpoint SRC, of a run that began with model folder BASE, to the model folder DST."""
     from humpback_jax.interop.t5x_checkpoints import import_t5x
 
     print_figures(import_t5x(src, base, dst, dtype), as_json)
-
-
-@click.command("tfds")
-@click.argument("kind", type=click.Choice(["seeds", "segments", "curated"]))
-@click.argument("path", type=click.Path())
-@click.option("--data_dir", required=True, type=click.Path(), help="Where TFDS keeps its data sets.")
-@click.option("--num_shards", type=click.IntRange(min=1), help="Files of the data set (default: TFDS decides).")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
-def data_tfds(kind: str, path: str, data_dir: str, num_shards: int | None, as_json: bool) -> None:
-    """Prepare the TFDS data set humpback_KIND from a file of seed pairs, segments or curated pairs."""
-    try:
-        from humpback_jax.data.tfds_builders import build
-    except ImportError as error:
-        raise ValueError(f"this needs TFDS ({error}): pip install 'humpback_jax[seqio]'") from error
-    print_figures(build(kind, path, data_dir, num_shards), as_json)
