@@ -97,13 +97,13 @@ class ComputeOptions:
     tensor_parallelism: int = 1
 
 
-def _with_options(verb: Any, *options: Callable[[Any], Any]) -> Any:
+def with_options(verb: Any, *options: Callable[[Any], Any]) -> Any:
     for option in reversed(options):
         verb = option(verb)
     return verb
 
 
-def _gathered(verb: Any, name: str, kind: type, fields: dict[str, str]) -> Any:
+def gathered(verb: Any, name: str, kind: type, fields: dict[str, str]) -> Any:
     """Hands `verb` one object `name` instead of the parameters of the command line that `fields` maps to its fields."""
 
     @functools.wraps(verb)
@@ -119,8 +119,8 @@ _EXPERIMENT_FIELDS = {name: name for name in ("gin_files", "gin_bindings", "prof
 
 def recipe_options(verb: Any) -> Any:
     """Options that name a recipe; the verb takes `experiment`."""
-    return _with_options(
-        _gathered(verb, "experiment", Experiment, _EXPERIMENT_FIELDS | {"run_dir": "given_run_dir"}),
+    return with_options(
+        gathered(verb, "experiment", Experiment, _EXPERIMENT_FIELDS | {"run_dir": "given_run_dir"}),
         click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
         click.option("--gin_bindings", multiple=True, hidden=True),
     )
@@ -129,12 +129,12 @@ def recipe_options(verb: Any) -> Any:
 def experiment_options(verb: Any) -> Any:
     """Options that name a recipe and its run directory; the verb takes `experiment`."""
     help_text = "Where results go (default: runs/ and the names of the gin files)."
-    return _with_options(recipe_options(verb), click.option("--run_dir", type=click.Path(), help=help_text))
+    return with_options(recipe_options(verb), click.option("--run_dir", type=click.Path(), help=help_text))
 
 
 def monitoring_options(verb: Any) -> Any:
     """Options of verbs that train, beside `experiment_options`."""
-    return _with_options(
+    return with_options(
         verb,
         click.option("--profile_steps", metavar="A:B", help="Trace updates A to B into the stage's profile/."),
         click.option("--wandb_project", help="Report the metrics to this project of Weights & Biases too."),
@@ -143,8 +143,8 @@ def monitoring_options(verb: Any) -> Any:
 
 def model_options(verb: Any) -> Any:
     """Options of verbs that run a model of no recipe; the verb takes `compute`."""
-    return _with_options(
-        _gathered(verb, "compute", ComputeOptions, {f.name: f.name for f in dataclasses.fields(ComputeOptions)}),
+    return with_options(
+        gathered(verb, "compute", ComputeOptions, {f.name: f.name for f in dataclasses.fields(ComputeOptions)}),
         click.option("--dtype", default="float32", show_default=True, help="Of activations and weights."),
         click.option("--weight_dtype", help="Of weights, if another: float32, bfloat16 or int8."),
         click.option("--tensor_parallelism", type=int, default=1, show_default=True, help="Devices per copy."),
@@ -201,7 +201,7 @@ def process_options(verb: Any) -> Any:
             join_processes(coordinator)
             return verb(*args, **kwargs)
 
-    return _with_options(
+    return with_options(
         joined,
         click.option("--process_index", type=int, help="Which of them this is, from 0; all run the same command."),
         click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),

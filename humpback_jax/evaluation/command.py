@@ -1,44 +1,61 @@
 """The verb `humpback evaluate`: the held-out stage of a run, and one subcommand per kind of evidence."""
 
 import dataclasses
-import os
+import functools
 import pathlib
 from typing import Any
 
 import click
 
-from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
+from humpback_jax.command_options import (
+    ComputeOptions,
+    Experiment,
+    experiment_options,
+    json_option,
+    keep_compiled_programs,
+    model_options,
+    process_options,
+    recipe_options,
+    tags_option,
+)
 from humpback_jax.runtime.console import print_figures, print_json
+from humpback_jax.runtime.processes import is_leader
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+train_option = click.option(
+    "--train", "train_files", multiple=True, type=click.Path(), help="What the model was trained on: overlap is named."
+)
+base_option = click.option(
+    "--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm."
+)
+
+
+def _unless_subcommand(verb: Any) -> Any:
+    """For a group that is a verb itself where no subcommand is named."""
+
+    @functools.wraps(verb)
+    def alone(**options: Any) -> None:
+        context = click.get_current_context()
+        if context.invoked_subcommand is None:
+            verb(**options) if options["gin_files"] else click.echo(context.get_help())
+
+    return alone
 
 
 @click.group(invoke_without_command=True)
-@click.option("--gin_file", "gin_files", multiple=True, help="Recipe whose finished models meet its held-out pairs.")
-@click.option("--gin_bindings", multiple=True, hidden=True)
-@click.option("--run_dir", type=click.Path(), help="The recipe's run (default: runs/NAME of the gin file).")
-@click.option("--json", "as_json", is_flag=True, help="Print the stage's manifest as JSON.")
-@click.pass_context
-def evaluate(
-    context: click.Context,
-    gin_files: tuple[str, ...],
-    gin_bindings: tuple[str, ...],
-    run_dir: str | None,
-    as_json: bool,
-) -> None:
+@_unless_subcommand
+@experiment_options
+@process_options
+@json_option
+def evaluate(experiment: Experiment, as_json: bool) -> None:
     """Measure models. Without a subcommand: held-out likelihoods of the models of a recipe (--gin_file)."""
-    if context.invoked_subcommand is not None:
-        return
-    if not gin_files:
-        click.echo(context.get_help())
-        return
-    from humpback_jax.align import Alignment
-    from humpback_jax.gin_utils import parse_recipe
+    stage = experiment.open_alignment().evaluate()
+    _print(stage.manifest if as_json else stage.manifest["figures"], as_json)
 
-    use_default_compilation_cache()
-    recipe = parse_recipe(gin_files, gin_bindings)
-    stage = Alignment(recipe, run_dir or os.path.join("runs", pathlib.Path(gin_files[-1]).stem)).evaluate()
-    print_figures(stage.manifest if as_json else stage.manifest["figures"], as_json)
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    """Of several processes one prints."""
+    if is_leader():
+        print_figures(figures, as_json)
 
 
 @evaluate.command()
@@ -51,37 +68,19 @@ def winrate(annotations: str, as_json: bool) -> None:
     print_figures(annotation_figures(annotations), as_json)
 
 
-def model_options(function: Any) -> Any:
-    """Options of verbs that run a model."""
-    for option in (
-        click.option("--dtype", default="float32", show_default=True, help="Of activations and weights."),
-        click.option("--weight_dtype", default=None, help="Of weights, if another: float32, bfloat16 or int8."),
-        click.option("--tensor_parallelism", type=int, default=1, show_default=True, help="Devices per copy."),
-    ):
-        function = option(function)
-    return function
-
-
-train_option = click.option(
-    "--train", "train_files", multiple=True, type=click.Path(), help="What the model was trained on: overlap is named."
-)
-tags_option = click.option(
-    "--tags", type=click.Choice(["both", "ai", "web", "none"]), default="both", show_default=True, help="Appended."
-)
-
-
 @evaluate.command()
 @click.argument("model")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the benchmark files.")
-@click.option("--tasks", default=None, help="Comma-separated (default: every benchmark that has a file).")
+@click.option("--tasks", help="Comma-separated (default: every benchmark that has a file).")
 @click.option("--shots", type=int, default=0, show_default=True, help="Solved examples before a question (mmlu).")
-@click.option("--limit", type=int, default=None, help="Items per benchmark.")
-@click.option("--max_length", type=int, default=None, help="Tokens a context is cut to (default: the model's).")
+@click.option("--limit", type=int, help="Items per benchmark.")
+@click.option("--max_length", type=int, help="Tokens a context is cut to (default: the model's).")
 @click.option("--chat", is_flag=True, help="Ask in the model's chat format instead of plain text.")
-@click.option("--tags", type=click.Choice(["both", "ai", "web", "none"]), default="none", help="Of chat questions.")
+@tags_option("none", "Of chat questions.")
 @click.option("--out", type=click.Path(), help="Folder for figures.json and one file of item results per benchmark.")
 @train_option
 @model_options
+@process_options
 @json_option
 def benchmarks(
     model: str,
@@ -89,40 +88,27 @@ def benchmarks(
     tasks: str | None,
     shots: int,
     limit: int | None,
-    max_length: int | None,
-    chat: bool,
-    tags: str,
     out: str | None,
     train_files: tuple[str, ...],
-    dtype: str,
-    weight_dtype: str | None,
-    tensor_parallelism: int,
+    compute: ComputeOptions,
     as_json: bool,
+    **asking: Any,
 ) -> None:
     """Multiple-choice accuracy by likelihood: ARC, PIQA, SIQA, OpenBookQA, MMLU."""
-    from humpback_jax.evaluation import contamination
-    from humpback_jax.evaluation.benchmarks import multiple_choice as room
     from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
+    from humpback_jax.evaluation.benchmarks.multiple_choice import read_questions, run_benchmarks, tasks_in
+    from humpback_jax.evaluation.contamination import contamination_figures
+    from humpback_jax.files import write_json, write_jsonl
 
-    use_default_compilation_cache()
-    chosen = tasks.split(",") if tasks else [n for n, t in room.TASKS.items() if (pathlib.Path(data) / t.file).exists()]
-    if not chosen:
-        raise ValueError(f"--data {data} holds no benchmark file; expected {', '.join(room.TASKS)} as NAME.jsonl")
-    config = ScoringConfig(dtype, weight_dtype, max_length, chat, TAGS[tags], tensor_parallelism)
-    scorer = ContinuationScorer(open_evaluated_model(model), config)
-    figures, results = room.run_benchmarks(scorer, chosen, data, shots, limit)
-    questions = {name: room.read_questions(name, data, limit) for name in chosen}
-    figures |= contamination.contamination_figures(model, train_files, questions)
-    if out:
-        from humpback_jax.files import write_json, write_jsonl
-
+    names = tasks.split(",") if tasks else tasks_in(data)
+    scorer = ContinuationScorer(open_evaluated_model(model), ScoringConfig(**dataclasses.asdict(compute), **asking))
+    figures, results = run_benchmarks(scorer, names, data, shots, limit)
+    figures |= contamination_figures(model, train_files, {name: read_questions(name, data, limit) for name in names})
+    if out and is_leader():
         write_json(pathlib.Path(out) / "figures.json", figures)
         for name, items in results.items():
-            write_jsonl(pathlib.Path(out) / f"{name}.jsonl", [dataclasses.asdict(item) for item in items])
-    print_figures(figures, as_json)
-
-
-TAGS = {"both": ("seed", "web"), "ai": ("seed",), "web": ("web",), "none": ()}
+            write_jsonl(pathlib.Path(out) / f"{name}.jsonl", map(dataclasses.asdict, items))
+    _print(figures, as_json)
 
 
 @evaluate.command()
@@ -131,9 +117,9 @@ TAGS = {"both": ("seed", "web"), "ai": ("seed",), "web": ("web",), "none": ()}
     "--instructions", required=True, type=click.Path(), help="AlpacaEval's instructions or any model_outputs."
 )
 @click.option("--out", required=True, type=click.Path(), help="Folder for model_outputs.json and resumable shards.")
-@tags_option
-@click.option("--generator", default=None, help="Name in the outputs (default: the name of --out).")
-@click.option("--limit", type=int, default=None, help="Only the first instructions.")
+@tags_option("both", "Appended.")
+@click.option("--generator", help="Name in the outputs (default: the name of --out).")
+@click.option("--limit", type=int, help="Only the first instructions.")
 @click.option("--max_new_tokens", type=int, default=1024, show_default=True)
 @click.option("--temperature", type=float, default=0.7, show_default=True)
 @click.option("--top_p", type=float, default=0.9, show_default=True)
@@ -142,83 +128,81 @@ TAGS = {"both": ("seed", "web"), "ai": ("seed",), "web": ("web",), "none": ()}
 @click.option("--shard_size", type=int, default=64, show_default=True, help="Answers that a kill can cost.")
 @train_option
 @model_options
+@process_options
 @json_option
 def alpaca(
     model: str,
     instructions: str,
     out: str,
-    tags: str,
+    tags: tuple[str, ...],
     generator: str | None,
     limit: int | None,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    slots: int,
-    shard_size: int,
     train_files: tuple[str, ...],
-    dtype: str,
-    weight_dtype: str | None,
-    tensor_parallelism: int,
+    compute: ComputeOptions,
     as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
-    from humpback_jax.evaluation import contamination
     from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
+    from humpback_jax.evaluation.contamination import contamination_figures
     from humpback_jax.evaluation.judging.outputs import generate_outputs
     from humpback_jax.evaluation.records import read_outputs
+    from humpback_jax.prompts.prompts import load_prompts
+
+    rows = read_outputs(instructions, limit)
+    name, config = generator or pathlib.Path(out).name, _generation(compute, **sampling)
+    outputs = generate_outputs(out, open_evaluated_model(model), rows, name, load_prompts(), config, tags)
+    texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
+    _print(outputs.figures | contamination_figures(model, train_files, {instructions: texts}), as_json)
+
+
+def _generation(
+    compute: ComputeOptions,
+    seed: int = 0,
+    shard_size: int = 128,
+    temperature: float = 0.7,
+    top_p: float = 0.9,
+    **engine: Any,
+) -> Any:
+    """The `GenerationConfig` of options."""
     from humpback_jax.inference.engine import EngineConfig
     from humpback_jax.inference.sampling import SamplingConfig
-    from humpback_jax.prompts.prompts import load_prompts
     from humpback_jax.stages.jobs import GenerationConfig
 
-    use_default_compilation_cache()
-    engine = EngineConfig(slots=slots, max_new_tokens=max_new_tokens, tensor_parallelism=tensor_parallelism)
+    shapes = EngineConfig(tensor_parallelism=compute.tensor_parallelism, **engine)
     sampling = SamplingConfig(temperature=temperature, top_p=top_p)
-    config = GenerationConfig(engine, sampling, seed, shard_size, dtype, weight_dtype)
-    rows = read_outputs(instructions, limit)
-    name = generator or pathlib.Path(out).name
-    handle = open_evaluated_model(model)
-    outputs = generate_outputs(out, handle, rows, name, load_prompts(), config, TAGS[tags])
-    texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
-    overlap = contamination.contamination_figures(model, train_files, {instructions: texts})
-    print_figures(outputs.figures | overlap, as_json)
+    return GenerationConfig(shapes, sampling, seed, shard_size, compute.dtype, compute.weight_dtype)
 
 
 @evaluate.command()
 @click.argument("outputs", type=click.Path())
 @click.argument("baseline", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Folder for annotations.json and what was judged so far.")
-@click.option("--judge", default=None, help="Model name at an OpenAI-compatible endpoint.")
+@click.option("--judge", help="Model name at an OpenAI-compatible endpoint.")
 @click.option("--base_url", default="https://api.openai.com/v1", show_default=True, help="Of that endpoint.")
 @click.option("--key_variable", default="OPENAI_API_KEY", show_default=True, help="Environment variable of its key.")
 @click.option("--concurrency", type=int, default=8, show_default=True, help="Calls in flight.")
 @click.option("--attempts", type=int, default=8, show_default=True, help="Of a call whose failure may pass.")
 @click.option("--max_wait", type=float, default=60.0, show_default=True, help="Seconds between attempts, at most.")
-@click.option("--judge_model", default=None, help="A local model instead: folder, stage of a run, or fetch name.")
-@click.option("--annotator", default=None, help="An annotator of the alpaca_eval package instead.")
+@click.option("--judge_model", help="A local model instead: folder, stage of a run, or fetch name.")
+@click.option("--annotator", help="An annotator of the alpaca_eval package instead.")
 @click.option("--partial", is_flag=True, help="Judge what is there where outputs are missing; the rest is counted.")
-@click.option("--limit", type=int, default=None, help="Only the first instructions of the baseline.")
+@click.option("--limit", type=int, help="Only the first instructions of the baseline.")
 @model_options
+@process_options
 @json_option
 def judge(
     outputs: str,
     baseline: str,
     out: str,
     judge: str | None,
-    base_url: str,
-    key_variable: str,
-    concurrency: int,
-    attempts: int,
-    max_wait: float,
     judge_model: str | None,
     annotator: str | None,
     partial: bool,
     limit: int | None,
-    dtype: str,
-    weight_dtype: str | None,
-    tensor_parallelism: int,
+    compute: ComputeOptions,
     as_json: bool,
+    **endpoint: Any,
 ) -> None:
     """Judge OUTPUTS against BASELINE in both orders: annotations.json and the win rate."""
     if sum(choice is not None for choice in (judge, judge_model, annotator)) != 1:
@@ -226,28 +210,19 @@ def judge(
     if annotator is not None:
         from humpback_jax.evaluation.judging.outputs import run_alpaca_eval
 
-        print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
+        if is_leader():
+            print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
-    from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model, read_contest
+    from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
+    from humpback_jax.evaluation.judging.endpoint import EndpointConfig
+    from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, read_contest
 
     contest = read_contest(outputs, baseline, limit, partial)
     if judge is not None:
-        from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-
-        config = EndpointConfig(
-            judge, base_url, key_variable, concurrency=concurrency, attempts=attempts, max_wait=max_wait
-        )
-        stage = judge_by_endpoint(out, contest, config)
+        stage = judge_by_endpoint(out, contest, EndpointConfig(judge, **endpoint))
     else:
-        from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
-        from humpback_jax.inference.engine import EngineConfig
-        from humpback_jax.stages.jobs import GenerationConfig
-
-        use_default_compilation_cache()
-        engine = EngineConfig(tensor_parallelism=tensor_parallelism)
-        generation = GenerationConfig(engine, shard_size=128, dtype=dtype, weight_dtype=weight_dtype)
-        stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), generation)
-    print_figures({"annotations": str(stage.directory / "annotations.json")} | stage.manifest["figures"], as_json)
+        stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), _generation(compute))
+    _print({"annotations": str(stage.directory / ANNOTATIONS)} | stage.manifest["figures"], as_json)
 
 
 @evaluate.command()
@@ -272,35 +247,29 @@ def decontaminate(
 
 
 @evaluate.command()
-@click.option("--gin_file", "gin_files", multiple=True, required=True, help="With Sweep bindings; see sweeps/*.gin.")
-@click.option("--gin_bindings", multiple=True, hidden=True)
+@recipe_options
 @click.option("--out", required=True, type=click.Path(), help="Folder for the runs and table.jsonl.")
-@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@base_option
+@process_options
 @json_option
-def sweep(gin_files: tuple[str, ...], gin_bindings: tuple[str, ...], out: str, base: str, as_json: bool) -> None:
-    """Run a sweep, sizes × data sets × seeds: what is done is skipped, what was cut off goes on."""
+def sweep(experiment: Experiment, out: str, base: str, as_json: bool) -> None:
+    """Run a sweep, sizes × data sets × seeds (sweeps/*.gin): what is done is skipped, what was cut off goes on."""
     from humpback_jax.evaluation.scaling.fit import fit_figures
     from humpback_jax.evaluation.scaling.sweep import Sweep, run_sweep
-    from humpback_jax.gin_utils import parse, parse_recipe
-    from humpback_jax.runtime.stopping import stop_on_sigterm
 
-    use_default_compilation_cache()
-    plan = parse(Sweep, gin_files, gin_bindings)
-    with stop_on_sigterm():
-        rows = run_sweep(out, plan, lambda bindings: parse_recipe(gin_files, [*gin_bindings, *bindings]))
+    plan = experiment.parse(Sweep)
+    rows = run_sweep(out, plan, experiment.recipe)
     fits = fit_figures(rows, plan.metric, base)
-    if as_json:
-        print_figures({"table": rows, "fits": fits}, as_json)
-        return
-    for row in rows:
-        click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
-    print_figures(fits, as_json)
+    if is_leader() and not as_json:
+        for row in rows:
+            click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
+    _print({"table": rows, "fits": fits} if as_json else fits, as_json)
 
 
 @evaluate.command()
 @click.argument("table", type=click.Path())
 @click.option("--metric", default="win_rate", show_default=True, help="Column to fit.")
-@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True, help="Of the logarithm.")
+@base_option
 @click.option("--plot", type=click.Path(), help="Also draw it: .png, .svg or .pdf.")
 @json_option
 def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool) -> None:
@@ -350,22 +319,23 @@ def published(annotations: tuple[str, ...], as_json: bool) -> None:
 
 @evaluate.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
-@click.option("--verb_noun", is_flag=False, flag_value="en_core_web_sm", default=None, help="Diversity by this model.")
+@click.option("--verb_noun", is_flag=False, flag_value="en_core_web_sm", help="Diversity by this model.")
 @click.option("--paper", is_flag=True, help="Show the paper's own rows too.")
 @json_option
 def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_json: bool) -> None:
     """Lengths in characters (mean and standard deviation) and diversity of training sets."""
-    from humpback_jax.evaluation import statistics as room
+    from humpback_jax.evaluation import data_statistics
 
-    parse = room.spacy_parser(verb_noun) if verb_noun else None
-    figures: dict[str, Any] = {path: room.file_statistics(path, parse) for path in files}
+    parse = data_statistics.spacy_parser(verb_noun) if verb_noun else None
+    figures: dict[str, Any] = {path: data_statistics.file_statistics(path, parse) for path in files}
     if paper:
-        figures["paper"] = room.paper_statistics()
+        figures["paper"] = data_statistics.paper_statistics()
     print_figures(figures, as_json)
 
 
 @evaluate.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@keep_compiled_programs
 def harness(arguments: tuple[str, ...]) -> None:
     """Run lm-evaluation-harness, its own arguments and `--model humpback --model_args path=MODEL`."""
     try:
@@ -374,5 +344,4 @@ def harness(arguments: tuple[str, ...]) -> None:
         if error.name is not None and error.name.split(".")[0] == "lm_eval":
             raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error
         raise
-    use_default_compilation_cache()
     run_harness(list(arguments))

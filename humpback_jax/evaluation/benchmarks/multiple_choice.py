@@ -6,13 +6,14 @@ numbers can be put beside its own. The paper's protocol (section 4.1, LLaMA's) i
 """
 
 import dataclasses
-import math
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
+from scipy import stats
 
 from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer
 from humpback_jax.files import PathLike, read_jsonl
@@ -75,6 +76,14 @@ class ItemResult:
     subject: str | None = None
 
 
+def tasks_in(folder: PathLike) -> list[str]:
+    """The benchmarks whose files a folder holds; ValueError where it holds none."""
+    names = [name for name, task in TASKS.items() if (epath.Path(folder) / task.file).exists()]
+    if not names:
+        raise ValueError(f"--data {folder} holds no benchmark file; expected {', '.join(TASKS)} as NAME.jsonl")
+    return names
+
+
 def read_task(name: str, folder: PathLike, shots: int = 0, limit: int | None = None) -> list[Item]:
     """The items of a benchmark.
 
@@ -93,21 +102,20 @@ def read_task(name: str, folder: PathLike, shots: int = 0, limit: int | None = N
     task = TASKS[name]
     if shots and task.shots_file is None:
         raise ValueError(f"benchmark {name} has no file of solved examples; use --shots 0 with it")
-    solved = list(_records(epath.Path(folder) / task.shots_file)) if shots and task.shots_file else []
-    path = epath.Path(folder) / task.file
-    records = list(_records(path))
+    solved = list(_records(folder, task.shots_file)) if shots and task.shots_file else []
+    records = list(_records(folder, task.file))
     if not records:
-        raise ValueError(f"{path} holds no question")
+        raise ValueError(f"{epath.Path(folder) / task.file} holds no question")
     return [_item(task, record, solved, shots) for record in records[:limit]]
 
 
 def read_questions(name: str, folder: PathLike, limit: int | None = None) -> dict[str, str]:
     """The bare questions of a benchmark by id."""
-    records = list(_records(epath.Path(folder) / TASKS[name].file))[:limit]
-    return {str(record["id"]): record["question"] for record in records}
+    return {str(r["id"]): r["question"] for r in itertools.islice(_records(folder, TASKS[name].file), limit)}
 
 
-def _records(path: epath.Path) -> Iterator[dict[str, Any]]:
+def _records(folder: PathLike, file: str) -> Iterator[dict[str, Any]]:
+    path = epath.Path(folder) / file
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; give the folder of the benchmark files with --data")
     for number, row in read_jsonl(path):
@@ -120,28 +128,29 @@ def _records(path: epath.Path) -> Iterator[dict[str, Any]]:
 
 
 def _item(task: Task, record: Mapping[str, Any], solved: Sequence[Mapping[str, Any]], shots: int) -> Item:
-    choices = [str(choice) for choice in record["choices"]]
     subject = record.get("subject")
     examples = [r for r in solved if r.get("subject") == subject][:shots]
     if len(examples) < shots:
         raise ValueError(f"item {record['id']}: {len(examples)} solved examples of its subject, {shots} are wanted")
-    blocks = [_context(task, r) + " " + _answer_text(task, r) for r in examples] + [_context(task, record)]
-    texts = list(LETTERS[: len(choices)]) if task.lettered else choices
+    heading = ""
+    if task.lettered and subject is not None:
+        topic = subject.replace("_", " ")
+        heading = f"The following are multiple choice questions (with answers) about {topic}.\n\n"
+    blocks = [f"{_context(task, r)} {_choices(task, r)[r['answer']]}" for r in examples] + [_context(task, record)]
+    choices = _choices(task, record)
     return Item(
         id=str(record["id"]),
-        context=_heading(task, subject) + "\n\n".join(blocks),
-        continuations=tuple(f" {text}" for text in texts),
+        context=heading + "\n\n".join(blocks),
+        continuations=tuple(f" {choice}" for choice in choices),
         answer=record["answer"],
-        lengths=tuple(max(len(text), 1) for text in texts),
+        lengths=tuple(max(len(choice), 1) for choice in choices),
         subject=subject,
     )
 
 
-def _heading(task: Task, subject: str | None) -> str:
-    if not task.lettered or subject is None:
-        return ""
-    topic = subject.replace("_", " ")
-    return f"The following are multiple choice questions (with answers) about {topic}.\n\n"
+def _choices(task: Task, record: Mapping[str, Any]) -> list[str]:
+    """What may stand after the context: letters, or the choices themselves."""
+    return list(LETTERS[: len(record["choices"])]) if task.lettered else [str(choice) for choice in record["choices"]]
 
 
 def _context(task: Task, record: Mapping[str, Any]) -> str:
@@ -150,10 +159,6 @@ def _context(task: Task, record: Mapping[str, Any]) -> str:
         listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, record["choices"], strict=False)]
         question = "\n".join([question.strip(), *listed])
     return task.context.replace("{question}", question)
-
-
-def _answer_text(task: Task, record: Mapping[str, Any]) -> str:
-    return LETTERS[record["answer"]] if task.lettered else str(record["choices"][record["answer"]])
 
 
 def score_items(
@@ -181,14 +186,11 @@ def score_items(
 
 def accuracy_figures(results: Sequence[ItemResult]) -> dict[str, Any]:
     """Accuracies and their standard errors in percent; over subjects, where there are any, also the plain mean."""
-    correct = np.asarray([result.correct for result in results], np.float64)
-    normed = np.asarray([result.correct_norm for result in results], np.float64)
     figures: dict[str, Any] = {"items": len(results)}
-    for name, values in (("acc", correct), ("acc_norm", normed)):
-        figures[name] = float(values.mean() * 100)
-        figures[f"{name}_stderr"] = (
-            float(values.std(ddof=1) / math.sqrt(len(values)) * 100) if len(values) > 1 else None
-        )
+    for name, field in (("acc", "correct"), ("acc_norm", "correct_norm")):
+        values = 100 * np.asarray([getattr(result, field) for result in results], np.float64)
+        figures[name] = float(values.mean())
+        figures[f"{name}_stderr"] = float(stats.sem(values)) if len(values) > 1 else None
     subjects = sorted({result.subject for result in results if result.subject})
     if subjects:
         means = [np.mean([r.correct for r in results if r.subject == subject]) for subject in subjects]
@@ -200,8 +202,9 @@ def run_benchmarks(
     scorer: ContinuationScorer, names: Sequence[str], folder: PathLike, shots: int = 0, limit: int | None = None
 ) -> tuple[dict[str, Any], dict[str, list[ItemResult]]]:
     """(figures, item results) by benchmark; figures include seconds and choices scored per second."""
+    shots_of = {name: shots if name in TASKS and TASKS[name].shots_file else 0 for name in names}
+    tasks = {name: read_task(name, folder, shots_of[name], limit) for name in names}
     figures, results = {}, {}
-    tasks = {name: read_task(name, folder, shots if TASKS[name].shots_file else 0, limit) for name in _known(names)}
     for name, items in tasks.items():
         choices = sum(len(item.continuations) for item in items)
         started = time.monotonic()
@@ -209,13 +212,5 @@ def run_benchmarks(
             results[name] = score_items(scorer, items, bar.advance)
         seconds = time.monotonic() - started
         speed = {"seconds": round(seconds, 2), "choices_per_second": round(choices / seconds, 2)}
-        used = {"shots": shots if TASKS[name].shots_file else 0}
-        figures[name] = accuracy_figures(results[name]) | used | speed
+        figures[name] = accuracy_figures(results[name]) | {"shots": shots_of[name]} | speed
     return figures, results
-
-
-def _known(names: Sequence[str]) -> Sequence[str]:
-    for name in names:
-        if name not in TASKS:
-            raise ValueError(f"unknown benchmark {name!r}; choose from {', '.join(TASKS)}")
-    return names

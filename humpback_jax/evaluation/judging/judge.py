@@ -56,14 +56,24 @@ class Contest:
 
 
 def read_contest(outputs: PathLike, baseline: PathLike, limit: int | None = None, partial: bool = False) -> Contest:
-    """Matches outputs of a model with a baseline's (its first `limit`, if given); see `pair_outputs`."""
+    """The contest of two files of outputs, of the first `limit` instructions of the baseline; see `make_contest`."""
     base, model = read_outputs(baseline, limit), read_outputs(outputs)
     if limit is not None:
         wanted = {row["instruction"] for row in base}
         model = [row for row in model if row["instruction"] in wanted]
+    return make_contest(model, base, partial, (str(baseline), str(outputs)))
+
+
+def make_contest(
+    model: Sequence[Mapping[str, Any]],
+    base: Sequence[Mapping[str, Any]],
+    partial: bool = False,
+    fallback_names: tuple[str, str] = ("baseline", "model"),
+) -> Contest:
+    """Matches outputs of a model with a baseline's; see `pair_outputs`. Rows without a generator have other names."""
     comparisons, missing = pair_outputs(base, model, partial)
-    name = lambda rows, path: str(rows[0].get("generator") or path)  # noqa: E731
-    return Contest(tuple(comparisons), (name(base, baseline), name(model, outputs)), missing)
+    names = [str(rows[0].get("generator") or name) for rows, name in zip((base, model), fallback_names, strict=True)]
+    return Contest(tuple(comparisons), (names[0], names[1]), missing)
 
 
 def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointConfig) -> Stage:

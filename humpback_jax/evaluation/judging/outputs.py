@@ -10,6 +10,7 @@ from etils import epath
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_jsonl, write_atomically
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.generate import ANSWERS, generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
@@ -19,9 +20,10 @@ OUTPUTS = "model_outputs.json"
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """Where the outputs are, and figures of the generation."""
+    """Where the outputs are, their rows, and figures of the generation."""
 
     path: epath.Path
+    rows: list[dict[str, Any]]
     figures: dict[str, Any]
 
 
@@ -34,7 +36,7 @@ def generate_outputs(
     config: GenerationConfig,
     tags: Sequence[str],
 ) -> Outputs:
-    """Answers every instruction in resumable shards and writes DIRECTORY/model_outputs.json.
+    """Generates an answer to every instruction in resumable shards and writes DIRECTORY/model_outputs.json.
 
     A row is `{"dataset", "instruction", "output", "generator"}`, in the order of `rows`. An instruction that does not
     fit the engine has no row and is counted; an answer that the limit cut is kept and counted.
@@ -54,7 +56,8 @@ def generate_outputs(
         if name in answers
     ]
     path = stage.directory / OUTPUTS
-    write_atomically(path, json.dumps(outputs, indent=2, ensure_ascii=False) + "\n")
+    if is_leader():
+        write_atomically(path, json.dumps(outputs, indent=2, ensure_ascii=False) + "\n")
     lengths = [len(row["output"]) for row in outputs]
     figures = {
         "outputs": str(path),
@@ -67,7 +70,7 @@ def generate_outputs(
         "empty": lengths.count(0),
         "avg_length": int(sum(lengths) / len(lengths)) if lengths else None,
     }
-    return Outputs(path, figures)
+    return Outputs(path, outputs, figures)
 
 
 def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, directory: PathLike) -> dict[str, Any]:
@@ -95,19 +98,19 @@ def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, dire
         is_cache_leaderboard=False,
         is_return_instead_of_print=True,
     )
-    figures = {key: _plain(value) for key, value in leaderboard.iloc[0].to_dict().items()}
-    return figures | _length_controlled(annotations)
+    return _plain(leaderboard.iloc[0].to_dict()) | _length_controlled(annotations)
 
 
 def _length_controlled(annotations: Any) -> dict[str, Any]:
     from alpaca_eval import metrics
 
     try:
-        found = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
+        figures = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
     except Exception as error:  # whatever its download client raises without a network
         return {"length_controlled_winrate": None, "why_not": f"{type(error).__name__}: {error}"}
-    return {key: _plain(found[key]) for key in ("length_controlled_winrate", "lc_standard_error")}
+    return _plain({key: figures[key] for key in ("length_controlled_winrate", "lc_standard_error")})
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Numpy's scalars as Python's, which JSON knows."""
+    return {key: value.item() if hasattr(value, "item") else value for key, value in figures.items()}

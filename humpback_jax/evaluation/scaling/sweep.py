@@ -11,23 +11,24 @@ often the sweep was stopped.
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from humpback_jax.align import Alignment, Recipe
 from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, read_contest
+from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, make_contest
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.console import say
-from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.processes import is_leader, process_index
+from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.sources import base_model
-from humpback_jax.stages.stage import Stage, plain
+from humpback_jax.stages.stage import plain
 
 TABLE = "table.jsonl"
 
@@ -104,7 +105,7 @@ class Cell:
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', self.dataset)}-{self.size}-{self.seed}"
 
 
-def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[list[str]], Recipe]) -> list[dict[str, Any]]:
+def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[Sequence[str]], Recipe]) -> list[dict[str, Any]]:
     """Runs and measures every cell that has not been measured yet; returns the table.
 
     Args:
@@ -116,17 +117,21 @@ def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[list[str]]
       ValueError: the folder was begun with another sweep, or the held-out metric has no held-out pairs.
     """
     folder = epath.Path(directory)
-    claim_directory(folder, plain(sweep))
+    claim_directory(folder, plain(sweep), process_index())
     recipes = {cell: recipe_of(sweep.bindings(cell)) for cell in sweep.cells}  # a mistake shows before the first run
     rows: list[dict[str, Any]] = []
     for number, (cell, recipe) in enumerate(recipes.items(), start=1):
         result = folder / "cells" / f"{cell.name}.json"
-        if not result.exists():
-            say(f"cell {number} of {len(recipes)}: {cell.name}")
-            measured = _measure(Alignment(recipe, folder / "cells" / cell.name), sweep)
-            if is_leader():
-                write_json(result, [dataclasses.asdict(cell) | row for row in measured])
-        rows += read_json(result)
+        if result.exists():
+            rows += read_json(result)
+            continue
+        say(f"cell {number} of {len(recipes)}: {cell.name}")
+        measured = _measure(Alignment(recipe, folder / "cells" / cell.name), sweep)
+        # In the order that the file has, which a follower does not wait for.
+        measured = [dict(sorted((dataclasses.asdict(cell) | row).items())) for row in measured]
+        if is_leader():
+            write_json(result, measured)
+        rows += measured
     if is_leader():
         write_jsonl(folder / TABLE, rows)
     return rows
@@ -134,36 +139,31 @@ def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[list[str]]
 
 def _measure(alignment: Alignment, sweep: Sweep) -> list[dict[str, Any]]:
     """Runs a cell; its rows of the table without what names the cell."""
-    model = alignment.align()
-    trained = {"examples": _examples(alignment)}
+    model, rounds = alignment.align(), alignment.recipe.rounds
+    # A data set may hold fewer pairs than the size asked for.
+    trained = {"examples": alignment.train_round(rounds).counts["out"]}
     if sweep.metric == "heldout_nll":
         if not alignment.recipe.seeds.heldout_path:
             raise ValueError("Sweep.metric heldout_nll needs held-out pairs; set SeedConfig.heldout_path")
-        figures = alignment.evaluate().manifest["figures"]["nll_per_token"][f"m{alignment.recipe.rounds}"]
-        return [trained | {"heldout_nll": figures["nll"]}]
-    rows = []
-    for tags in sweep.answer_tags:
-        folder = alignment.run_dir / f"win_rate_{tags}"
-        instructions = read_outputs(str(sweep.prompts))
-        generation, chosen = alignment.recipe.answering, TAG_CHOICES[tags]
-        name = f"{alignment.run_dir.name}-{tags}"
-        outputs = generate_outputs(folder / "answers", model, instructions, name, alignment.prompts, generation, chosen)
-        judged = _judge(folder / "judged", outputs.path, sweep, alignment)
-        kept = ("win_rate", "standard_error", "n_total", "n_dropped", "missing_outputs", "avg_length")
-        where = {"annotations": str((judged.directory / ANNOTATIONS).relative_to(alignment.run_dir.parent.parent))}
-        rows.append(trained | {"tags": tags} | {key: judged.manifest["figures"][key] for key in kept} | where)
-    return rows
+        nll = alignment.evaluate().manifest["figures"]["nll_per_token"]
+        return [trained | {"heldout_nll": nll[f"m{rounds}"]["nll"]}]
+    return [trained | {"tags": tags} | _win_rate(alignment, model, sweep, tags) for tags in sweep.answer_tags]
 
 
-def _examples(alignment: Alignment) -> int:
-    """Pairs that the last model was trained on: a data set may hold fewer than the size asked for."""
-    t = alignment.recipe.rounds
-    return alignment.train_round(t).counts["out"]
-
-
-def _judge(folder: epath.Path, outputs: PathLike, sweep: Sweep, alignment: Alignment) -> Stage:
-    contest = read_contest(outputs, str(sweep.baseline), partial=True)
+def _win_rate(alignment: Alignment, model: ModelHandle, sweep: Sweep, tags: str) -> dict[str, Any]:
+    """Generates and judges answers with these tags; the row's figures and where the annotations lie."""
+    folder, name = alignment.run_dir / f"win_rate_{tags}", f"{alignment.run_dir.name}-{tags}"
+    generation, rows = alignment.recipe.answering, read_outputs(str(sweep.prompts))
+    chosen = TAG_CHOICES[tags]
+    outputs = generate_outputs(folder / "answers", model, rows, name, alignment.prompts, generation, chosen)
+    baseline = str(sweep.baseline)
+    contest = make_contest(outputs.rows, read_outputs(baseline), True, (baseline, str(outputs.path)))
     if sweep.judge is not None:
-        return judge_by_endpoint(folder, contest, EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable))
-    judge = base_model(str(sweep.judge_model), None, None)
-    return judge_by_model(folder, contest, judge, alignment.recipe.answering)
+        config = EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable)
+        stage = judge_by_endpoint(folder / "judged", contest, config)
+    else:
+        judge = base_model(str(sweep.judge_model), None, None)
+        stage = judge_by_model(folder / "judged", contest, judge, generation)
+    kept = ("win_rate", "standard_error", "n_total", "n_dropped", "missing_outputs", "avg_length")
+    annotations = (stage.directory / ANNOTATIONS).relative_to(alignment.run_dir.parent.parent)
+    return {key: stage.manifest["figures"][key] for key in kept} | {"annotations": str(annotations)}

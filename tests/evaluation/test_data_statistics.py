@@ -6,15 +6,15 @@ import statistics
 
 import pytest
 
-from humpback_jax.evaluation.judging.published import PUBLISHED, rows_beside
-from humpback_jax.evaluation.judging.win_rate import annotation_figures
-from humpback_jax.evaluation.statistics import (
+from humpback_jax.evaluation.data_statistics import (
     file_statistics,
     length_figures,
     paper_statistics,
     spacy_parser,
     verb_noun_figures,
 )
+from humpback_jax.evaluation.judging.published import PUBLISHED, rows_beside
+from humpback_jax.evaluation.judging.win_rate import annotation_figures
 
 
 @dataclasses.dataclass
