@@ -214,8 +214,9 @@ def judge(
             print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
     from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
+    from humpback_jax.evaluation.judging.comparisons import read_contest
     from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-    from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, read_contest
+    from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model
 
     contest = read_contest(outputs, baseline, limit, partial)
     if judge is not None:

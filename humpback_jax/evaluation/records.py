@@ -2,12 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from humpback_jax.files import PathLike
+from humpback_jax.files import PathLike, write_atomically
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -36,6 +36,11 @@ def read_outputs(path: PathLike, limit: int | None = None) -> list[dict[str, Any
         if not isinstance(row.get("instruction"), str):
             raise ValueError(f"{path}: record {number} has no text under 'instruction'")
     return rows[:limit]
+
+
+def write_records(path: PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as the indented JSON list that AlpacaEval's tools write."""
+    write_atomically(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json_values(path: PathLike) -> list[Any]:

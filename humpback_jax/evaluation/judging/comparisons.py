@@ -5,12 +5,15 @@ judge went by the order. Identical outputs are a draw without a judge. Without t
 """
 
 import dataclasses
+import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from humpback_jax.evaluation.judging.win_rate import DRAW, preferences, win_rate
+from humpback_jax.evaluation.judging.win_rate import DRAW, mean_lengths, preferences, win_rate
+from humpback_jax.evaluation.records import read_outputs
+from humpback_jax.files import PathLike, sha256_of_bytes
 from humpback_jax.prompts.prompts import fill_template, packaged_template
 
 ORDERS = (1, 2)  # 1: the baseline is Answer A; 2: the model is
@@ -33,10 +36,6 @@ class Comparison:
         """True where there is nothing to judge."""
         return self.baseline == self.model
 
-    def sides(self, order: int) -> tuple[str, str]:
-        """(Answer A, Answer B)."""
-        return (self.baseline, self.model) if order == 1 else (self.model, self.baseline)
-
 
 @dataclasses.dataclass(frozen=True)
 class Judgment:
@@ -55,20 +54,44 @@ class Judgment:
     probability: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """What is judged: comparisons, the names of baseline and model, and how many outputs were missing."""
+
+    comparisons: tuple[Comparison, ...]
+    names: tuple[str, str]
+    missing: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything the judge sees."""
+        rows = [dataclasses.astuple(comparison) for comparison in self.comparisons]
+        return sha256_of_bytes(json.dumps([rows, self.names, self.missing]).encode())
+
+    def questions(self, template: str) -> dict[str, str]:
+        """Prompts by question id: both orders of every comparison that has something to judge.
+
+        Args:
+          template: the question, with `{instruction}`, `{first}` and `{second}`.
+        """
+        questions = {}
+        for comparison in self.comparisons:
+            answers = (comparison.baseline, comparison.model)
+            for order, (first, second) in zip(ORDERS, (answers, answers[::-1]), strict=True):
+                texts = {"instruction": comparison.instruction, "first": first, "second": second}
+                if not comparison.identical:
+                    questions[judgment_id(comparison, order)] = fill_template(template, texts)
+        return questions
+
+
 def judgment_id(comparison: Comparison, order: int) -> str:
     """Names one question to the judge."""
     return f"{comparison.id}:{order}"
 
 
 def judge_template() -> str:
-    """The question to the judge, with `{instruction}`, `{first}` and `{second}`."""
+    """The package's question to the judge."""
     return packaged_template("judge.txt")
-
-
-def judge_prompt(template: str, comparison: Comparison, order: int) -> str:
-    """The question to the judge about a comparison in one order."""
-    first, second = comparison.sides(order)
-    return fill_template(template, {"instruction": comparison.instruction, "first": first, "second": second})
 
 
 def parse_verdict(text: str) -> str | None:
@@ -78,14 +101,27 @@ def parse_verdict(text: str) -> str | None:
     return match[1].upper() if match else None
 
 
-def pair_outputs(
-    baseline: Sequence[Mapping[str, Any]], model: Sequence[Mapping[str, Any]], partial: bool = False
-) -> tuple[list[Comparison], int]:
-    """(comparisons, instructions of the baseline without an output of the model), matched by instruction.
+def read_contest(outputs: PathLike, baseline: PathLike, limit: int | None = None, partial: bool = False) -> Contest:
+    """The contest of two files of outputs, of the first `limit` instructions of the baseline; see `make_contest`."""
+    base, model = read_outputs(baseline, limit), read_outputs(outputs)
+    if limit is not None:
+        wanted = {row["instruction"] for row in base}
+        model = [row for row in model if row["instruction"] in wanted]
+    return make_contest(base, model, (str(baseline), str(outputs)), partial)
+
+
+def make_contest(
+    base: Sequence[Mapping[str, Any]],
+    model: Sequence[Mapping[str, Any]],
+    fallback_names: tuple[str, str] = ("baseline", "model"),
+    partial: bool = False,
+) -> Contest:
+    """Matches outputs of a model with a baseline's by instruction.
 
     Args:
-      baseline: rows with `instruction` and `output`, in the order of the comparisons.
+      base: rows with `instruction` and `output`, in the order of the comparisons.
       model: the same of the model.
+      fallback_names: of baseline and model, where the rows name no generator.
       partial: take what there is; otherwise a missing output is an error.
 
     Raises:
@@ -96,14 +132,13 @@ def pair_outputs(
     for row in model:
         if isinstance(row.get("output"), str):
             outputs[row["instruction"]].append(row["output"])
-    comparisons, missing = [], 0
-    for number, row in enumerate(baseline):
-        if not outputs.get(row["instruction"]):
-            missing += 1
-            continue
-        output = outputs[row["instruction"]].pop(0)
-        comparisons.append(Comparison(f"{number:05d}", row["instruction"], row["output"], output, row.get("dataset")))
-    strangers = sum(map(len, outputs.values()))
+    comparisons = []
+    for number, row in enumerate(base):
+        if outputs.get(row["instruction"]):
+            output = outputs[row["instruction"]].pop(0)
+            texts = (row["instruction"], row["output"], output, row.get("dataset"))
+            comparisons.append(Comparison(f"{number:05d}", *texts))
+    strangers, missing = sum(map(len, outputs.values())), len(base) - len(comparisons)
     if strangers or not comparisons:
         raise ValueError(
             f"{strangers} outputs of the model answer instructions that the baseline lacks, {len(comparisons)} match; "
@@ -111,10 +146,11 @@ def pair_outputs(
         )
     if missing and not partial:
         raise ValueError(
-            f"{missing} of {len(baseline)} instructions have no output of the model; finish the generation by running "
+            f"{missing} of {len(base)} instructions have no output of the model; finish the generation by running "
             "it again, or judge what there is with --partial, which counts the rest"
         )
-    return comparisons, missing
+    names = [str(rows[0].get("generator") or name) for rows, name in zip((base, model), fallback_names, strict=True)]
+    return Contest(tuple(comparisons), (names[0], names[1]), missing)
 
 
 def combined(comparison: Comparison, judgments: Mapping[str, Judgment]) -> tuple[float | None, str | None]:
@@ -134,61 +170,49 @@ def _preference(verdict: str | None, order: int) -> float:
     return MODEL_WINS if (verdict == "A") == (order == 2) else BASELINE_WINS
 
 
-def to_annotations(
-    comparisons: Sequence[Comparison], judgments: Mapping[str, Judgment], names: tuple[str, str], annotator: str
-) -> list[dict[str, Any]]:
-    """Rows as AlpacaEval writes them; `names` are (baseline, model). `both_orders` holds what the judge said."""
+def to_annotations(contest: Contest, judgments: Mapping[str, Judgment], annotator: str) -> list[dict[str, Any]]:
+    """Rows as AlpacaEval writes them; `both_orders` holds what the judge said.
+
+    `probability` is the mean over both orders of the probability that the model's output is the better one.
+    """
     rows = []
-    for comparison in comparisons:
+    for comparison in contest.comparisons:
         preference, reason = combined(comparison, judgments)
-        said = [judgments.get(judgment_id(comparison, order)) for order in ORDERS]
+        both = [judgments.get(judgment_id(comparison, order)) for order in ORDERS]
+        chances = [None if judgment is None else judgment.probability for judgment in both]
+        probability = 0.5 if comparison.identical else None
+        if chances[0] is not None and chances[1] is not None:
+            probability = (1 - chances[0] + chances[1]) / 2
         rows.append(
             {
                 "instruction": comparison.instruction,
                 "output_1": comparison.baseline,
-                "generator_1": names[0],
+                "generator_1": contest.names[0],
                 "dataset": comparison.dataset,
                 "output_2": comparison.model,
-                "generator_2": names[1],
+                "generator_2": contest.names[1],
                 "annotator": annotator,
                 "preference": preference,
                 "reason": reason,
-                "both_orders": [None if j is None else {"verdict": j.verdict, "raw": j.raw} for j in said],
-                "probability": model_probability(comparison, said),
+                "both_orders": [None if j is None else {"verdict": j.verdict, "raw": j.raw} for j in both],
+                "probability": probability,
             }
         )
     return rows
 
 
-def model_probability(comparison: Comparison, said: Sequence[Judgment | None]) -> float | None:
-    """Mean over both orders of the probability that the model's output is the better one."""
-    if comparison.identical:
-        return 0.5
-    values = [
-        None if j is None or j.probability is None else (j.probability if order == 2 else 1 - j.probability)
-        for j, order in zip(said, ORDERS, strict=True)
-    ]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(ORDERS) else None
-
-
 def judged_figures(annotations: Sequence[Mapping[str, Any]], missing: int) -> dict[str, Any]:
     """Win rate and every way in which a comparison did not get one."""
-    failures: dict[str, int] = {}
-    for row in annotations:
-        if row["reason"] is not None:
-            failures[row["reason"]] = failures.get(row["reason"], 0) + 1
     draws = [row for row in annotations if row["preference"] == DRAW]
     identical = sum(row["output_1"] == row["output_2"] for row in draws)
     figures: dict[str, Any] = {
         **dataclasses.asdict(win_rate(preferences(annotations))),
         "draws_identical": identical,
         "draws_orders_disagree": len(draws) - identical,
-        "failed": failures,
+        "failed": dict(Counter(row["reason"] for row in annotations if row["reason"] is not None)),
         "missing_outputs": missing,
+        **mean_lengths(annotations),
     }
-    for name, column in (("avg_length", "output_2"), ("avg_length_base", "output_1")):
-        figures[name] = int(sum(len(row[column]) for row in annotations) / len(annotations))
     weighted = [row["probability"] for row in annotations]
     if all(value is not None for value in weighted):
         figures["weighted_win_rate"] = 100 * sum(weighted) / len(weighted)

@@ -7,7 +7,6 @@ counted as malformed and has no preference.
 """
 
 import dataclasses
-import json
 import os
 import threading
 from collections import Counter
@@ -15,10 +14,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from etils import epath
-
 from humpback_jax.evaluation.judging.comparisons import Judgment, parse_verdict
-from humpback_jax.files import PathLike, jsonl_line
+from humpback_jax.files import GrowingFile, PathLike, read_jsonl
 
 MALFORMED, REFUSED = "malformed", "refused"
 
@@ -57,35 +54,24 @@ class EndpointConfig:
         return {name: getattr(self, name) for name in ("model", "base_url", "temperature", "max_tokens", "replies")}
 
 
-class Journal:
+class Journal(GrowingFile):
     """Replies by question id, one line each; a line that a crash cut off is dropped and asked again."""
 
     def __init__(self, path: PathLike) -> None:
-        self.path = epath.Path(path)
-        self.rows: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
+        super().__init__(path)
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
             self.path.write_bytes(whole)
-        for number, line in enumerate(whole.decode().splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                self.rows[row["id"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}:{number}: not a judgment ({error}); delete this line and run again"
-                ) from error
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Appends a row and waits until it is on disk."""
-        with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as stream:
-                stream.write(jsonl_line(row).encode())
-                stream.flush()
-                os.fsync(stream.fileno())
+        self.rows: dict[str, dict[str, Any]] = {}
+        for number, row in read_jsonl(path) if whole else ():
+            if "id" not in row:
+                raise ValueError(f"{path}:{number}: not a judgment; delete this line and run again")
             self.rows[row["id"]] = row
+
+    def append(self, row: dict[str, Any]) -> None:
+        super().append(row)
+        self.rows[row["id"]] = row
 
 
 def endpoint_key(config: EndpointConfig) -> str:
@@ -101,7 +87,7 @@ def endpoint_key(config: EndpointConfig) -> str:
 
 
 class Endpoint:
-    """Calls of one judge; `retries` and `usage` count what they cost."""
+    """Calls of one judge; `retries` and `usage` count what they cost, `stopping` ends waits between attempts."""
 
     def __init__(self, config: EndpointConfig) -> None:
         try:
@@ -114,7 +100,7 @@ class Endpoint:
         self.config = config
         self.retries: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self._client = openai.OpenAI(
             api_key=endpoint_key(config), base_url=config.base_url, timeout=config.timeout, max_retries=0
         )
@@ -126,33 +112,28 @@ class Endpoint:
           ConnectionError: the endpoint cannot be reached, or keeps failing.
           PermissionError: the key, the model's name or the account is refused.
         """
-        said: list[str] = []
+        replies: list[str] = []
         for _ in range(self.config.replies):
             reply, refusal = self._reply(prompt)
             if refusal is not None:
-                return Judgment(None, REFUSED, [*said, refusal])
-            said.append(reply)
+                return Judgment(None, REFUSED, [*replies, refusal])
+            replies.append(reply)
             if verdict := parse_verdict(reply):
-                return Judgment(verdict, None, said)
+                return Judgment(verdict, None, replies)
             self.retries[MALFORMED] += 1
-        return Judgment(None, MALFORMED, said)
-
-    def stop(self) -> None:
-        """Ends waits between attempts."""
-        self._stop.set()
+        return Judgment(None, MALFORMED, replies)
 
     def _reply(self, prompt: str) -> tuple[str, str | None]:
         """(text, None), or ("", why this question is refused)."""
         import openai
         import tenacity
 
-        passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, passing) and not _out_of_credit(e)),
+            retry=tenacity.retry_if_exception(_may_pass),
             wait=lambda state: _wait_seconds(state, self.config.max_wait),
-            stop=tenacity.stop_after_attempt(self.config.attempts) | tenacity.stop_when_event_set(self._stop),
-            before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
-            sleep=tenacity.sleep_using_event(self._stop),
+            stop=tenacity.stop_after_attempt(self.config.attempts) | tenacity.stop_when_event_set(self.stopping),
+            before_sleep=self._count,
+            sleep=tenacity.sleep_using_event(self.stopping),
             reraise=True,
         )
         try:
@@ -160,7 +141,7 @@ class Endpoint:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             return "", str(error)
         except openai.APIStatusError as error:
-            if isinstance(error, passing) and not _out_of_credit(error):
+            if _may_pass(error):
                 raise ConnectionError(f"the judge at {self.config.base_url} keeps failing: {error}") from error
             raise PermissionError(f"the judge at {self.config.base_url} refuses: {error}") from error
         except openai.APIError as error:
@@ -179,12 +160,15 @@ class Endpoint:
             max_tokens=self.config.max_tokens,
         )
 
-    def _count(self, error: BaseException | None) -> None:
-        self.retries[type(error).__name__] += 1
+    def _count(self, state: Any) -> None:
+        self.retries[type(state.outcome.exception()).__name__] += 1
 
 
-def _out_of_credit(error: BaseException) -> bool:
-    return getattr(error, "code", None) == "insufficient_quota"
+def _may_pass(error: BaseException) -> bool:
+    import openai
+
+    passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
+    return isinstance(error, passing) and getattr(error, "code", None) != "insufficient_quota"
 
 
 def _wait_seconds(state: Any, longest: float) -> float:
@@ -209,43 +193,33 @@ def ask_all(
     """
     todo = [name for name in questions if name not in journal.rows]
     progress(len(questions) - len(todo))
-
-    failures: list[BaseException] = []
-
-    def answer(name: str) -> bool:
-        if failures:
-            return False
-        try:
-            judgment = endpoint.ask(questions[name])
-        except Exception as error:
-            failures.append(error)
-            endpoint.stop()
-            return False
-        journal.add({"id": name, **dataclasses.asdict(judgment)})
-        return True
-
     with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
-        futures = [executor.submit(answer, name) for name in todo]
+        futures = [executor.submit(_ask, endpoint, journal, name, questions[name]) for name in todo]
         try:
             for future in as_completed(futures):
                 progress(int(future.result()))
-        except BaseException:
-            endpoint.stop()
+        except BaseException as error:
+            endpoint.stopping.set()
             executor.shutdown(wait=True, cancel_futures=True)  # calls in flight are paid for: their replies are kept
-            raise
-    if failures:
-        raise _stopped(failures[0], journal, questions) from failures[0]
-    return {name: _judgment(journal.rows[name]) for name in questions}
+            if not isinstance(error, OSError):
+                raise
+            kept = sum(name in journal.rows for name in questions)
+            raise type(error)(
+                f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command "
+                "again to go on"
+            ) from error
+    columns = [field.name for field in dataclasses.fields(Judgment)]
+    return {name: Judgment(**{column: journal.rows[name][column] for column in columns}) for name in questions}
 
 
-def _judgment(row: Mapping[str, Any]) -> Judgment:
-    return Judgment(row["verdict"], row["reason"], row["raw"], row["probability"])
-
-
-def _stopped(error: BaseException, journal: Journal, questions: Mapping[str, str]) -> BaseException:
-    if not isinstance(error, OSError):
-        return error
-    kept = sum(name in journal.rows for name in questions)
-    return type(error)(
-        f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command again to go on"
-    )
+def _ask(endpoint: Endpoint, journal: Journal, name: str, question: str) -> bool:
+    """Whether the question was asked: after a failure of another one there is no use."""
+    if endpoint.stopping.is_set():
+        return False
+    try:
+        judgment = endpoint.ask(question)
+    except Exception:
+        endpoint.stopping.set()
+        raise
+    journal.append({"id": name, **dataclasses.asdict(judgment)})
+    return True

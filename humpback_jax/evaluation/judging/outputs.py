@@ -1,14 +1,13 @@
 """Answers to AlpacaEval's instructions in its own output format, and its own package where that is wanted."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from humpback_jax.evaluation.records import read_outputs
-from humpback_jax.files import PathLike, read_jsonl, write_atomically
+from humpback_jax.evaluation.records import read_outputs, write_records
+from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.generate import ANSWERS, generate
@@ -57,7 +56,7 @@ def generate_outputs(
     ]
     path = stage.directory / OUTPUTS
     if is_leader():
-        write_atomically(path, json.dumps(outputs, indent=2, ensure_ascii=False) + "\n")
+        write_records(path, outputs)
     lengths = [len(row["output"]) for row in outputs]
     figures = {
         "outputs": str(path),

@@ -17,8 +17,9 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.align import Alignment, Recipe
+from humpback_jax.evaluation.judging.comparisons import make_contest
 from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model, make_contest
+from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
@@ -157,7 +158,7 @@ def _win_rate(alignment: Alignment, model: ModelHandle, sweep: Sweep, tags: str)
     chosen = TAG_CHOICES[tags]
     outputs = generate_outputs(folder / "answers", model, rows, name, alignment.prompts, generation, chosen)
     baseline = str(sweep.baseline)
-    contest = make_contest(outputs.rows, read_outputs(baseline), True, (baseline, str(outputs.path)))
+    contest = make_contest(read_outputs(baseline), outputs.rows, (baseline, str(outputs.path)), partial=True)
     if sweep.judge is not None:
         config = EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable)
         stage = judge_by_endpoint(folder / "judged", contest, config)

@@ -5,8 +5,16 @@ import re
 
 import pytest
 
-from humpback_jax.evaluation.judging.comparisons import Comparison, Judgment, combined, pair_outputs, parse_verdict
-from humpback_jax.evaluation.judging.judge import Contest, judge_by_endpoint, judge_by_model, letter_ids, read_contest
+from humpback_jax.evaluation.judging.comparisons import (
+    Comparison,
+    Contest,
+    Judgment,
+    combined,
+    make_contest,
+    parse_verdict,
+    read_contest,
+)
+from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model, letter_ids
 from humpback_jax.evaluation.judging.win_rate import annotation_figures
 from humpback_jax.inference.engine import EngineConfig
 from humpback_jax.stages.jobs import GenerationConfig
@@ -23,8 +31,7 @@ MODEL = [
 
 @pytest.fixture
 def contest():
-    comparisons, missing = pair_outputs(BASELINE, MODEL)
-    return Contest(tuple(comparisons), ("base", "tuned"), missing)
+    return make_contest(BASELINE, MODEL)
 
 
 def swapped(contest):
@@ -81,16 +88,16 @@ def test_both_orders_make_one_preference(first, second, preference):
 
 
 def test_outputs_are_matched_by_instruction_and_missing_ones_are_not_passed_over():
-    comparisons, missing = pair_outputs(BASELINE, MODEL[::-1])
-    assert [c.model for c in comparisons] == [row["output"] for row in MODEL]
-    assert missing == 0
+    contest = make_contest(BASELINE, MODEL[::-1])
+    assert [c.model for c in contest.comparisons] == [row["output"] for row in MODEL]
+    assert contest.missing == 0
     unfinished = [*MODEL[:3], MODEL[3] | {"output": None}]
     with pytest.raises(ValueError, match="3 of 6 instructions have no output of the model; finish the generation"):
-        pair_outputs(BASELINE, unfinished)
-    comparisons, missing = pair_outputs(BASELINE, unfinished, partial=True)
-    assert (len(comparisons), missing) == (3, 3)
+        make_contest(BASELINE, unfinished)
+    contest = make_contest(BASELINE, unfinished, partial=True)
+    assert (len(contest.comparisons), contest.missing) == (3, 3)
     with pytest.raises(ValueError, match="1 outputs of the model answer instructions that the baseline lacks"):
-        pair_outputs(BASELINE[1:], MODEL)
+        make_contest(BASELINE[1:], MODEL)
 
 
 def test_an_endpoint_judges_both_orders(fake_judge, endpoint_config, contest, tmp_path):
