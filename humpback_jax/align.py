@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.data.mixture import READERS, SEQIO, PairSet, TrainingMixture, read_own_set
+from humpback_jax.data.pairs import read_curated
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
@@ -27,16 +29,15 @@ from humpback_jax.stages.generate import generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import CurationConfig, curate
-from humpback_jax.stages.selection import CURATED, SelectionConfig, select
+from humpback_jax.stages.selection import SelectionConfig, select
 from humpback_jax.stages.sources import (
     SeedConfig,
     SegmentsConfig,
     base_model,
     cut_segments,
     read_seeds,
-    stage_pairs,
 )
-from humpback_jax.stages.stage import MANIFEST, Stage, finished_stage
+from humpback_jax.stages.stage import Stage, finished_stage
 from humpback_jax.training.monitoring import Monitoring
 
 
@@ -104,7 +105,7 @@ class Recipe:
             raise ValueError(f"Recipe.data_reader is {self.data_reader!r}; choose one of {', '.join(READERS)}")
 
     @property
-    def own_rounds(self) -> range:
+    def new_rounds(self) -> range:
         """The rounds that this run makes."""
         return range(1 if self.scored_run is None else self.rounds, self.rounds + 1)
 
@@ -124,7 +125,7 @@ class Alignment:
             self.train_backward_model()
             self.augment()
             self.train_seed_model()
-        for t in self.recipe.own_rounds:
+        for t in self.recipe.new_rounds:
             self.curate(t)
             self.train_round(t)
         if self.recipe.seeds.heldout_path:
@@ -134,7 +135,7 @@ class Alignment:
     @functools.cached_property
     def seeds(self) -> Stage:
         """Seed and held-out pairs, in one format."""
-        return read_seeds(self.run_dir / "seeds", self.recipe.seeds)
+        return read_seeds(self.run_dir / run_files.SEEDS_STAGE, self.recipe.seeds)
 
     @functools.cached_property
     def base(self) -> ModelHandle:
@@ -143,52 +144,56 @@ class Alignment:
 
     def cut_segments(self) -> Stage:
         """Segments of the web pages."""
-        return cut_segments(self.run_dir / "segments", self.recipe.segments)
+        return cut_segments(self.run_dir / run_files.SEGMENTS_STAGE, self.recipe.segments)
 
     def train_backward_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_yx: from an output to its instruction; `mixtures` are a user's own, beside the seeds."""
         seeds = dataclasses.replace(self._seed_set(), direction="backward", tags=())
-        return self._finetune("m_yx", [seeds], self.recipe.backward, mixtures)
+        return self._finetune(run_files.BACKWARD_STAGE, [seeds], self.recipe.backward, mixtures)
 
     def augment(self) -> Stage:
         """A: an instruction for every segment."""
-        backward_model = self._open("m_yx", "humpback train --model m_yx")
-        segments = finished_stage(self.run_dir / "segments", "humpback align")
-        return augment(self.run_dir / "augmented", backward_model, segments, self.prompts, self.recipe.augmentation)
+        backward_model = self._open(run_files.BACKWARD_STAGE)
+        segments = finished_stage(self.run_dir / run_files.SEGMENTS_STAGE, "humpback align")
+        folder = self.run_dir / run_files.AUGMENTED_STAGE
+        return augment(folder, backward_model, segments, self.prompts, self.recipe.augmentation)
 
     def train_seed_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_0: from an instruction to its output, on seed pairs and a user's own `mixtures`."""
-        return self._finetune("m0", [self._seed_set()], self.recipe.seed_model, mixtures)
+        return self._finetune(run_files.MODEL_STAGE.format(t=0), [self._seed_set()], self.recipe.seed_model, mixtures)
 
     def curate(self, t: int) -> Stage:
         """A(t): M_{t-1} rates every pair of A, and the best are kept."""
-        scored_dir = self._scored_dir
-        scorer = self.model(t - 1) if self.recipe.scored_run is None else None
-        pairs = finished_stage(scored_dir / "augmented", "humpback augment")
+        scored_run = self.recipe.scored_run
+        scored_dir = self.run_dir if scored_run is None else epath.Path(scored_run)
+        scores_dir = scored_dir / run_files.SCORES_STAGE.format(t=t)
+        scorer = self.model(t - 1) if scored_run is None else None
+        pairs = finished_stage(scored_dir / run_files.AUGMENTED_STAGE, "humpback augment")
         if scorer is None:
-            scores = finished_stage(scored_dir / f"scores{t}", f"humpback curate --round {t}")
+            scores = finished_stage(scores_dir, f"humpback curate --round {t}")
         else:
-            scores = curate(scored_dir / f"scores{t}", scorer, pairs, self.prompts, self.recipe.curation)
-        return select(self.run_dir / f"curated{t}", pairs, scores, self.recipe.selection)
+            scores = curate(scores_dir, scorer, pairs, self.prompts, self.recipe.curation)
+        return select(self.run_dir / run_files.CURATED_STAGE.format(t=t), pairs, scores, self.recipe.selection)
 
     def train_round(self, t: int, mixtures: Sequence[str] = ()) -> Stage:
         """M_t: finetuned from base on seed pairs and A(t), each with its tag, and a user's own `mixtures`."""
-        curated = finished_stage(self.run_dir / f"curated{t}", f"humpback curate --round {t}")
-        pairs = stage_pairs(curated, CURATED.removesuffix(".jsonl"))
+        curated = finished_stage(self.run_dir / run_files.CURATED_STAGE.format(t=t), f"humpback curate --round {t}")
+        pairs = read_curated(curated.directory / run_files.CURATED)
         web = PairSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
         sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
-        return self._finetune(f"m{t}", sets, self.recipe.forward, [*self.recipe.extra_mixtures, *mixtures])
+        mixtures = [*self.recipe.extra_mixtures, *mixtures]
+        return self._finetune(run_files.MODEL_STAGE.format(t=t), sets, self.recipe.forward, mixtures)
 
     def evaluate(self) -> Stage:
         """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx, of this run's own."""
-        own = [*([0] if self.recipe.scored_run is None else []), *self.recipe.own_rounds]
-        forward_models = {"base": self.base} | {f"m{t}": self.model(t) for t in own}
+        rounds = [*([0] if self.recipe.scored_run is None else []), *self.recipe.new_rounds]
+        forward_models = {"base": self.base} | {run_files.MODEL_STAGE.format(t=t): self.model(t) for t in rounds}
         backward_models = {}
         if self.recipe.scored_run is None:
-            backward_models = {"base": self.base, "m_yx": self._open("m_yx", "humpback train --model m_yx")}
+            backward_models = {"base": self.base, run_files.BACKWARD_STAGE: self._open(run_files.BACKWARD_STAGE)}
         return evaluate(
-            self.run_dir / "evaluation",
-            stage_pairs(self.seeds, "heldout"),
+            self.run_dir / run_files.EVALUATION_STAGE,
+            read_curated(self.seeds.directory / run_files.HELDOUT_PAIRS),
             self.seeds.outputs["heldout"],
             forward_models,
             backward_models,
@@ -208,34 +213,30 @@ class Alignment:
         model = self.model(self.recipe.rounds if t is None else t)
         if directory is None:
             name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]
-            directory = self.run_dir / "answers" / name
+            directory = self.run_dir / run_files.ANSWERS_STAGE / name
         return generate(directory, model, instructions, self.prompts, self.recipe.answering, tags)
 
     def model(self, t: int) -> ModelHandle:
         """M_t, which must be complete."""
-        return self._open(f"m{t}", f"humpback train --model m{t}")
+        return self._open(run_files.MODEL_STAGE.format(t=t))
 
     def complete_stages(self) -> list[str]:
         """Names of the stages that need not run again."""
-        return sorted(path.parent.name for path in self.run_dir.glob(f"*/{MANIFEST}"))
+        return sorted(path.parent.name for path in self.run_dir.glob(f"*/{run_files.MANIFEST}"))
 
     def save_config(self, config: str, operative_config: str) -> None:
         """Keeps the gin text that began this run beside its results."""
-        for name, text in (("config.gin", config), ("operative_config.gin", operative_config)):
+        for name, text in ((run_files.CONFIG, config), (run_files.OPERATIVE_CONFIG, operative_config)):
             if not (self.run_dir / name).exists():
                 write_atomically(self.run_dir / name, text)
 
-    def _open(self, name: str, how_to_make: str) -> ModelHandle:
-        stage = finished_stage(self.run_dir / name, how_to_make)
-        return open_model(stage.directory / "model", self.base.chat_format.name)
-
-    @property
-    def _scored_dir(self) -> epath.Path:
-        return self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
+    def _open(self, name: str) -> ModelHandle:
+        stage = finished_stage(self.run_dir / name, f"humpback train --model {name}")
+        return open_model(stage.directory / run_files.MODEL, self.base.chat_format.name)
 
     def _seed_set(self) -> PairSet:
-        tags = self.recipe.seed_tags
-        return PairSet("seed", stage_pairs(self.seeds, "seed"), self.seeds.outputs["seed"], tags=tags)
+        pairs = read_curated(self.seeds.directory / run_files.SEED_PAIRS)
+        return PairSet("seed", pairs, self.seeds.outputs["seed"], tags=self.recipe.seed_tags)
 
     def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, own: Sequence[str]) -> Stage:
         chat_format, tokenizer = self.base.chat_format, self.base.tokenizer

@@ -140,13 +140,13 @@ def test_the_papers_settings(name):
 def test_ablations_change_what_they_say():
     scaling = recipe_of("experiments/scaling_llama_7b.gin", "N = 6400", "MIN_SCORE = 4.0")
     assert (scaling.sources, scaling.selection.sample, scaling.selection.min_score) == (("web",), 6400, 4.0)
-    assert list(scaling.own_rounds) == [2]
+    assert list(scaling.new_rounds) == [2]
     joint = recipe_of("experiments/joint_llama_65b.gin")
     assert (joint.architecture.name, joint.sources, joint.selection.sample) == ("llama_65b", ("seed", "web"), 3200)
     untagged = recipe_of("experiments/tags_none_llama_7b.gin")
     assert untagged.seed_tags == untagged.web_tags == untagged.answer_tags == untagged.evaluation.tags == ()
     picked = recipe_of("experiments/selection_llama_7b.gin", "SCORER_ROUND = 1")
-    assert (list(picked.own_rounds), picked.selection.sample, picked.forward.steps_for(100, 0)) == (
+    assert (list(picked.new_rounds), picked.selection.sample, picked.forward.steps_for(100, 0)) == (
         [1],
         100,
         (30, 8),

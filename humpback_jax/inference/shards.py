@@ -25,6 +25,7 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
+from humpback_jax.run_files import IDENTITY, SHARD
 from humpback_jax.runtime.processes import POLL_SECONDS, stall_seconds, wait_until_complete
 
 Item = TypeVar("Item")
@@ -37,7 +38,7 @@ def claim_directory(directory: PathLike, identity: dict[str, Any], process_index
     Raises:
       ValueError: the directory belongs to another job; the differing keys are named.
     """
-    path = epath.Path(directory) / "identity.json"
+    path = epath.Path(directory) / IDENTITY
     if not path.exists():
         # Processes that start at once write the same bytes, each under a name of its own until they are whole.
         temporary = path.with_name(f"identity-{process_index:05d}.json")
@@ -80,7 +81,7 @@ class Shards(Generic[Item]):
         """
         folder, count = epath.Path(directory), -(-len(items) // shard_size)
         self._items, self._shard_size, self._writes = items, shard_size, writes
-        self._paths = [folder / f"shard-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
+        self._paths = [folder / SHARD.format(i=i, n=count) for i in range(count)]
         self._share = range(process_index, count, process_count)
         self.num_items = sum(map(self._length, self._share))
         self.missing = [i for i in self._share if not _is_complete(self._paths[i])]

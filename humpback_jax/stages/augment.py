@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, count_rejected, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
-
-PAIRS, REJECTED = "pairs.jsonl", "rejected.jsonl"
 
 
 def augment(
@@ -30,7 +29,7 @@ def augment(
     if claim.finished:
         return claim.stage
 
-    rows = [row for _, row in read_jsonl(segments.directory / "segments.jsonl")]
+    rows = [row for _, row in read_jsonl(segments.directory / SEGMENTS)]
     items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
     fitting, _ = split_too_long(items, config.engine.max_prompt_length)
     job = Completions(backward_model, config, "instruction", given={row["id"]: row["text"] for row in rows})

@@ -10,12 +10,11 @@ from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.run_files import PREDICTIONS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.jobs import GenerationConfig, Prompted, split_too_long
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
-
-PREDICTIONS = "backward_instructions.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
+from humpback_jax.run_files import ANSWERS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
-
-ANSWERS = "answers.jsonl"
 
 
 def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Completion, EngineConfig, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import Shards
+from humpback_jax.run_files import SHARDS
 from humpback_jax.runtime.processes import is_leader, process_count, process_index
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
 from humpback_jax.stages.model import ModelHandle, spans_hosts
@@ -151,7 +152,7 @@ def run_job(
     ordered = sorted(items, key=lambda item: (len(item.prompt_ids), item.id))
     together = spans_hosts(config.engine)
     index, count = (0, 1) if together else (process_index(), process_count())
-    shards = Shards(folder / "shards", ordered, config.shard_size, index, count, writes=is_leader() or not together)
+    shards = Shards(folder / SHARDS, ordered, config.shard_size, index, count, writes=is_leader() or not together)
     of_many = f" (process {index} of {count})" if count > 1 else ""
     with progress_bar(description + of_many, shards.num_items, unit, show=is_leader()) as bar:
         bar.advance(shards.num_complete)

@@ -17,13 +17,12 @@ from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
+from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.augment import PAIRS
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
-SCORES = "scores.jsonl"
 MODES = ("rationale", "sampled", "expected")
 
 

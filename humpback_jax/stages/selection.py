@@ -4,12 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
-from humpback_jax.stages.augment import PAIRS
+from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
 from humpback_jax.stages.jobs import count_rejected
-from humpback_jax.stages.rating import SCORES
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
-
-CURATED, DROPPED = "curated.jsonl", "dropped.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,10 @@ from etils import epath
 
 from humpback_jax.corpus.build import CorpusConfig, build_corpus
 from humpback_jax.corpus.inputs import list_inputs
-from humpback_jax.data.pairs import Pair, read_curated, read_pairs, write_pairs
+from humpback_jax.data.pairs import read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS, SEGMENTS
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 from humpback_jax.weights.fetch import fetch_weights
@@ -81,8 +82,9 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     outputs, figures = {}, {}
     for name, path in paths.items():
         report = read_pairs(path, limit=config.limit if name == "seed" else None)
-        write_pairs(claim.folder / f"{name}.jsonl", report.pairs)
-        outputs[name] = sha256_of_file(claim.folder / f"{name}.jsonl")
+        product = claim.folder / (SEED_PAIRS if name == "seed" else HELDOUT_PAIRS)
+        write_pairs(product, report.pairs)
+        outputs[name] = sha256_of_file(product)
         figures[name] = report.counts
         rejected.update(report.counts["rejected"])
     if not figures["seed"]["kept"]:
@@ -91,14 +93,9 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures))
 
 
-def stage_pairs(stage: Stage, name: str) -> tuple[Pair, ...]:
-    """The pairs of a stage's product NAME.jsonl."""
-    return read_curated(stage.directory / f"{name}.jsonl")
-
-
 def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
     """Writes DIRECTORY/segments.jsonl from web pages."""
-    pages = epath.Path(directory).parent / "pages"
+    pages = epath.Path(directory).parent / PAGES
     inputs = [str(pages) if source == PYTHON_REFERENCE else local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
         from humpback_jax.quickstart.pages import write_python_reference_pages
@@ -111,7 +108,7 @@ def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
 
     report = build_corpus(inputs, claim.folder, config.corpus)
     counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
-    outputs = {"segments": sha256_of_file(claim.folder / "segments.jsonl")}
+    outputs = {"segments": sha256_of_file(claim.folder / SEGMENTS)}
     return claim.finish(StageResult(counts, outputs, report.to_dict()))
 
 

@@ -16,10 +16,9 @@ from etils import epath
 import humpback_jax
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.inference.shards import claim_directory
+from humpback_jax.run_files import MANIFEST
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import POLL_SECONDS, is_leader, process_index, stall_seconds, wait_until_complete
-
-MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)

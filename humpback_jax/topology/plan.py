@@ -15,8 +15,8 @@ from typing import Any
 from humpback_jax.align import Recipe
 from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
+from humpback_jax.run_files import MANIFEST
 from humpback_jax.runtime.compilation_cache import default_cache
-from humpback_jax.stages.stage import MANIFEST
 from humpback_jax.topology.fit import Ask, candidate_meshes, fit
 from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
 from humpback_jax.topology.work import Lengths, StageWork, recipe_work

@@ -90,7 +90,7 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None, lengths: Length
     counted = _RecipeWork(recipe, segments, lengths)
     whole = recipe.scored_run is None  # else pairs and ratings are those of another run
     work = [counted.backward_model(), counted.augmented(), counted.seed_model()] if whole else []
-    for t in recipe.own_rounds:
+    for t in recipe.new_rounds:
         if whole:
             work.append(counted.scores(t))
         work.append(counted.round_model(t))
@@ -163,7 +163,7 @@ class _RecipeWork:
         assert self.recipe.seeds.heldout_path is not None
         heldout = self._read(self.recipe.seeds.heldout_path, HELDOUT)
         config, whole = self.recipe.evaluation.generation, self.recipe.scored_run is None
-        scoring = len(self.recipe.own_rounds) + (2 if whole else 1)  # base, M_0 and M_1, M_2, …
+        scoring = len(self.recipe.new_rounds) + (2 if whole else 1)  # base, M_0 and M_1, M_2, …
         writing = 2 if whole else 0  # base and M_yx
         prompt = heldout.output + self._tokens(len(self.prompts.backward_template))
         models = scoring + writing

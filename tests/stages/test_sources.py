@@ -6,8 +6,9 @@ import json
 import pytest
 
 from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.data.pairs import read_curated
 from humpback_jax.models.config import get_config
-from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds, stage_pairs
+from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds
 
 SEEDS = [{"instruction": f"Say {i}.", "output": f"{i}, gladly."} for i in range(6)]
 
@@ -53,8 +54,9 @@ def test_seed_counts_add_up_over_both_files(tmp_path):
     assert sum(stage.counts["rejected"].values()) == 4
     assert stage.counts["rejected"]["over_limit"] == 2
     assert stage.manifest["figures"]["seed"]["kept"] == 4
-    assert [pair.instruction for pair in stage_pairs(stage, "seed")] == [row["instruction"] for row in SEEDS[:4]]
-    assert len(stage_pairs(stage, "heldout")) == 2
+    kept = read_curated(stage.directory / "seed.jsonl")
+    assert [pair.instruction for pair in kept] == [row["instruction"] for row in SEEDS[:4]]
+    assert len(read_curated(stage.directory / "heldout.jsonl")) == 2
 
 
 def test_changed_seed_files_are_refused_by_name(tmp_path):

@@ -1,0 +1,120 @@
+"""The names of everything in a run directory, each with a sentence; docs/run_directory.md is this file as a page.
+
+The comment above a name is its sentence on the page. `{…}` stands for what differs: fill it with `str.format`.
+"""
+
+# The run directory (RUN_DIR).
+
+# The gin text that began the run, as it was given.
+CONFIG = "config.gin"
+# Every value that gin set, the defaults included.
+OPERATIVE_CONFIG = "operative_config.gin"
+# The page of the run, to open in a browser.
+REPORT = "report.html"
+# The drawings of the page, one file each.
+PLOTS = "plots"
+
+# Stages: a folder each, skipped once it is complete.
+
+# The seed pairs and the held-out pairs, in one format.
+SEEDS_STAGE = "seeds"
+# Pages of the built-in corpus, where the recipe asks for it; no stage.
+PAGES = "pages"
+# The segments that were cut from web pages.
+SEGMENTS_STAGE = "segments"
+# The backward model M_yx: from an output to its instruction.
+BACKWARD_STAGE = "m_yx"
+# A: an instruction for every segment.
+AUGMENTED_STAGE = "augmented"
+# The forward model of round t; M_0 has seen seed pairs only.
+MODEL_STAGE = "m{t}"
+# The ratings that M_{t-1} gave every pair of A.
+SCORES_STAGE = "scores{t}"
+# A(t): the best of A by these ratings.
+CURATED_STAGE = "curated{t}"
+# Figures on held-out pairs; every NAME.json that another evaluation leaves here is shown in the report.
+EVALUATION_STAGE = "evaluation"
+# Answers of `humpback generate`, a folder per set of prompts.
+ANSWERS_STAGE = "answers"
+
+# In every stage.
+
+# Settings and hashes of the inputs, written first; a stage that was begun with others is refused.
+IDENTITY = "identity.json"
+# Written last, and makes the stage complete: the identity, counts (in = out + rejected), hashes of the products,
+# figures and seconds.
+MANIFEST = "manifest.json"
+
+# In a stage that is a job of many prompts.
+
+# The shard files of the job.
+SHARDS = "shards"
+# The rows of one shard.
+SHARD = "shard-{i:05d}-of-{n:05d}.jsonl"
+# Beside a shard that is whole: its SHA-256. A shard without it, or with other bytes, is made again.
+SHARD_COMPLETED = "shard-{i:05d}-of-{n:05d}.completed"
+
+# Products.
+
+# In `seeds`: the pairs that training begins with.
+SEED_PAIRS = "seed.jsonl"
+# In `seeds`: the pairs that no model is trained on.
+HELDOUT_PAIRS = "heldout.jsonl"
+# In `segments`: texts with their address and header.
+SEGMENTS = "segments.jsonl"
+# In `segments`: what was read, cut and rejected, by reason.
+CORPUS_REPORT = "corpus_report.json"
+# In `augmented`: the pairs of A.
+PAIRS = "pairs.jsonl"
+# In `augmented`: segments without a usable instruction, with a reason each.
+REJECTED = "rejected.jsonl"
+# In `scores{t}`: a rating in 1..5 for every pair, and what was written to find it.
+SCORES = "scores.jsonl"
+# In `curated{t}`: the pairs that were kept.
+CURATED = "curated.jsonl"
+# In `curated{t}`: the pairs that were dropped, with a reason each.
+DROPPED = "dropped.jsonl"
+# In `evaluation`: the instructions that backward models wrote for held-out answers.
+PREDICTIONS = "backward_instructions.jsonl"
+# In `answers`: instructions and their answers.
+ANSWERS = "answers.jsonl"
+
+# In a stage that trains a model.
+
+# The model: a native model folder, for every verb that takes one.
+MODEL = "model"
+# With LoRA: the adapter alone, as PEFT reads it.
+ADAPTER = "adapter"
+# State of the training, a folder per number of updates.
+CHECKPOINTS = "checkpoints"
+# Loss, learning rate and speed of every update.
+METRICS = "metrics.jsonl"
+# The same for TensorBoard, where its writer is installed.
+TENSORBOARD = "tensorboard"
+# With `--profile_steps`: a trace of these updates.
+PROFILE = "profile"
+
+# What `humpback evaluate` writes.
+
+# `generate`: answers in AlpacaEval's format.
+MODEL_OUTPUTS = "model_outputs.json"
+# `judge`: preferences in AlpacaEval's format.
+ANNOTATIONS = "annotations.json"
+# `judge` by an endpoint: every reply as it came, to go on from.
+JUDGMENTS = "judgments.jsonl"
+# `benchmarks`: accuracies and their errors.
+FIGURES = "figures.json"
+# `sweep`: the run directory of every cell, and beside it a file of the cell's rows.
+CELLS = "cells"
+# `sweep`: the rows of all cells.
+TABLE = "table.jsonl"
+# `sweep`, in a cell: a win rate of answers with these tags.
+WIN_RATE = "win_rate_{tags}"
+# `sweep`, beside these answers: what the judge said.
+JUDGED = "judged"
+
+
+def round_of(stage: str, template: str) -> int | None:
+    """The t of a stage's name by its template: `round_of("curated2", CURATED_STAGE)` is 2; None: another stage."""
+    number = stage.removeprefix(template.removesuffix("{t}"))
+    return int(number) if number.isdigit() and template.format(t=number) == stage else None
