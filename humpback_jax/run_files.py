@@ -117,4 +117,4 @@ JUDGED = "judged"
 def round_of(stage: str, template: str) -> int | None:
     """The t of a stage's name by its template: `round_of("curated2", CURATED_STAGE)` is 2; None: another stage."""
     number = stage.removeprefix(template.removesuffix("{t}"))
-    return int(number) if number.isdigit() and template.format(t=number) == stage else None
+    return int(number) if number.isdigit() and template.format(t=int(number)) == stage else None

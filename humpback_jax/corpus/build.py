@@ -12,11 +12,10 @@ from humpback_jax.corpus.html import read_html, read_plain_text
 from humpback_jax.corpus.inputs import InputFile, list_inputs
 from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
 from humpback_jax.files import PathLike, write_json, write_jsonl
+from humpback_jax.run_files import CORPUS_REPORT, SEGMENTS
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
 
-SEGMENTS_FILE = "segments.jsonl"
-REPORT_FILE = "corpus_report.json"
 DAMAGE = frozenset({"truncated_warc", "damaged_warc", "not_a_warc", "unknown_file", "empty_file"})
 
 _MAX_PROBLEMS = 100
@@ -179,15 +178,15 @@ def build_corpus(
     """
     folder = epath.Path(out_dir)
     files = list_inputs(inputs, exclude_dir=folder)
-    for name in (REPORT_FILE, SEGMENTS_FILE):
+    for name in (CORPUS_REPORT, SEGMENTS):
         (folder / name).unlink(missing_ok=True)
     report = CorpusReport()
     with progress_bar("corpus", sum(_units(file.size) for file in files), "kB", show=show_progress) as bar:
         segments = _unique_segments(files, config, report, bar)
-        write_jsonl(folder / SEGMENTS_FILE, (segment.to_row() for segment in segments))
+        write_jsonl(folder / SEGMENTS, (segment.to_row() for segment in segments))
     for problem in report.problems:
         say(f"corpus: {problem}")
-    write_json(folder / REPORT_FILE, report.to_dict())
+    write_json(folder / CORPUS_REPORT, report.to_dict())
     if not report.segments:
         raise EmptyCorpusError(report)
     return report

@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
 from humpback_jax.evaluation.records import read_json_values
 from humpback_jax.files import PathLike
@@ -140,9 +141,9 @@ def write_clean(path: PathLike, overlaps: Sequence[Overlap], folder: PathLike) -
 def training_files(model: PathLike) -> list[str]:
     """Training sets of RUN_DIR/m2 (or its folder `model`), as far as the run has them: seeds and the last selection."""
     folder = epath.Path(model)
-    folder = folder.parent if folder.name == "model" else folder
+    folder = folder.parent if folder.name == run_files.MODEL else folder
     name, run = folder.name, folder.parent
-    files = [run / "seeds" / "seed.jsonl"]
-    if name.startswith("m") and name[1:].isdigit() and int(name[1:]):
-        files.append(run / f"curated{name[1:]}" / "curated.jsonl")
+    files = [run / run_files.SEEDS_STAGE / run_files.SEED_PAIRS]
+    if t := run_files.round_of(name, run_files.MODEL_STAGE):
+        files.append(run / run_files.CURATED_STAGE.format(t=t) / run_files.CURATED)
     return [str(path) for path in files if path.exists()]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from humpback_jax.command_options import json_option
+from humpback_jax.run_files import REPORT
 from humpback_jax.runtime.console import print_json
 
 
@@ -43,7 +44,7 @@ def save_page(run_dir: str, max_pairs: int | None = None, keep: bool = False) ->
     """Writes the page, says on stderr where it lies, and returns that place; `keep`: one that is there will do."""
     from etils import epath
 
-    path = epath.Path(run_dir) / "report.html"
+    path = epath.Path(run_dir) / REPORT
     if not (keep and path.exists()):
         from humpback_jax.report.page import MAX_PAIRS, write_report
 

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.report.pairs import KEPT, PairRecord, RunPairs, read_pairs
 from humpback_jax.report.payload import make_payload
@@ -23,7 +24,6 @@ from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.svg import inline_svg
 from humpback_jax.report.words import clip, model_name, reason_label, reason_text, stage_words
 
-REPORT, PLOTS = "report.html", "plots"
 MAX_PAIRS = 50_000
 
 
@@ -54,9 +54,9 @@ def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport
     paths = []
     for plot in plots:
         for suffix, data in (("svg", plot.svg), ("png", plot.png)):
-            paths.append(run.run_dir / PLOTS / f"{plot.name}.{suffix}")
+            paths.append(run.run_dir / run_files.PLOTS / f"{plot.name}.{suffix}")
             write_atomically(paths[-1], data)
-    path = run.run_dir / REPORT
+    path = run.run_dir / run_files.REPORT
     write_atomically(path, render_report(run, pairs, plots).encode("utf-8", errors="replace"))
     return WrittenReport(path, paths, len(pairs.records), pairs.total)
 
@@ -166,8 +166,8 @@ def _summary(run: RunData) -> dict[str, Any]:
         "pages": stages.get("segments", {}).get("figures", {}).get("pages"),
         "seeds": stages.get("seeds", {}).get("figures", {}).get("seed", {}).get("kept"),
         "segments": _count(run, "segments", "out"),
-        "candidates": _count(run, f"curated{last}", "in") if candidates is None else candidates,
-        "kept": _count(run, f"curated{last}", "out"),
+        "candidates": _count(run, run_files.CURATED_STAGE.format(t=last), "in") if candidates is None else candidates,
+        "kept": _count(run, run_files.CURATED_STAGE.format(t=last), "out"),
         "last_round": last,
         "model": model_name(final) if final else None,
         "before": nll["base"]["perplexity"] if final and "base" in nll else None,

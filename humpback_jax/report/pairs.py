@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.report.run_data import read_rows
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics
 
@@ -90,8 +91,12 @@ def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
     drawn = heapq.nsmallest(limit, counted, key=lambda pair: hashlib.sha256(pair[1]["id"].encode()).digest())
     records = {row["id"]: _record(row) for _, row in sorted(drawn, key=lambda pair: pair[0])}
     by_round = {t: _read_round(run_dir, t, records) for t in rounds}
-    files = {"seed pairs": run_dir / "seeds" / "seed.jsonl", "candidates": run_dir / "augmented" / "pairs.jsonl"}
-    files |= {f"kept in round {t}": run_dir / f"curated{t}" / "curated.jsonl" for t in rounds}
+    files = {
+        "seed pairs": run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS,
+        "candidates": run_dir / run_files.AUGMENTED_STAGE / run_files.PAIRS,
+    }
+    curated = {t: run_dir / run_files.CURATED_STAGE.format(t=t) for t in rounds}
+    files |= {f"kept in round {t}": folder / run_files.CURATED for t, folder in curated.items()}
     sets = {
         name: counted.statistics if name == "candidates" else _set_statistics(path)
         for name, path in files.items()
@@ -133,18 +138,18 @@ class _Counted:
 
 def _base_rows(run_dir: epath.Path, rounds: list[int]) -> Iterator[dict[str, Any]]:
     """Every candidate and rejected candidate once; a run that reuses another's ratings has its selections only."""
-    pairs = run_dir / "augmented" / "pairs.jsonl"
-    if pairs.exists():
-        yield from (row | {"rejected": None} for row in read_rows(pairs))
-        yield from (row | {"rejected": row["reason"]} for row in read_rows(run_dir / "augmented" / "rejected.jsonl"))
+    folder = run_dir / run_files.AUGMENTED_STAGE
+    if (folder / run_files.PAIRS).exists():
+        yield from (row | {"rejected": None} for row in read_rows(folder / run_files.PAIRS))
+        yield from (row | {"rejected": row["reason"]} for row in read_rows(folder / run_files.REJECTED))
     elif rounds:
         yield from (row | {"rejected": None} for row in _selection(run_dir, rounds[0]))
 
 
 def _selection(run_dir: epath.Path, t: int) -> Iterator[dict[str, Any]]:
     """What a round kept, then what it dropped."""
-    for name in ("curated.jsonl", "dropped.jsonl"):
-        yield from read_rows(run_dir / f"curated{t}" / name)
+    for name in (run_files.CURATED, run_files.DROPPED):
+        yield from read_rows(run_dir / run_files.CURATED_STAGE.format(t=t) / name)
 
 
 def _record(row: dict[str, Any]) -> PairRecord:
@@ -164,7 +169,7 @@ def _read_round(
 ) -> tuple[RoundStatistics, dict[str, float]]:
     """Statistics and ratings of a round; the records learn its verdicts."""
     statistics, ratings = RoundStatistics(), {}
-    for row in read_rows(run_dir / f"scores{t}" / "scores.jsonl"):
+    for row in read_rows(run_dir / run_files.SCORES_STAGE.format(t=t) / run_files.SCORES):
         statistics.add_rating(row)
         if row["id"] in records:
             records[row["id"]].verdicts[t] = _verdict(row)

@@ -7,9 +7,16 @@ from typing import Any
 
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.files import PathLike, read_json, read_jsonl
 
-STAGE_ORDER = ("seeds", "segments", "m_yx", "augmented", "m0")
+STAGE_ORDER = (
+    run_files.SEEDS_STAGE,
+    run_files.SEGMENTS_STAGE,
+    run_files.BACKWARD_STAGE,
+    run_files.AUGMENTED_STAGE,
+    run_files.MODEL_STAGE.format(t=0),
+)
 MAX_PREDICTIONS = 200
 MAX_RESULT_CELLS = 500
 
@@ -37,12 +44,13 @@ class RunData:
     @property
     def rounds(self) -> list[int]:
         """Rounds of which a selection is there, in order."""
-        return sorted(int(name[7:]) for name in self.stages if name.startswith("curated") and name[7:].isdigit())
+        rounds = (run_files.round_of(name, run_files.CURATED_STAGE) for name in self.stages)
+        return sorted(t for t in rounds if t is not None)
 
     @property
     def heldout_nll(self) -> dict[str, dict[str, Any]]:
         """Held-out likelihood by model, the base model's first; empty where nothing was measured."""
-        return self.stages.get("evaluation", {}).get("figures", {}).get("nll_per_token", {})
+        return self.stages.get(run_files.EVALUATION_STAGE, {}).get("figures", {}).get("nll_per_token", {})
 
 
 def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
@@ -51,7 +59,7 @@ def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
     Raises:
       FileNotFoundError: the folder holds no complete stage.
     """
-    manifests = {path.parent.name: read_json(path) for path in epath.Path(run_dir).glob("*/manifest.json")}
+    manifests = {path.parent.name: read_json(path) for path in epath.Path(run_dir).glob(f"*/{run_files.MANIFEST}")}
     if not manifests:
         raise FileNotFoundError(f"no complete stage in {run_dir}; run `humpback align --run_dir {run_dir} …` first")
     return {name: manifests[name] for name in sorted(manifests, key=_position)}
@@ -61,9 +69,9 @@ def _position(name: str) -> tuple:
     """Sort key: the fixed stages first, then scores, curated, m by round, then the rest."""
     if name in STAGE_ORDER:
         return (0, STAGE_ORDER.index(name), 0)
-    for place, prefix in enumerate(("scores", "curated", "m")):
-        if name.startswith(prefix) and name[len(prefix) :].isdigit():
-            return (1, int(name[len(prefix) :]), place)
+    for place, template in enumerate((run_files.SCORES_STAGE, run_files.CURATED_STAGE, run_files.MODEL_STAGE)):
+        if (t := run_files.round_of(name, template)) is not None:
+            return (1, t, place)
     return (2, 0, name)
 
 
@@ -76,14 +84,14 @@ def read_run(run_dir: PathLike) -> RunData:
     """
     folder = epath.Path(run_dir)
     stages = read_manifests(folder)
-    predictions = read_rows(folder / "evaluation" / "backward_instructions.jsonl")
-    config = folder / "config.gin"
+    predictions = read_rows(folder / run_files.EVALUATION_STAGE / run_files.PREDICTIONS)
+    config = folder / run_files.CONFIG
     return RunData(
         folder,
         stages,
-        {name: rows for name in stages if (rows := _curve(folder / name / "metrics.jsonl"))},
+        {name: rows for name in stages if (rows := _curve(folder / name / run_files.METRICS))},
         list(itertools.islice(predictions, MAX_PREDICTIONS)),
-        _results(folder / "evaluation"),
+        _results(folder / run_files.EVALUATION_STAGE),
         config.read_text() if config.exists() else "",
     )
 
@@ -102,7 +110,8 @@ def _curve(path: epath.Path) -> list[dict[str, float]]:
 def _results(folder: epath.Path) -> dict[str, Any]:
     if not folder.exists():
         return {}
-    paths = sorted(path for path in folder.glob("*.json") if path.name not in ("manifest.json", "identity.json"))
+    of_stage = (run_files.MANIFEST, run_files.IDENTITY)
+    paths = sorted(path for path in folder.glob("*.json") if path.name not in of_stage)
     return {path.name.removesuffix(".json"): read_json(path) for path in paths}
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.report.run_data import read_manifests
 from humpback_jax.report.words import clip
+from humpback_jax.run_files import CURATED, DROPPED
 
 
 def run_figures(run_dir: PathLike) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) 
     rounds = [name for name in figures if name.startswith("curated")]
     if rounds:
         folder = epath.Path(run_dir) / rounds[-1]
-        console.print(_pairs_table(f"Kept in {rounds[-1]}", folder / "curated.jsonl", examples))
-        console.print(_pairs_table(f"Dropped in {rounds[-1]}", folder / "dropped.jsonl", examples))
+        console.print(_pairs_table(f"Kept in {rounds[-1]}", folder / CURATED, examples))
+        console.print(_pairs_table(f"Dropped in {rounds[-1]}", folder / DROPPED, examples))
 
 
 def _table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:

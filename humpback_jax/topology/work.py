@@ -9,6 +9,7 @@ import os
 import statistics
 from typing import Any, Literal
 
+from humpback_jax import run_files
 from humpback_jax.align import Recipe
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.prompts.prompts import load_prompts
@@ -125,21 +126,24 @@ class _RecipeWork:
 
     def backward_model(self) -> StageWork:
         tokens = self.seeds.tokens + self._tokens(len(self.prompts.backward_template))
-        return self._training("m_yx", self.recipe.backward, self.seeds.count, tokens)
+        return self._training(run_files.BACKWARD_STAGE, self.recipe.backward, self.seeds.count, tokens)
 
     def augmented(self) -> StageWork:
         shared, web = self._tokens(len(self.prompts.backward_template)), self.web
         config = self.recipe.augmentation
-        return StageWork("augmented", "generate", web.count, web.output, web.instruction, shared, config=config)
+        return StageWork(
+            run_files.AUGMENTED_STAGE, "generate", web.count, web.output, web.instruction, shared, config=config
+        )
 
     def seed_model(self) -> StageWork:
-        return self._training("m0", self.recipe.seed_model, self.seeds.count, self.seeds.tokens)
+        name = run_files.MODEL_STAGE.format(t=0)
+        return self._training(name, self.recipe.seed_model, self.seeds.count, self.seeds.tokens)
 
     def scores(self, t: int) -> StageWork:
         curation, rubric = self.recipe.curation, self._tokens(len(self.prompts.rating_template))
         expected = curation.mode == "expected"
         return StageWork(
-            f"scores{t}",
+            run_files.SCORES_STAGE.format(t=t),
             "score" if expected else "generate",
             self.web.count * (curation.samples if curation.mode == "sampled" else 1),
             self.web.tokens,
@@ -155,8 +159,8 @@ class _RecipeWork:
         counts = {"seed": self.seeds.count, "web": kept}
         tokens = {"seed": self.seeds.tokens, "web": self.web.tokens}
         examples = sum(counts[source] for source in self.recipe.sources)
-        total = sum(counts[source] * tokens[source] for source in self.recipe.sources)
-        return self._training(f"m{t}", self.recipe.forward, examples, total / max(examples, 1))
+        mean = sum(counts[source] * tokens[source] for source in self.recipe.sources) / max(examples, 1)
+        return self._training(run_files.MODEL_STAGE.format(t=t), self.recipe.forward, examples, mean)
 
     def evaluation(self) -> StageWork:
         """Likelihoods of the held-out pairs under every model, and instructions by those that write backwards."""
@@ -168,7 +172,7 @@ class _RecipeWork:
         prompt = heldout.output + self._tokens(len(self.prompts.backward_template))
         models = scoring + writing
         return StageWork(
-            "evaluation",
+            run_files.EVALUATION_STAGE,
             "generate" if writing else "score",
             heldout.count * models,
             (scoring * heldout.tokens + writing * prompt) / models,

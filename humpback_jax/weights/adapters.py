@@ -15,6 +15,7 @@ from etils import epath
 from humpback_jax.files import PathLike, read_json, write_atomically, write_json
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_tree, at_target, merged_kernel, split_axes
+from humpback_jax.run_files import ADAPTER, MODEL
 from humpback_jax.weights.convert import as_model_folder, stage_native
 from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import RULES, Rule, axis_sizes
@@ -22,7 +23,6 @@ from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-ADAPTER, MODEL = "adapter", "model"  # folders of a finetuning stage
 # What would make an adapter compute something else than W + alpha / rank * A B.
 MUST_BE: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),

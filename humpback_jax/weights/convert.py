@@ -15,6 +15,7 @@ import numpy as np
 from humpback_jax.files import PathLike, write_json
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import STORED, dtype_of
+from humpback_jax.run_files import MODEL
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.tokenizers import (
     GENERATION,
@@ -170,8 +171,8 @@ def as_model_folder(src: PathLike, beside: pathlib.Path) -> Iterator[str]:
         yield os.fspath(src)
         return
     with scratch_folder(beside) as folder:
-        import_weights(src, folder / "model")
-        yield str(folder / "model")
+        import_weights(src, folder / MODEL)
+        yield str(folder / MODEL)
 
 
 @contextlib.contextmanager

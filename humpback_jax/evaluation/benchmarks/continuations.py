@@ -12,6 +12,7 @@ from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts, load_prompts
+from humpback_jax.run_files import MODEL
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.sources import base_model
 from humpback_jax.tokenizers import HF_JSON, FileTokenizer, Tokenizer
@@ -157,5 +158,5 @@ def adds_bos(tokenizer: Tokenizer) -> bool:
 
 def open_evaluated_model(path: PathLike) -> ModelHandle:
     """A model to evaluate: a stage of a run (RUN_DIR/m2), a native model folder, or a name for `weights fetch`."""
-    inside = epath.Path(path) / "model"
+    inside = epath.Path(path) / MODEL
     return open_model(inside) if inside.is_dir() else base_model(str(path), None, None)
