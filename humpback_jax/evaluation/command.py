@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from humpback_jax import run_files
 from humpback_jax.command_options import (
     ComputeOptions,
     Experiment,
@@ -105,7 +106,7 @@ def benchmarks(
     figures, results = run_benchmarks(scorer, names, data, shots, limit)
     figures |= contamination_figures(model, train_files, {name: read_questions(name, data, limit) for name in names})
     if out and is_leader():
-        write_json(pathlib.Path(out) / "figures.json", figures)
+        write_json(pathlib.Path(out) / run_files.FIGURES, figures)
         for name, items in results.items():
             write_jsonl(pathlib.Path(out) / f"{name}.jsonl", map(dataclasses.asdict, items))
     _print(figures, as_json)
@@ -216,14 +217,14 @@ def judge(
     from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
     from humpback_jax.evaluation.judging.comparisons import read_contest
     from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-    from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model
+    from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model
 
     contest = read_contest(outputs, baseline, limit, partial)
     if judge is not None:
         stage = judge_by_endpoint(out, contest, EndpointConfig(judge, **endpoint))
     else:
         stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), _generation(compute))
-    _print({"annotations": str(stage.directory / ANNOTATIONS)} | stage.manifest["figures"], as_json)
+    _print({"annotations": str(stage.directory / run_files.ANNOTATIONS)} | stage.manifest["figures"], as_json)
 
 
 @evaluate.command()

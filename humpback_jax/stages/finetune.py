@@ -17,6 +17,7 @@ from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
+from humpback_jax.run_files import ADAPTER, CHECKPOINTS, MODEL
 from humpback_jax.runtime.distributed import agree
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
@@ -30,7 +31,7 @@ from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.monitoring import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.training.state import TrainSetup
-from humpback_jax.weights.adapters import ADAPTER, MODEL, WEIGHTS, write_adapter
+from humpback_jax.weights.adapters import WEIGHTS, write_adapter
 from humpback_jax.weights.model_folder import is_model_folder, load_model_folder, read_model_card, save_model_folder
 
 
@@ -122,7 +123,7 @@ def finetune(
         record = RunRecord(folder, inputs | data | plain(plan.config), monitoring)
         figures |= _train_and_save(base, plan, config, setup, record)
     if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
-        delete_temporary(folder / "checkpoints", config.checkpoints.period)
+        delete_temporary(folder / CHECKPOINTS, config.checkpoints.period)
     if not is_leader():
         return claim.finish(None)
     outputs = {"model": read_model_card(folder / MODEL).params_sha256 or str(folder / MODEL)}

@@ -8,7 +8,6 @@ import dataclasses
 import gc
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 from etils import epath
@@ -149,19 +148,6 @@ def begin_stage(
     elif not (shared or is_leader()):
         manifest = _stage_of_leader(folder).manifest
     return Claim(folder, settings, inputs, manifest, time.monotonic())
-
-
-def run_stage(
-    directory: PathLike,
-    settings: dict[str, Any],
-    inputs: dict[str, str],
-    body: Callable[[epath.Path], StageResult | None],
-    *,
-    shared: bool = False,
-) -> Stage:
-    """Runs `body` unless the stage is complete; leaves with its last user, see `begin_stage`."""
-    claim = begin_stage(directory, settings, inputs, shared=shared)
-    return claim.stage if claim.finished else claim.finish(body(claim.folder))
 
 
 def _check_counts(name: str, counts: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from etils import epath
 
 from humpback_jax.files import PathLike
 from humpback_jax.partitioning import batch_sharding, put_global, use_mesh
+from humpback_jax.run_files import CHECKPOINTS
 from humpback_jax.runtime.distributed import agree, peer_failures
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
@@ -106,7 +107,7 @@ def train(
     with (
         use_mesh(setup.mesh, setup.rules),
         deferred_stop(),
-        Checkpoints(folder / "checkpoints", checkpointing) as checkpoints,
+        Checkpoints(folder / CHECKPOINTS, checkpointing) as checkpoints,
     ):
         state, first_step = _first_state(setup, data.seed, load_params, checkpoints, record.identity)
         writer = MetricsWriter(folder, first_step, record.monitoring.wandb_project) if leads else None

@@ -16,6 +16,7 @@ import jax
 from etils import epath
 
 from humpback_jax.files import PathLike, jsonl_line, write_atomically
+from humpback_jax.run_files import METRICS, PROFILE, TENSORBOARD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class MetricsWriter:
         """Rows of updates after `first_step` (written by a run that was cut off) are dropped."""
         from tensorboardX import SummaryWriter  # imports protobuf: only training pays for it
 
-        self._path = epath.Path(directory) / "metrics.jsonl"
+        self._path = epath.Path(directory) / METRICS
         kept = []
         if self._path.exists():
             for line in self._path.read_text().splitlines():
@@ -66,7 +67,7 @@ class MetricsWriter:
                     kept.append(row)
         write_atomically(self._path, "".join(map(jsonl_line, kept)))
         self._stream = self._path.open("a")
-        self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard"), purge_step=first_step + 1)
+        self._tensorboard = SummaryWriter(str(epath.Path(directory) / TENSORBOARD), purge_step=first_step + 1)
         self._wandb = None if wandb_project is None else _wandb_run(directory, wandb_project)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -103,7 +104,7 @@ class Profiler:
     """Traces its updates into DIRECTORY/profile; use as a context manager, so that a trace is always ended."""
 
     def __init__(self, directory: PathLike, steps: ProfileSteps | None) -> None:
-        self._folder, self._steps, self._active = os.path.join(directory, "profile"), steps, False
+        self._folder, self._steps, self._active = os.path.join(directory, PROFILE), steps, False
 
     def __enter__(self) -> "Profiler":
         return self

@@ -16,13 +16,12 @@ from humpback_jax.evaluation.judging.comparisons import (
 from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
 from humpback_jax.evaluation.records import write_records
 from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.run_files import ANNOTATIONS, JUDGMENTS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.stages.jobs import Choices, GenerationConfig, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Claim, Stage, StageResult, begin_stage
-
-ANNOTATIONS, JOURNAL = "annotations.json", "judgments.jsonl"
 
 
 def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointConfig) -> Stage:
@@ -37,7 +36,7 @@ def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointCon
     if claim.finished:
         return claim.stage
 
-    questions, journal = contest.questions(template), Journal(claim.folder / JOURNAL)
+    questions, journal = contest.questions(template), Journal(claim.folder / JUDGMENTS)
     endpoint = Endpoint(config)
     with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
         judgments = ask_all(endpoint, questions, journal, bar.advance)

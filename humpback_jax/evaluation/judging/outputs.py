@@ -9,12 +9,11 @@ from etils import epath
 from humpback_jax.evaluation.records import read_outputs, write_records
 from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.run_files import ANSWERS, MODEL_OUTPUTS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.generate import ANSWERS, generate
+from humpback_jax.stages.generate import generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
-
-OUTPUTS = "model_outputs.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ def generate_outputs(
         for name, row in names.items()
         if name in answers
     ]
-    path = stage.directory / OUTPUTS
+    path = stage.directory / MODEL_OUTPUTS
     if is_leader():
         write_records(path, outputs)
     lengths = [len(row["output"]) for row in outputs]

@@ -16,10 +16,11 @@ from typing import Any
 
 from etils import epath
 
+from humpback_jax import run_files
 from humpback_jax.align import Alignment, Recipe
 from humpback_jax.evaluation.judging.comparisons import make_contest
 from humpback_jax.evaluation.judging.endpoint import EndpointConfig
-from humpback_jax.evaluation.judging.judge import ANNOTATIONS, judge_by_endpoint, judge_by_model
+from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, read_json, write_json, write_jsonl
@@ -30,8 +31,6 @@ from humpback_jax.runtime.processes import is_leader, process_index
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.sources import base_model
 from humpback_jax.stages.stage import plain
-
-TABLE = "table.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,19 +121,19 @@ def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[Sequence[s
     recipes = {cell: recipe_of(sweep.bindings(cell)) for cell in sweep.cells}  # a mistake shows before the first run
     rows: list[dict[str, Any]] = []
     for number, (cell, recipe) in enumerate(recipes.items(), start=1):
-        result = folder / "cells" / f"{cell.name}.json"
+        result = folder / run_files.CELLS / f"{cell.name}.json"
         if result.exists():
             rows += read_json(result)
             continue
         say(f"cell {number} of {len(recipes)}: {cell.name}")
-        measured = _measure(Alignment(recipe, folder / "cells" / cell.name), sweep)
+        measured = _measure(Alignment(recipe, folder / run_files.CELLS / cell.name), sweep)
         # In the order that the file has, which a follower does not wait for.
         measured = [dict(sorted((dataclasses.asdict(cell) | row).items())) for row in measured]
         if is_leader():
             write_json(result, measured)
         rows += measured
     if is_leader():
-        write_jsonl(folder / TABLE, rows)
+        write_jsonl(folder / run_files.TABLE, rows)
     return rows
 
 
@@ -147,24 +146,24 @@ def _measure(alignment: Alignment, sweep: Sweep) -> list[dict[str, Any]]:
         if not alignment.recipe.seeds.heldout_path:
             raise ValueError("Sweep.metric heldout_nll needs held-out pairs; set SeedConfig.heldout_path")
         nll = alignment.evaluate().manifest["figures"]["nll_per_token"]
-        return [trained | {"heldout_nll": nll[f"m{rounds}"]["nll"]}]
+        return [trained | {"heldout_nll": nll[run_files.MODEL_STAGE.format(t=rounds)]["nll"]}]
     return [trained | {"tags": tags} | _win_rate(alignment, model, sweep, tags) for tags in sweep.answer_tags]
 
 
 def _win_rate(alignment: Alignment, model: ModelHandle, sweep: Sweep, tags: str) -> dict[str, Any]:
     """Generates and judges answers with these tags; the row's figures and where the annotations lie."""
-    folder, name = alignment.run_dir / f"win_rate_{tags}", f"{alignment.run_dir.name}-{tags}"
+    folder, name = alignment.run_dir / run_files.WIN_RATE.format(tags=tags), f"{alignment.run_dir.name}-{tags}"
     generation, rows = alignment.recipe.answering, read_outputs(str(sweep.prompts))
-    chosen = TAG_CHOICES[tags]
-    outputs = generate_outputs(folder / "answers", model, rows, name, alignment.prompts, generation, chosen)
+    answers, chosen = folder / run_files.ANSWERS_STAGE, TAG_CHOICES[tags]
+    outputs = generate_outputs(answers, model, rows, name, alignment.prompts, generation, chosen)
     baseline = str(sweep.baseline)
     contest = make_contest(read_outputs(baseline), outputs.rows, (baseline, str(outputs.path)), partial=True)
     if sweep.judge is not None:
         config = EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable)
-        stage = judge_by_endpoint(folder / "judged", contest, config)
+        stage = judge_by_endpoint(folder / run_files.JUDGED, contest, config)
     else:
         judge = base_model(str(sweep.judge_model), None, None)
-        stage = judge_by_model(folder / "judged", contest, judge, generation)
+        stage = judge_by_model(folder / run_files.JUDGED, contest, judge, generation)
     kept = ("win_rate", "standard_error", "n_total", "n_dropped", "missing_outputs", "avg_length")
-    annotations = (stage.directory / ANNOTATIONS).relative_to(alignment.run_dir.parent.parent)
+    annotations = (stage.directory / run_files.ANNOTATIONS).relative_to(alignment.run_dir.parent.parent)
     return {key: stage.manifest["figures"][key] for key in kept} | {"annotations": str(annotations)}
