@@ -6,6 +6,7 @@ those names to the mesh axes `data`, `fsdp`, `sequence` and `tensor`; a mesh axi
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -142,17 +143,18 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 def num_shards(name: str) -> int:
     """Over how many devices a logical axis is split under `use_mesh`; 1 elsewhere."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return 1
-    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
-    return axes_size(mesh, (axes,) if isinstance(axes, str) else tuple(axes or ()))
+    return 1 if mesh.empty else axes_size(mesh, _mesh_axes(name))
 
 
 def dividing_mesh_axes(name: str, size: int) -> MeshAxes | None:
     """Mesh axes of a logical axis under `use_mesh`; None where they do not divide its size."""
-    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
-    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+    axes = _mesh_axes(name)
     return axes if axes and size % axes_size(jax.sharding.get_abstract_mesh(), axes) == 0 else None
+
+
+def _mesh_axes(name: str) -> MeshAxes:
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
 def axes_size(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
@@ -172,22 +174,28 @@ def shardings(mesh: Mesh | AbstractMesh, rules: LogicalAxisRules, logical_specs:
     Raises:
       ValueError: an axis length is not divisible by its mesh axes; the message names the parameter.
     """
+    return jax.tree_util.tree_map_with_path(
+        functools.partial(_leaf_sharding, mesh, rules),
+        logical_specs,
+        shapes,
+        is_leaf=lambda node: isinstance(node, PartitionSpec),
+    )
 
-    def one(path: tuple, spec: PartitionSpec, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        physical, mesh_axes = rules.partition_spec(tuple(spec)), dict(rules.as_pairs())
-        for dim, name in enumerate(spec):
-            axes = mesh_axes[name] if name else ()
-            parts = axes_size(mesh, axes)
-            if leaf.shape[dim] % parts:
-                raise ValueError(
-                    f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')} of shape {leaf.shape}: axis "
-                    f"{name!r} of length {leaf.shape[dim]} is not divisible by {parts} (mesh axes {axes}); "
-                    f"choose a smaller {' x '.join(axes)}"
-                )
-        return NamedSharding(mesh, physical)
 
-    is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
-    return jax.tree_util.tree_map_with_path(one, logical_specs, shapes, is_leaf=is_spec)
+def _leaf_sharding(
+    mesh: Mesh | AbstractMesh, rules: LogicalAxisRules, path: tuple, spec: PartitionSpec, leaf: jax.ShapeDtypeStruct
+) -> NamedSharding:
+    physical = rules.partition_spec(tuple(spec))
+    for dim, name in enumerate(spec):
+        axes = getattr(rules, name) if name else ()
+        parts = axes_size(mesh, axes)
+        if leaf.shape[dim] % parts:
+            raise ValueError(
+                f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')} of shape {leaf.shape}: axis "
+                f"{name!r} of length {leaf.shape[dim]} is not divisible by {parts} (mesh axes {axes}); "
+                f"choose a smaller {' x '.join(axes)}"
+            )
+    return NamedSharding(mesh, physical)
 
 
 def batch_sharding(mesh: Mesh, rules: LogicalAxisRules, names: Sequence[str | None]) -> NamedSharding:

@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import math
 import pathlib
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from humpback_jax.gin_utils import GIN_CONFIGS, parse_recipe
+from humpback_jax.evaluation.scaling.sweep import Sweep
+from humpback_jax.gin_utils import CONFIGURABLES, GIN_CONFIGS, parse_recipe
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
@@ -114,6 +116,20 @@ def test_an_experiment_can_be_made_small(name):
         assert generation.engine.tensor_parallelism == 1
         assert generation.engine.max_new_tokens <= 256
     assert (small.sources, small.seed_tags, small.rounds) == (full.sources, full.seed_tags, full.rounds)
+
+
+BLOCKS = ("# Cost: ", "# What must be given", "# Commonly changed", "# Rarely changed")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("experiments/", "sweeps/"))])
+def test_a_file_says_what_it_costs_needs_and_lets_be_changed(name):
+    text = (pathlib.Path(GIN_CONFIGS) / name).read_text()
+    lines = [line for line in text.splitlines() if line.startswith(BLOCKS)]
+    assert [line.startswith(block) for line, block in zip(lines, BLOCKS, strict=True)] == [True] * len(BLOCKS)
+    assert f"--gin_file={name}" in text.partition("# Cost: ")[0]  # the command that runs it
+    fields = {cls.__name__: {field.name for field in dataclasses.fields(cls)} for cls in (*CONFIGURABLES, Sweep)}
+    for owner, field in re.findall(r"\b([A-Z]\w+)\.(\w+)", "\n".join(re.findall("#.*", text))):
+        assert field in fields[owner], f"a comment names {owner}.{field}"
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))

@@ -171,11 +171,11 @@ def _check_leaves(folder: epath.Path, abstract: Any, cast: bool) -> None:
     if missing := sorted(stored.keys() ^ wanted.keys()):
         raise ValueError(f"{folder} and this run do not have the same tensors: {missing[0]} is only in one of them")
     for name, leaf in wanted.items():
-        found = stored[name]
-        if tuple(found.shape) != tuple(leaf.shape):
-            raise ValueError(f"{folder}: {name} has shape {tuple(found.shape)}, this run's has {tuple(leaf.shape)}")
-        if not cast and found.dtype != leaf.dtype:
+        shape, dtype = tuple(stored[name].shape), stored[name].dtype
+        if shape != tuple(leaf.shape):
+            raise ValueError(f"{folder}: {name} has shape {shape}, this run's has {tuple(leaf.shape)}")
+        if not cast and dtype != leaf.dtype:
             raise ValueError(
-                f"{folder}: {name} was saved as {found.dtype}, this run holds {leaf.dtype}; set cast_on_resume = True "
+                f"{folder}: {name} was saved as {dtype}, this run holds {leaf.dtype}; set cast_on_resume = True "
                 "to convert it, or go on in the dtype it was saved in"
             )

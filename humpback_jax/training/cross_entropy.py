@@ -23,8 +23,8 @@ def token_losses(model: Llama, params: dict, hidden: jax.Array, targets: jax.Arr
     """
     length = targets.shape[1]
     num_chunks, width = _chunks(length, chunk)
-    split = lambda x: _interleaved(_padded(x, num_chunks * width), num_chunks)  # noqa: E731
-    losses = jax.lax.map(lambda piece: _losses(model, params, piece[0], piece[1], 0.0), (split(hidden), split(targets)))
+    pieces = [_interleaved(_padded(x, num_chunks * width), num_chunks) for x in (hidden, targets)]
+    losses = jax.lax.map(lambda piece: _losses(model, params, piece[0], piece[1], 0.0), pieces)
     return jnp.moveaxis(losses, 0, 2).reshape(targets.shape[0], num_chunks * width)[:, :length]
 
 
@@ -136,8 +136,8 @@ def _arranged(hidden: jax.Array, targets: jax.Array, weights: jax.Array, chunk: 
         first, second, third = (_interleaved(x, num_chunks) for x in padded)
         return (first, second, third), None
     order = jnp.argsort(padded[2] == 0, axis=1, stable=True)
-    split = lambda x: jnp.moveaxis(x.reshape(x.shape[0], num_chunks, width, *x.shape[2:]), 1, 0)  # noqa: E731
-    first, second, third = (split(_take(x, order)) for x in padded)
+    ordered = [_take(x, order).reshape(x.shape[0], num_chunks, width, *x.shape[2:]) for x in padded]
+    first, second, third = (jnp.moveaxis(x, 1, 0) for x in ordered)
     return (first, second, third), jnp.argsort(order, axis=1)
 
 

@@ -59,8 +59,8 @@ def _splits(
     length: int, names: tuple[str, ...], mesh: Mesh | AbstractMesh, rules: LogicalAxisRules
 ) -> list[tuple[str, int, list[str]]]:
     """(mesh axes, their size, logical names) wherever these names' mesh axes do not divide `length`."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    names_of: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        found.setdefault(tuple(getattr(rules, name)), []).append(name)
-    sized = [(" x ".join(axes), axes_size(mesh, axes), names) for axes, names in found.items()]
-    return [(axes, parts, names) for axes, parts, names in sized if length % parts]
+        names_of.setdefault(tuple(getattr(rules, name)), []).append(name)
+    undivided = [axes for axes in names_of if length % axes_size(mesh, axes)]
+    return [(" x ".join(axes), axes_size(mesh, axes), names_of[axes]) for axes in undivided]

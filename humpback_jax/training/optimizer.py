@@ -1,6 +1,7 @@
 """AdamW and the learning-rate schedule of the paper (section 2 of its experiments: 1e-5 falling linearly to 9e-6)."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -54,8 +55,11 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
     )
-    init = lambda params: chain.init(jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))  # noqa: E731
-    return optax.GradientTransformation(init, chain.update)
+    return optax.GradientTransformation(lambda params: chain.init(jax.tree.map(_float32_zeros, params)), chain.update)
+
+
+def _float32_zeros(x: jax.Array) -> jax.Array:
+    return jnp.zeros(x.shape, jnp.float32)
 
 
 def apply_updates(params: dict, updates: dict, learning_rate: jax.Array, key: jax.Array) -> dict:
@@ -66,12 +70,12 @@ def apply_updates(params: dict, updates: dict, learning_rate: jax.Array, key: ja
     """
     structure = jax.tree.structure(params)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(jax.tree.leaves(params)))))
+    return jax.tree.map(functools.partial(_updated, learning_rate), params, updates, keys)
 
-    def one(param: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
-        exact = param.astype(jnp.float32) - learning_rate * update
-        return _round_at_random(exact, key) if param.dtype == jnp.bfloat16 else exact.astype(param.dtype)
 
-    return jax.tree.map(one, params, updates, keys)
+def _updated(learning_rate: jax.Array, param: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
+    exact = param.astype(jnp.float32) - learning_rate * update
+    return _round_at_random(exact, key) if param.dtype == jnp.bfloat16 else exact.astype(param.dtype)
 
 
 def _round_at_random(x: jax.Array, key: jax.Array) -> jax.Array:

@@ -87,13 +87,12 @@ class Throughput:
         seconds, work = self._seconds[1:], self._work[1:]
         if not seconds:
             return {}
-        total = Workload(*np.sum([dataclasses.astuple(one) for one in work], axis=0).tolist())
+        total = Workload(*np.sum([dataclasses.astuple(update) for update in work], axis=0).tolist())
         times = dict(zip(PERCENTILES, np.percentile(seconds, PERCENTILES).tolist(), strict=True))
         return self._rates(total, sum(seconds)) | {f"step_seconds_p{p}": round(time, 6) for p, time in times.items()}
 
 
 def memory_high_water(devices: list[jax.Device]) -> int | None:
     """Most bytes in use at one time on any of these devices; None where the platform does not say."""
-    stats = [device.memory_stats() for device in devices]
-    peaks = [one["peak_bytes_in_use"] for one in stats if one and "peak_bytes_in_use" in one]
-    return max(peaks) if peaks else None
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in devices]
+    return max((peak for peak in peaks if peak is not None), default=None)
