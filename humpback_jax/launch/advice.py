@@ -1,14 +1,23 @@
-"""What to do about the error messages of the clouds' tools; docs/launch.md lists the same."""
+"""What a command of the clouds' tools gave, what it means, and what to do about it; docs/launch.md lists the same."""
 
+import dataclasses
 import re
-from typing import Protocol
+
+TIMED_OUT = 124
 
 
-class _Failure(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a command gave: exit status (124: it was stopped after its time), standard output and error."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
+
     @property
-    def status(self) -> int: ...
-    @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """Both outputs, for error messages."""
+        return (self.stderr + "\n" + self.stdout).strip()
 
 
 # (what the message matches, what to do), the most telling first
@@ -83,9 +92,9 @@ def advice_for(message: str) -> str:
     return next((advice for pattern, advice in ADVICE if re.search(pattern, message)), "")
 
 
-def is_transient(result: _Failure) -> bool:
+def is_transient(result: Result) -> bool:
     """Whether the same command may succeed a little later: a time limit, a lost connection, a busy service."""
-    if result.status in (124, 255):
+    if result.status in (TIMED_OUT, 255):
         return True
     return bool(_TRANSIENT.search(result.text)) and not _PERMANENT.search(result.text)
 
@@ -95,6 +104,6 @@ def is_hopeless(message: str) -> bool:
     return bool(_HOPELESS.search(message))
 
 
-def is_not_found(result: _Failure) -> bool:
+def is_not_found(result: Result) -> bool:
     """Whether a command failed because what it names is not there."""
     return result.status != 0 and bool(_NOT_FOUND.search(result.text))

@@ -1,14 +1,17 @@
 """What every backend offers: a slice that is made, looked at and deleted, and the workers of one command on it."""
 
+import abc
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
-from humpback_jax.launch.advice import is_not_found
-from humpback_jax.launch.shell import TIMED_OUT, CommandError, LaunchError, Shell
+from humpback_jax.launch.advice import TIMED_OUT, is_not_found
+from humpback_jax.launch.settings import Settings
+from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
 DELETE_ATTEMPTS = 4
+LEFT_OVER = 70  # status of what could not be deleted
 
 
 class State(enum.Enum):
@@ -88,30 +91,96 @@ class Workers(Protocol):
         """Makes the environment on every worker."""
 
 
-class Backend(Protocol):
-    """One way to come by a slice; its names depend on the settings alone, so that `delete` finds what `create` made."""
+@dataclasses.dataclass(frozen=True)
+class Backend(abc.ABC):
+    """One way to come by a slice; its names depend on the settings alone, so that `delete` finds what `create` made.
 
-    def create(self) -> None:
-        """Asks for the slice; what a failure leaves behind is deleted before it is raised."""
+    Attributes:
+      settings: the settings file.
+      shell: runs the commands of the cloud's tools.
+      secrets: values of the secret variables.
+    """
 
+    settings: Settings
+    shell: Shell
+    secrets: Mapping[str, str]
+    creation_seconds: ClassVar[float] = 900  # limit of each command that makes something
+
+    @abc.abstractmethod
+    def creation(self) -> list[list[str]]:
+        """Commands that ask for the slice."""
+
+    @abc.abstractmethod
+    def deletion(self) -> list[list[str]]:
+        """Commands that delete the slice and all that was made for it."""
+
+    @abc.abstractmethod
     def condition(self) -> Condition:
         """How the slice stands."""
 
-    def delete(self) -> None:
-        """Deletes the slice and all that was made for it; what is not there is no error."""
-
+    @abc.abstractmethod
     def workers(self) -> Workers:
         """The workers; the slice must be READY."""
 
+    @property
+    def where(self) -> list[str]:
+        """Zone and project."""
+        return [f"--zone={self.settings.zone}", f"--project={self.settings.project}"]
 
-def delete_all(shell: Shell, deletions: Sequence[Sequence[str]]) -> None:
+    def create(self) -> None:
+        """Asks for the slice; after any failure, or Ctrl-C, deletes what there is of it.
+
+        Raises:
+          LaunchError: something of that name is there already, which is left alone; or a command failed.
+        """
+        there = self.condition()
+        if there.state is not State.ABSENT and not self.shell.dry_run:
+            raise LaunchError(
+                f"a slice of that name is there already ({there.detail}): humpback launch delete, or another `name`"
+            )
+        try:
+            for command in self.creation():
+                self.shell.run(command, seconds=self.creation_seconds)
+        except BaseException as error:
+            self.shell.say("the slice could not be made; deleting what there is of it")
+            late = isinstance(error, CommandError) and error.result.status == TIMED_OUT
+            try:
+                # What was asked for by a command that did not come back may appear only now.
+                self.delete(looks=3 if late else 1)
+            except LaunchError as left:
+                raise LaunchError(f"{error}\n{left}", left.status) from error
+            raise
+
+    def delete(self, looks: int = 1) -> None:
+        """Deletes the slice, what is not there is no error, and sees that it is gone, `looks` times in a row.
+
+        Raises:
+          LaunchError: it is still there, with status 70.
+        """
+        absent = 0
+        for _ in range(DELETE_ATTEMPTS + looks):
+            delete_all(self.shell, self.deletion())
+            if self.shell.dry_run:
+                return
+            condition = self.condition()
+            absent = absent + 1 if condition.state is State.ABSENT else 0
+            if absent == looks:
+                return
+            self.shell.sleep(30)
+        raise LaunchError(
+            f"the slice is still there ({condition.detail}) and may cost money; run `humpback launch delete` again",
+            LEFT_OVER,
+        )
+
+
+def delete_all(shell: Shell, commands: Sequence[Sequence[str]]) -> None:
     """Runs commands that delete something, each to its end even if others fail.
 
     Raises:
       LaunchError: names the commands that must be run by hand, with status 70.
     """
     failed = []
-    for command in deletions:
+    for command in commands:
         for attempt in range(DELETE_ATTEMPTS):
             result = shell.run(command, seconds=900, check=False)
             if result.status == 0 or is_not_found(result):
@@ -121,53 +190,7 @@ def delete_all(shell: Shell, deletions: Sequence[Sequence[str]]) -> None:
         else:
             failed.append(shell.redact(" ".join(command)))
     if failed:
-        raise LaunchError("could not delete all, and what is left costs money; run: " + "; ".join(failed), 70)
-
-
-def create_all(shell: Shell, backend: Backend, steps: Sequence[Callable[[], object]]) -> None:
-    """Runs the steps of a creation; after any failure, or Ctrl-C, deletes what they made.
-
-    Raises:
-      LaunchError: something of that name is there already, which is left alone; or a step failed.
-    """
-    there = backend.condition()
-    if there.state is not State.ABSENT and not shell.dry_run:
-        raise LaunchError(
-            f"a slice of that name is there already ({there.detail}): humpback launch delete, or another `name`"
-        )
-    try:
-        for step in steps:
-            step()
-    except BaseException as error:
-        shell.say("the slice could not be made; deleting what there is of it")
-        late = isinstance(error, CommandError) and error.result.status == TIMED_OUT
-        try:
-            # What was asked for by a command that did not come back may appear only now.
-            delete_surely(shell, backend, looks=3 if late else 1)
-        except LaunchError as left:
-            raise LaunchError(f"{error}\n{left}", left.status) from error
-        raise
-
-
-def delete_surely(shell: Shell, backend: Backend, looks: int = 1) -> None:
-    """Deletes a slice and sees that it is gone, `looks` times in a row.
-
-    Raises:
-      LaunchError: it is still there, with status 70.
-    """
-    absent = 0
-    for _ in range(DELETE_ATTEMPTS + looks):
-        backend.delete()
-        if shell.dry_run:
-            return
-        condition = backend.condition()
-        absent = absent + 1 if condition.state is State.ABSENT else 0
-        if absent == looks:
-            return
-        shell.sleep(30)
-    raise LaunchError(
-        f"the slice is still there ({condition.detail}) and may cost money; run `humpback launch delete` again", 70
-    )
+        raise LaunchError("could not delete all, and what is left costs money; run: " + "; ".join(failed), LEFT_OVER)
 
 
 def describe(shell: Shell, command: Sequence[str], expect: str) -> str | None:

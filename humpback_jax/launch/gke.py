@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from humpback_jax.launch.backends import Condition, Job, State, Worker, Workers, create_all, delete_all, describe
+from humpback_jax.launch.backends import Backend, Condition, Job, State, Worker, Workers, delete_all, describe
 from humpback_jax.launch.hosts import assignments, job_variables
 from humpback_jax.launch.settings import Settings
 from humpback_jax.launch.shell import CommandError, Shell
@@ -23,41 +23,36 @@ INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "jax-tpu"
 
 
-@dataclasses.dataclass(frozen=True)
-class GkeBackend:
+class GkeBackend(Backend):
     """A cluster with one slice; its nodes come back by themselves when they were preempted."""
 
-    settings: Settings
-    shell: Shell
+    creation_seconds = 3600
 
-    def create(self) -> None:
-        """Makes the cluster and its node pool."""
-        settings = self.settings
-        command = ["xpk", "cluster", "create", *_cluster(settings), *_slice(settings)]
-        reserved = f"--reservation={settings.reservation}"
-        command += {"spot": ["--spot"], "reserved": [reserved], "on_demand": ["--on-demand"]}[settings.capacity]
-        create_all(self.shell, self, [lambda: self.shell.run(command, seconds=3600)])
+    def creation(self) -> list[list[str]]:
+        """The cluster and its node pool."""
+        reserved = f"--reservation={self.settings.reservation}"
+        capacity = {"spot": "--spot", "reserved": reserved, "on_demand": "--on-demand"}[self.settings.capacity]
+        return [["xpk", "cluster", "create", *_cluster(self.settings), *_slice(self.settings), capacity]]
+
+    def deletion(self) -> list[list[str]]:
+        """The cluster and all on it."""
+        return [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]]
 
     def condition(self) -> Condition:
         """State of the cluster."""
-        command = ["gcloud", "container", "clusters", "describe", self.settings.name, *self._region()]
-        word = describe(self.shell, [*command, "--format=value(status)"], "RUNNING")
+        word = describe(self.shell, self._clusters("describe", "--format=value(status)"), "RUNNING")
         if word is None:
             return Condition(State.ABSENT, "no cluster")
         return Condition(CLUSTER_STATES.get(word, State.PENDING), word)
 
-    def delete(self) -> None:
-        """Deletes the cluster and all on it."""
-        delete_all(self.shell, [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]])
-
     def workers(self) -> Workers:
         """The pods of a workload."""
-        command = ["gcloud", "container", "clusters", "get-credentials", self.settings.name, *self._region()]
-        self.shell.run(command, attempts=4)
+        self.shell.run(self._clusters("get-credentials"), attempts=4)
         return GkeWorkers(self.settings, self.shell, self.settings.tpu_slice.hosts)
 
-    def _region(self) -> list[str]:
-        return [f"--region={self.settings.region}", f"--project={self.settings.project}"]
+    def _clusters(self, verb: str, *flags: str) -> list[str]:
+        region = [f"--region={self.settings.region}", f"--project={self.settings.project}"]
+        return ["gcloud", "container", "clusters", verb, self.settings.name, *region, *flags]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +91,9 @@ class GkeWorkers:
             return [Worker(index, "unreachable", offset=offsets[index]) for index in range(self.count)]
         absent = self._state_without_pod() if len(pods) < self.count else ""
         return [
-            self._worker(index, pods[index], offsets[index]) if index in pods else self._podless(index, absent, offset)
+            self._worker(index, pods[index], offset)
+            if index in pods
+            else Worker(index, absent, 0 if absent == "exited" else None, offset=offset)
             for index, offset in enumerate(offsets)
         ]
 
@@ -120,15 +117,12 @@ class GkeWorkers:
         """What it means that a pod is not there: the workload waits for nodes, or has ended, or was never made."""
         expect = '{"status": {"conditions": [{"type": "Completed", "status": "True"}]}}'
         command = ["kubectl", "get", "jobset", self.settings.name, "--output=json"]
-        said = describe(self.shell, command, expect)
-        if said is None:
+        answer = describe(self.shell, command, expect)
+        if answer is None:
             return "absent"
-        conditions = json.loads(said).get("status", {}).get("conditions", [])
+        conditions = json.loads(answer).get("status", {}).get("conditions", [])
         true = {condition["type"] for condition in conditions if condition["status"] == "True"}
         return "lost" if "Failed" in true else "exited" if "Completed" in true else "running"
-
-    def _podless(self, index: int, state: str, offset: int) -> Worker:
-        return Worker(index, state, 0 if state == "exited" else None, offset=offset)
 
     def _worker(self, index: int, pod: dict, offset: int) -> Worker:
         log = self._log(pod["metadata"]["name"])
@@ -141,13 +135,13 @@ class GkeWorkers:
         return Worker(index, "lost" if pod["status"].get("phase") == "Failed" else "running", log=new, offset=end)
 
     def _log(self, pod: str) -> bytes:
-        said = self.shell.run(["kubectl", "logs", pod, f"--container={CONTAINER}"], attempts=2, check=False)
-        return said.stdout.encode() if said.status == 0 else b""
+        answer = self.shell.run(["kubectl", "logs", pod, f"--container={CONTAINER}"], attempts=2, check=False)
+        return answer.stdout.encode() if answer.status == 0 else b""
 
     def _pods(self) -> list[dict]:
         chosen = f"--selector=xpk.google.com/workload={self.settings.name}"
-        said = self.shell.run(["kubectl", "get", "pods", chosen, "--output=json"], attempts=4, expect='{"items": []}')
-        return json.loads(said.stdout)["items"]
+        answer = self.shell.run(["kubectl", "get", "pods", chosen, "--output=json"], attempts=4, expect='{"items": []}')
+        return json.loads(answer.stdout)["items"]
 
     def _identity(self) -> str:
         """What tells the processes apart: GKE gives every pod of a slice its number and all their names."""

@@ -34,44 +34,62 @@ CHIP_FLAGS = {"v6e": ("--xla_tpu_scoped_vmem_limit_kib=98304",)}
 POLLED = "exited 0 0 0\n"
 
 
-class Transport(Protocol):
-    """How to reach worker `index`."""
+class Host(Protocol):
+    """How to reach a worker."""
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """One name or IP address per worker, at which the others reach it."""
+    def address(self) -> str:
+        """Name or IP address at which the others reach it."""
 
-    def command(self, index: int, script: str) -> list[str]:
+    def command(self, script: str) -> list[str]:
         """A command here that runs `script` there."""
 
-    def copy(self, index: int, files: Sequence[str], folder: str) -> list[str]:
+    def copy(self, files: Sequence[str], folder: str) -> list[str]:
         """A command here that copies files there, into a folder below the home."""
 
 
 @dataclasses.dataclass(frozen=True)
+class GcloudHost:
+    """A worker called `name` that a group of gcloud's commands reaches, which makes and spreads the key."""
+
+    address: str
+    group: tuple[str, ...]
+    name: str
+    flags: tuple[str, ...]
+
+    def command(self, script: str) -> list[str]:
+        """Through `gcloud … ssh`."""
+        return [*self.group, "ssh", self.name, *self.flags, f"--command={script}"]
+
+    def copy(self, files: Sequence[str], folder: str) -> list[str]:
+        """Through `gcloud … scp`."""
+        return [*self.group, "scp", *files, f"{self.name}:{folder}/", *self.flags]
+
+
+@dataclasses.dataclass(frozen=True)
 class HostWorkers:
-    """Workers behind a transport.
+    """Workers that are machines with a shell.
 
     Attributes:
       settings: the settings file.
       shell: runs the commands.
-      transport: reaches them.
+      hosts: reach them.
       secrets: values of the secret variables.
     """
 
     settings: Settings
     shell: Shell
-    transport: Transport
+    hosts: Sequence[Host]
     secrets: Mapping[str, str]
 
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(self.transport.addresses)
+        return len(self.hosts)
 
     def start(self, job: Job) -> None:
         """Copies the command, its environment and the secrets, and starts it, on all workers."""
-        coordinator = f"{self.transport.addresses[0]}:{self.settings.port}"
+        coordinator = f"{self.hosts[0].address}:{self.settings.port}"
         texts = self._texts(job)
         if self.shell.dry_run:
             for name in ("job.env", "command.sh"):
@@ -110,7 +128,8 @@ class HostWorkers:
 
     def _start(self, index: int, job: Job, files: Sequence[str], coordinator: str) -> None:
         self._send(index, files)
-        self._agent(index, "start", job.attempt, str(index), str(self.count), coordinator)
+        script = self._agent_script(index, "start", job.attempt, str(index), str(self.count), coordinator)
+        self._run(index, script, attempts=5)
 
     def _stop(self, index: int, seconds: int) -> None:
         agent = f"{self._worker_folder(index)}/worker.sh"
@@ -121,26 +140,21 @@ class HostWorkers:
         """Copies files into the worker's folder, which it returns."""
         folder = self._worker_folder(index)
         self._run(index, f"umask 077 && mkdir -p {folder}", attempts=5)
-        self.shell.run(self.transport.copy(index, files, folder), seconds=600, attempts=5)
+        self.shell.run(self.hosts[index].copy(files, folder), seconds=600, attempts=5)
         return folder
 
     def _poll(self, index: int, attempt: str, offset: int) -> Worker:
         agent = f"{self._worker_folder(index)}/worker.sh"
         poll = self._agent_script(index, "poll", attempt, str(offset))
         try:
-            said = self._run(
-                index, f"if [ -f {agent} ]; then {poll}; else echo absent 0; fi", attempts=2, expect=POLLED
-            )
-            first, _, log = said.partition("\n")
+            script = f"if [ -f {agent} ]; then {poll}; else echo absent 0; fi"
+            first, _, log = self._run(index, script, attempts=2, expect=POLLED).partition("\n")
             state, end, *rest = first.split()
         except (CommandError, ValueError):  # no answer, or one that is cut off
             return Worker(index, "unreachable", offset=offset)
         if state == "exited":
             return Worker(index, state, int(rest[0]), float(rest[1]), log, int(end))
         return Worker(index, state, log=log, offset=int(end))
-
-    def _agent(self, index: int, verb: str, *arguments: str) -> None:
-        self._run(index, self._agent_script(index, verb, *arguments), attempts=5)
 
     def _agent_script(self, index: int, verb: str, *arguments: str) -> str:
         folder = self._worker_folder(index)
@@ -150,7 +164,7 @@ class HostWorkers:
         return f"{self.settings.worker_dir}/{index}"
 
     def _run(self, index: int, script: str, *, seconds: float = 120, attempts: int = 1, expect: str = "") -> str:
-        command = self.transport.command(index, script)
+        command = self.hosts[index].command(script)
         return self.shell.run(command, seconds=seconds, attempts=attempts, expect=expect).stdout
 
     def _texts(self, job: Job) -> dict[str, str]:

@@ -8,6 +8,7 @@ import tomllib
 from typing import Any
 
 from humpback_jax.hardware import Slice, get_slice
+from humpback_jax.launch.files import PLACEHOLDER
 
 BACKENDS = ("tpu", "compute", "gke", "ssh")
 CAPACITIES = ("spot", "reserved", "on_demand")
@@ -166,7 +167,8 @@ def read_settings(path: str | os.PathLike[str]) -> Settings:
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(
-            f"{path}: no such settings file; write one (docs/launch.md shows them) and name it with --settings"
+            f"{path}: no such settings file; humpback launch init BACKEND writes one (tpu, compute, gke, ssh), and "
+            "docs/launch.md explains"
         )
     try:
         values = tomllib.loads(file.read_text())
@@ -184,6 +186,9 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"unknown field {unknown[0]!r}; there are {', '.join(fields)}")
     if absent := [n for n, f in fields.items() if _is_required(f) and n not in values]:
         raise ValueError(f"`{absent[0]}` is missing")
+    for name, value in values.items():
+        if isinstance(value, str | list) and PLACEHOLDER.search(str(value)):
+            raise ValueError(f"{name} = {value!r} is still as `humpback launch init` wrote it: put your own")
     return {name: _converted(name, value, fields[name].type) for name, value in values.items()}
 
 

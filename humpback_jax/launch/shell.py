@@ -1,6 +1,5 @@
 """Running a cloud's command line tools: time limits, bounded retries, a log, dry runs, and no secret in any of it."""
 
-import dataclasses
 import os
 import pathlib
 import shlex
@@ -9,24 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from humpback_jax.launch.advice import advice_for, is_transient
+from humpback_jax.launch.advice import TIMED_OUT, Result, advice_for, is_transient
 
-TIMED_OUT = 124
 REDACTED = "[secret]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a command gave: exit status (124: it was stopped after its time), standard output and error."""
-
-    status: int
-    stdout: str = ""
-    stderr: str = ""
-
-    @property
-    def text(self) -> str:
-        """Both outputs, for error messages."""
-        return (self.stderr + "\n" + self.stdout).strip()
 
 
 class LaunchError(OSError):

@@ -2,81 +2,76 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from humpback_jax.launch.backends import Condition, State, Workers
+from humpback_jax.launch.backends import Backend, Condition, State, Workers
 from humpback_jax.launch.hosts import HostWorkers
-from humpback_jax.launch.settings import Settings
-from humpback_jax.launch.shell import Shell
 
 SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
 
 
 @dataclasses.dataclass(frozen=True)
-class SshTransport:
-    """Hosts that ssh knows."""
+class SshHost:
+    """A host that ssh knows as `name`."""
 
-    hosts: tuple[str, ...]
+    name: str
     options: tuple[str, ...] = ()
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """The host names."""
-        return [host.rpartition("@")[2] for host in self.hosts]
+    def address(self) -> str:
+        """The name without its user."""
+        return self.name.rpartition("@")[2]
 
-    def command(self, index: int, script: str) -> list[str]:
+    def command(self, script: str) -> list[str]:
         """Runs a script in the home of the host's user."""
-        return ["ssh", *SSH_OPTIONS, *self.options, self.hosts[index], script]
+        return ["ssh", *SSH_OPTIONS, *self.options, self.name, script]
 
-    def copy(self, index: int, files: Sequence[str], folder: str) -> list[str]:
+    def copy(self, files: Sequence[str], folder: str) -> list[str]:
         """Copies files below the home."""
-        return ["scp", "-q", *SSH_OPTIONS, *self.options, *files, f"{self.hosts[index]}:{folder}/"]
+        return ["scp", "-q", *SSH_OPTIONS, *self.options, *files, f"{self.name}:{folder}/"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ShellTransport:
-    """Workers that are shells of this machine, in one folder that stands for their homes."""
+class ShellHost:
+    """A shell of this machine, in a folder that stands for its home."""
 
-    count: int
     home: str
+    address: str = "localhost"
 
-    @property
-    def addresses(self) -> Sequence[str]:
-        """This machine."""
-        return ["localhost"] * self.count
-
-    def command(self, index: int, script: str) -> list[str]:
+    def command(self, script: str) -> list[str]:
         """Runs a script in the folder."""
         return ["bash", "-c", f"cd {shlex.quote(self.home)} && {script}"]
 
-    def copy(self, index: int, files: Sequence[str], folder: str) -> list[str]:
+    def copy(self, files: Sequence[str], folder: str) -> list[str]:
         """Copies files into the folder."""
         return ["cp", "-p", *files, f"{self.home}/{folder}/"]
 
 
-@dataclasses.dataclass(frozen=True)
-class SshBackend:
+class SshBackend(Backend):
     """Named hosts, or shells of this machine."""
 
-    settings: Settings
-    shell: Shell
-    secrets: Mapping[str, str]
+    def creation(self) -> list[list[str]]:
+        """Nothing: the hosts are there."""
+        return []
+
+    deletion = creation
 
     def create(self) -> None:
-        """Nothing: the hosts are there."""
+        """Nothing."""
+
+    def delete(self, looks: int = 1) -> None:
+        """Nothing: the hosts stay."""
 
     def condition(self) -> Condition:
         """Always READY: a host that does not answer is found out by who asks it something."""
         return Condition(State.READY, f"{len(self.settings.hosts)} hosts")
 
-    def delete(self) -> None:
-        """Nothing: the hosts stay."""
-
     def workers(self) -> Workers:
         """One worker per host."""
-        hosts = self.settings.hosts
-        if self.settings.transport == "ssh":
-            return HostWorkers(self.settings, self.shell, SshTransport(hosts, self.settings.ssh_options), self.secrets)
-        home = ShellTransport(len(hosts), str(self.settings.state_dir.resolve()))
-        self.settings.state_dir.mkdir(parents=True, exist_ok=True)
-        return HostWorkers(self.settings, self.shell, home, self.secrets)
+        settings = self.settings
+        if settings.transport == "ssh":
+            hosts = [SshHost(name, settings.ssh_options) for name in settings.hosts]
+            return HostWorkers(settings, self.shell, hosts, self.secrets)
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        shells = [ShellHost(str(settings.state_dir.resolve()))] * len(settings.hosts)
+        return HostWorkers(settings, self.shell, shells, self.secrets)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from humpback_jax.files import read_json, write_json
 from humpback_jax.launch.advice import is_hopeless
-from humpback_jax.launch.backends import Backend, Job, State, Worker, Workers, delete_surely
+from humpback_jax.launch.backends import Backend, Job, State, Worker, Workers
 from humpback_jax.launch.hosts import RETRY_STATUS
 from humpback_jax.launch.settings import Settings
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
@@ -187,14 +187,14 @@ class Watcher:
 
     def _still_runs(self, workers: Workers, record: Record, arguments: tuple[str, ...]) -> bool:
         """Whether an attempt at the same command goes on; what is left of an older one is stopped."""
-        found = workers.poll(record.attempt, [0] * workers.count)
-        states = {worker.state for worker in found}
+        polled = workers.poll(record.attempt, [0] * workers.count)
+        states = {worker.state for worker in polled}
         if "running" in states and record.arguments != arguments:
             raise ValueError(
                 f"another command still runs ({' '.join(record.arguments)}): humpback launch resume to follow it, or "
                 "humpback launch stop"
             )
-        whole = states <= {"running", "exited"} and not any(worker.status for worker in found)
+        whole = states <= {"running", "exited"} and not any(worker.status for worker in polled)
         if whole and not record.ended and record.arguments == arguments:
             self.shell.say("following the command that was started before")
             return True
@@ -208,7 +208,7 @@ class Watcher:
             if condition.state is not State.PENDING or self._broken:
                 if condition.state is not State.ABSENT:
                     self.shell.say(f"replacing the slice: {condition.detail}")
-                    delete_surely(self.shell, self.backend)
+                    self.backend.delete()
                 self._broken = False
                 self.backend.create()
             self._unprepared = True
@@ -280,7 +280,7 @@ class Watcher:
     def _leave_no_wreck(self) -> None:
         """Deletes a slice that is of no use, but may hold quota or cost money."""
         if self.backend.condition().state not in (State.READY, State.ABSENT):
-            delete_surely(self.shell, self.backend)
+            self.backend.delete()
 
     def _remember(self, record: Record) -> None:
         if not self.shell.dry_run:

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 import humpback_jax.launch.hosts
-from humpback_jax.launch.command import _backend
+from humpback_jax.launch.advice import Result
+from humpback_jax.launch.session import make_backend
 from humpback_jax.launch.settings import read_settings
-from humpback_jax.launch.shell import Result, Shell
+from humpback_jax.launch.shell import Shell
 from humpback_jax.launch.watcher import Pace, Watcher
 
 FAKE_CLOUD = pathlib.Path(__file__).parent / "fake_cloud.py"
@@ -62,6 +63,22 @@ def write_settings(folder, kind, more=""):
     return path
 
 
+PLACEHOLDERS = {"<your zone>": "us-west4-a", "/<shared folder>": "/s", "<shared folder>": "/s", "<your ": "my-"}
+
+
+def fill(text):
+    """A template of the folder `launch` with something in place of every `<…>`."""
+    for placeholder, value in (PLACEHOLDERS | {"<": "", ">": ""}).items():
+        text = text.replace(placeholder, value)
+    return text
+
+
+@pytest.fixture(scope="session")
+def filled():
+    """The function that fills in a template."""
+    return fill
+
+
 @pytest.fixture(scope="session")
 def settings_file():
     """The function (folder, kind, more TOML) to a settings file."""
@@ -85,7 +102,7 @@ class Laboratory:
             clock=lambda: self.now,
             echo=self.said.append,
         )
-        self.backend = _backend(self.settings, self.shell, secrets)
+        self.backend = make_backend(self.settings, self.shell, secrets)
         self.watcher = Watcher(self.settings, self.shell, self.backend, Pace())
 
     def execute(self, command, seconds):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.launch.backends import State, delete_surely
+from humpback_jax.launch.backends import State
 from humpback_jax.launch.shell import LaunchError
 from humpback_jax.launch.watcher import read_record, remember
 
@@ -59,7 +59,7 @@ def test_a_life_without_trouble(laboratory, kind):
     assert lab.watcher.run(COMMAND) == 0
     assert lab.said[-1] == f"the command ended well on all {lab.world['hosts']} workers"
     assert lab.world["commands_started"] == 2  # the check of the setup, and the command
-    delete_surely(lab.shell, lab.backend)
+    lab.backend.delete()
     creations = [c for c in changes_of(lab) if "workload" not in c or "policy" in c]
     assert creations == CREATION[kind] + DELETION[kind]
     assert lab.living == []
@@ -153,7 +153,7 @@ def test_what_cannot_be_deleted_is_said_with_the_command_to_run(laboratory):
         {"match": "managed delete", "do": "fail", "status": 1, "stderr": "500 internal", "times": 99}
     ]
     with pytest.raises(LaunchError, match="instance-groups managed delete pod") as caught:
-        delete_surely(lab.shell, lab.backend)
+        lab.backend.delete()
     assert caught.value.status == 70
     assert sum("managed delete" in c for c in lab.commands) <= 4
 
@@ -215,6 +215,6 @@ def test_whatever_happens_the_run_ends_and_nothing_is_lost_track_of(laboratory, 
             assert "ended well on all" in lab.said[-1]
         # A slice that is left is one that works, or one that `delete` finds by its name.
         lab.world["faults"] = []
-        delete_surely(lab.shell, lab.backend)
+        lab.backend.delete()
         assert lab.living == []
         assert_clean(lab)

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 from waiting import FakeTime
 
-import humpback_jax.launch.command
+import humpback_jax.launch.session
 import humpback_jax.launch.shell
 from humpback_jax.cli import cli
-from humpback_jax.launch.shell import Result, Shell
+from humpback_jax.launch.advice import Result
+from humpback_jax.launch.shell import Shell
 
 SECRET = "hf_AbCdEf0123456789"
 KINDS = ("tpu", "vm", "compute", "gke")
@@ -26,7 +27,7 @@ FIRST = {
 @pytest.fixture
 def launch(tmp_path, monkeypatch, tools, fake_cloud, settings_file):
     """A function (kind) to a function that types `humpback launch VERB …` in a fresh cloud; `.world()` shows that."""
-    monkeypatch.setattr(humpback_jax.launch.command, "time", FakeTime())  # the cloud moves with every look
+    monkeypatch.setattr(humpback_jax.launch.session, "time", FakeTime())  # the cloud moves with every look
     monkeypatch.setenv("HF_TOKEN", SECRET)
     monkeypatch.delenv("DRY_RUN", raising=False)
 

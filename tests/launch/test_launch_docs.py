@@ -1,4 +1,4 @@
-"""docs/launch.md: its settings are read, its commands run (dry), and it knows every error that the program knows."""
+"""launch/README.md and docs/launch.md: their commands run (dry), and they know every error that the program knows."""
 
 import pathlib
 import re
@@ -10,44 +10,29 @@ from click.testing import CliRunner
 from humpback_jax.cli import cli
 from humpback_jax.gin_utils import rewrite_gin_args
 from humpback_jax.launch.advice import ADVICE
-from humpback_jax.launch.settings import read_settings
+from humpback_jax.launch.command import launch
+from humpback_jax.launch.files import TEMPLATES, launch_files
 
+README = (launch_files() / "README.md").read_text()
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "launch.md").read_text()
-BLOCKS = re.findall(r"(<!-- needs a cloud -->\n)?```(\w+)\n(.*?)```", PAGE, re.S)
-TOML = [text for _, language, text in BLOCKS if language == "toml"]
-COMMANDS = [line for cloud, language, text in BLOCKS if language == "bash" and not cloud for line in text.splitlines()]
+BLOCKS = re.findall(r"(<!-- [^\n]* -->\n)?```(\w+)\n(.*?)```", README + PAGE, re.S)
+COMMANDS = [line for other, language, text in BLOCKS if language == "bash" and not other for line in text.splitlines()]
+VERBS = {"init", "create", "wait", "setup", "run", "resume", "status", "logs", "stop", "delete"}
 
 
-def test_the_page_has_what_these_tests_look_for():
-    assert len(TOML) == 4
-    assert {command.split()[2] for command in COMMANDS} >= {
-        "create",
-        "wait",
-        "setup",
-        "run",
-        "resume",
-        "status",
-        "logs",
-    }
-
-
-@pytest.mark.parametrize("text", TOML, ids=[re.search('backend = "(.*)"', text)[1] for text in TOML])
-@pytest.mark.parametrize("verb", ["create", "setup", "run", "delete"])
-def test_settings_are_read_and_work_for_all_verbs(text, verb, tmp_path, monkeypatch):
-    (tmp_path / "launch.toml").write_text(text)
-    assert read_settings(tmp_path / "launch.toml").backend in text
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRY_RUN", "1")
-    arguments = ["launch", verb, *(["experiments/humpback_llama_7b.gin"] if verb == "run" else [])]
-    result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 0, result
+def test_the_pages_have_what_these_tests_look_for():
+    assert {command.split()[2] for command in COMMANDS} >= VERBS - {"stop", "delete"}
+    assert set(launch.commands) == VERBS == set(re.findall(r"`(\w+)`", PAGE)) & VERBS
+    for file in launch_files().iterdir():
+        assert file.name in README or file.name.startswith(("README", "__"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command, tmp_path, monkeypatch):
-    (tmp_path / "launch.toml").write_text(TOML[0])
+def test_commands_run(command, tmp_path, monkeypatch, filled):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRY_RUN", "1")
+    if "init" not in command:
+        (tmp_path / "launch.toml").write_text(filled((launch_files() / TEMPLATES["tpu"]).read_text()))
     words = rewrite_gin_args(shlex.split(command))
     assert words[0] == "humpback"
     result = CliRunner().invoke(cli, words[1:])

@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from humpback_jax.cli import cli
 from humpback_jax.hardware import get_slice
-from humpback_jax.launch.advice import ADVICE, advice_for, is_not_found, is_transient
+from humpback_jax.launch.advice import ADVICE, Result, advice_for, is_not_found, is_transient
 from humpback_jax.launch.settings import read_settings
-from humpback_jax.launch.shell import Result, Shell
+from humpback_jax.launch.shell import Shell
 
 
 @pytest.mark.parametrize(
