@@ -109,6 +109,7 @@ stop() {
   if group >/dev/null; then
     ended "$(cat attempt)" 137
     kill -KILL -- "-$running" 2>/dev/null || true
+    rm -f status-*.tmp # of a supervisor that was killed while it wrote
   fi
 }
 

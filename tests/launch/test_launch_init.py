@@ -14,7 +14,8 @@ from humpback_jax.launch.settings import Settings, read_settings
 
 BACKENDS = list(TEMPLATES)
 FIELDS = {field.name: field for field in dataclasses.fields(Settings) if field.name != "folder"}
-EVERY = {"name", "backend", "bucket", "python", "slice", "env"} | {"port", "start_seconds", "heartbeat_seconds", "restarts"}
+WATCH = {"port", "start_seconds", "heartbeat_seconds", "restarts"}
+EVERY = {"name", "backend", "bucket", "python", "slice", "env"} | WATCH
 CLOUD = {"project", "zone", "capacity", "wait_minutes"}
 MACHINES = {"package", "jax", "libtpu", "python_version", "service_account", "runtime", "internal_ip", "secrets"}
 # What a backend reads, beside what none needs.
