@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import click
 
 from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.distributed import join_processes
 from humpback_jax.runtime.processes import is_leader, set_process
 from humpback_jax.runtime.stopping import stop_on_sigterm
@@ -36,24 +37,13 @@ def default_run_dir(gin_files: Sequence[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What the command line says about an experiment.
-
-    Attributes:
-      gin_files, gin_bindings: the recipe.
-      given_run_dir: --run_dir, or None.
-      profile_steps, wandb_project: what is watched besides the metrics.
-    """
+    """What the command line says about a recipe, its run directory, and what is watched while it trains."""
 
     gin_files: tuple[str, ...]
-    gin_bindings: tuple[str, ...]
-    given_run_dir: str | None = None
+    gin_bindings: tuple[str, ...] = ()
+    run_dir: str | None = None
     profile_steps: str | None = None
     wandb_project: str | None = None
-
-    @property
-    def run_dir(self) -> str:
-        """The directory of the run: as given, else named after all gin files."""
-        return self.given_run_dir or default_run_dir(self.gin_files)
 
     def recipe(self, bindings: Sequence[str] = ()) -> Any:
         """The `Recipe` of the gin files and bindings, with `bindings` on top."""
@@ -74,27 +64,25 @@ class Experiment:
         from humpback_jax.training.monitoring import Monitoring, parse_profile_steps
 
         profile_steps = parse_profile_steps(self.profile_steps) if self.profile_steps else None
-        alignment = Alignment(self.recipe(), self.run_dir, Monitoring(profile_steps, self.wandb_project))
+        recipe = self.recipe()
+        run_dir = self.run_dir or default_run_dir(self.gin_files)
+        alignment = Alignment(recipe, run_dir, Monitoring(profile_steps, self.wandb_project))
         if is_leader():
-            self._point_to_older_default()
+            # The directory was once named after the last gin file alone, whatever came before it.
+            older = default_run_dir(self.gin_files[-1:])
+            if self.run_dir is None and os.path.exists(older) and not os.path.exists(run_dir):
+                say(f"a new run begins in {run_dir}; to go on with what is in {older}, add --run_dir={older}")
             alignment.save_config(*config_texts())
         return alignment
-
-    def _point_to_older_default(self) -> None:
-        """The directory was once named after the last gin file alone, whatever came before it."""
-        older = default_run_dir(self.gin_files[-1:])
-        if self.given_run_dir is None and not os.path.exists(self.run_dir) and os.path.exists(older):
-            message = f"a new run begins in {self.run_dir}; to go on with what is in {older}, add --run_dir={older}"
-            click.echo(f"humpback: note: {message}", err=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class ComputeOptions:
-    """How a model is computed with: the dtype of activations and weights, of weights if another, devices per copy."""
+    """How a model is computed: dtype of activations and weights, dtype of weights if another, devices per copy."""
 
-    dtype: str = "float32"
-    weight_dtype: str | None = None
-    tensor_parallelism: int = 1
+    dtype: str
+    weight_dtype: str | None
+    tensor_parallelism: int
 
 
 def with_options(verb: Any, *options: Callable[[Any], Any]) -> Any:
@@ -103,24 +91,21 @@ def with_options(verb: Any, *options: Callable[[Any], Any]) -> Any:
     return verb
 
 
-def gathered(verb: Any, name: str, kind: type, fields: dict[str, str]) -> Any:
-    """Hands `verb` one object `name` instead of the parameters of the command line that `fields` maps to its fields."""
+def gathered(verb: Any, name: str, cls: Any) -> Any:
+    """`verb`, which takes one object `name` of class `cls` instead of the options that its fields are named after."""
 
     @functools.wraps(verb)
     def with_object(*args: Any, **kwargs: Any) -> Any:
-        values = {field: kwargs.pop(parameter) for parameter, field in fields.items() if parameter in kwargs}
-        return verb(*args, **{name: kind(**values)}, **kwargs)
+        values = {field.name: kwargs.pop(field.name) for field in dataclasses.fields(cls) if field.name in kwargs}
+        return verb(*args, **{name: cls(**values)}, **kwargs)
 
     return with_object
-
-
-_EXPERIMENT_FIELDS = {name: name for name in ("gin_files", "gin_bindings", "profile_steps", "wandb_project")}
 
 
 def recipe_options(verb: Any) -> Any:
     """Options that name a recipe; the verb takes `experiment`."""
     return with_options(
-        gathered(verb, "experiment", Experiment, _EXPERIMENT_FIELDS | {"run_dir": "given_run_dir"}),
+        gathered(verb, "experiment", Experiment),
         click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
         click.option("--gin_bindings", multiple=True, hidden=True),
     )
@@ -144,7 +129,7 @@ def monitoring_options(verb: Any) -> Any:
 def model_options(verb: Any) -> Any:
     """Options of verbs that run a model of no recipe; the verb takes `compute`."""
     return with_options(
-        gathered(verb, "compute", ComputeOptions, {f.name: f.name for f in dataclasses.fields(ComputeOptions)}),
+        gathered(verb, "compute", ComputeOptions),
         click.option("--dtype", default="float32", show_default=True, help="Of activations and weights."),
         click.option("--weight_dtype", help="Of weights, if another: float32, bfloat16 or int8."),
         click.option("--tensor_parallelism", type=int, default=1, show_default=True, help="Devices per copy."),
@@ -192,13 +177,11 @@ def process_options(verb: Any) -> Any:
     """
 
     @functools.wraps(verb)
-    def joined(
-        *args: Any, process_index: int | None, process_count: int | None, coordinator: str | None, **kwargs: Any
-    ) -> Any:
-        set_process(process_index, process_count)
+    def joined(*args: Any, **kwargs: Any) -> Any:
+        set_process(kwargs.pop("process_index"), kwargs.pop("process_count"))
         with stop_on_sigterm():
             use_default_compilation_cache()
-            join_processes(coordinator)
+            join_processes(kwargs.pop("coordinator"))
             return verb(*args, **kwargs)
 
     return with_options(

@@ -169,26 +169,14 @@ def _as_gin_value(text: str) -> str:
     return text
 
 
-def _references(value: Any) -> Iterator[Any]:
-    if isinstance(value, gin_config.ConfigurableReference):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _references(key)
-            yield from _references(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _references(item)
-
-
 def _macro_references() -> Iterator[tuple[str, str]]:
     """(macro name, the binding that uses it)."""
+    macro = gin.get_configurable(gin_config.macro)
     for (scope, selector), parameters in gin_config._CONFIG.items():
         for parameter, value in parameters.items():
-            for reference in _references(value):
-                if reference.configurable.wrapped is gin_config.macro:
-                    where = selector.rpartition(".")[2]
-                    yield reference.scoped_selector.rpartition("/")[0], f"{scope}/{where}.{parameter}".lstrip("/")
+            where = f"{scope}/{selector.rpartition('.')[2]}.{parameter}".lstrip("/")
+            for reference in gin_config.iterate_references({"": {"": value}}, to=macro):
+                yield reference.scoped_selector.rpartition("/")[0], where
 
 
 def _check_macros() -> None:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from humpback_jax import cli
-from humpback_jax.command_options import TAG_NAMES, Experiment, default_run_dir
+from humpback_jax.command_options import TAG_NAMES, default_run_dir
 from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
 
@@ -25,6 +25,7 @@ VERBS = [
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
     *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
 ]
+OPENED = "humpback_jax.evaluation.benchmarks.continuations.open_evaluated_model"
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}
 
 
@@ -154,11 +155,9 @@ QUICKSTART, SMOKE = "--gin_file=experiments/quickstart.gin", "--gin_file=smoke.g
 )
 def test_a_run_is_named_after_all_its_gin_files(files, run_dir):
     assert default_run_dir(files) == run_dir
-    assert Experiment(tuple(files), ()).run_dir == run_dir
-    assert Experiment(tuple(files), (), "elsewhere").run_dir == "elsewhere"
 
 
-@pytest.mark.parametrize("verb", [("curate", "--round=1")], ids=["curate"])
+@pytest.mark.parametrize("verb", [("curate", "--round=1"), ("evaluate",)], ids=["curate", "evaluate"])
 def test_two_experiments_with_a_file_in_common_share_no_run(humpback, tmp_path, monkeypatch, tiny_model_dir, verb):
     monkeypatch.chdir(tmp_path)
     common = [*verb, SMOKE, f"--gin.Recipe.base={tiny_model_dir}"]
@@ -171,10 +170,10 @@ def test_a_run_under_its_older_default_name_is_pointed_to(humpback, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "smoke").mkdir(parents=True)
     command = ["curate", QUICKSTART, SMOKE, f"--gin.Recipe.base={tiny_model_dir}", "--round=1"]
-    note = "humpback: note: a new run begins in runs/quickstart-smoke; to go on with what is in runs/smoke, add"
+    note = "a new run begins in runs/quickstart-smoke; to go on with what is in runs/smoke, add"
     assert f"{note} --run_dir=runs/smoke\n" in humpback(*command)[2]
-    assert "note" not in humpback(*command)[2]
-    assert "note" not in humpback(*command, "--run_dir=runs/smoke")[2]
+    assert "a new run" not in humpback(*command)[2]
+    assert "a new run" not in humpback(*command, "--run_dir=runs/smoke")[2]
     assert (tmp_path / "runs" / "smoke" / "config.gin").exists()
 
 
@@ -184,6 +183,11 @@ MODEL_VERBS = {  # what works on a run or a model, and where its work begins
     ("augment", QUICKSTART): "humpback_jax.align.Alignment.augment",
     ("curate", QUICKSTART, "--round=1"): "humpback_jax.align.Alignment.curate",
     ("generate", QUICKSTART, "Hello"): "humpback_jax.align.Alignment.generate",
+    ("evaluate", QUICKSTART): "humpback_jax.align.Alignment.evaluate",
+    ("evaluate", "sweep", "--gin_file=sweeps/quickstart.gin", "--out=out"): "humpback_jax.align.Alignment.align",
+    ("evaluate", "alpaca", "m", "--instructions=rows.json", "--out=out"): OPENED,
+    ("evaluate", "judge", "rows.json", "rows.json", "--out=out", "--judge_model=m"): OPENED,
+    ("evaluate", "benchmarks", "m", "--data=.", "--tasks=piqa"): OPENED,
 }
 
 

@@ -26,7 +26,7 @@ from humpback_jax.files import (
     write_json,
 )
 from humpback_jax.run_files import IDENTITY, SHARD
-from humpback_jax.runtime.processes import POLL_SECONDS, stall_seconds, wait_until_complete
+from humpback_jax.runtime.processes import POLL_SECONDS, wait_until_complete
 
 Item = TypeVar("Item")
 Worker = Callable[[Sequence[Item]], list[dict]]
@@ -120,7 +120,7 @@ class Shards(Generic[Item]):
           TimeoutError: no new shard came for `patience` seconds (default: `stall_seconds`); names the missing ones.
         """
         of_others = set(range(len(self._paths))) - (set(self._share) if self._writes else set())
-        _wait_for([self._paths[i] for i in sorted(of_others)], poll_seconds, patience or stall_seconds())
+        _wait_for([self._paths[i] for i in sorted(of_others)], poll_seconds, patience)
         for path in self._paths:
             yield from (row for _, row in read_jsonl(path))
 
@@ -138,7 +138,7 @@ class Shards(Generic[Item]):
         return min(self._shard_size, len(self._items) - i * self._shard_size)
 
 
-def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float) -> None:
+def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float | None) -> None:
     """Waits until these shards are complete; a shard that was seen complete is not looked at again."""
     unseen = list(paths)
 
@@ -146,7 +146,7 @@ def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float)
         unseen[:] = [path for path in unseen if not _is_complete(path)]
         return list(map(str, unseen))
 
-    wait_until_complete(missing, poll_seconds=poll_seconds, stall_seconds=patience)
+    wait_until_complete(missing, poll_seconds=poll_seconds, patience=patience)
 
 
 def _marker(path: epath.Path) -> epath.Path:

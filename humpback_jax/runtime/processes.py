@@ -68,7 +68,7 @@ def wait_until_complete(
     signs_of_life: Callable[[], object] | None = None,
     *,
     poll_seconds: float = POLL_SECONDS,
-    stall_seconds: float = STALL_SECONDS,
+    patience: float | None = None,
 ) -> None:
     """Returns when `missing` names nothing more.
 
@@ -76,20 +76,20 @@ def wait_until_complete(
       missing: what the other processes still have to write.
       signs_of_life: a value that changes as long as they work; what is missing always counts.
       poll_seconds: between two looks.
-      stall_seconds: without a change.
+      patience: seconds without a change (default: `stall_seconds`).
 
     Raises:
-      TimeoutError: nothing changed for `stall_seconds`; names what is missing and what to do.
+      TimeoutError: nothing changed for so long; names what is missing and what to do.
     """
-    last_state: object = None
+    patience, last_state = stall_seconds() if patience is None else patience, None
     changed = logged = time.monotonic()
     while names := missing():
         state, now = (tuple(names), signs_of_life() if signs_of_life else None), time.monotonic()
         if state != last_state:
             last_state, changed = state, now
-        elif now - changed >= stall_seconds:
+        elif now - changed >= patience:
             raise TimeoutError(
-                f"waited {stall_seconds:g} s for other processes, which wrote nothing; missing: {_some(names)}. If one "
+                f"waited {patience:g} s for other processes, which wrote nothing; missing: {_some(names)}. If one "
                 f"of them has died, run the same command again in all processes, however many; if they are only slow, "
                 f"set {STALL_VARIABLE} higher"
             )

@@ -17,7 +17,7 @@ from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.run_files import MANIFEST
 from humpback_jax.runtime.console import say
-from humpback_jax.runtime.processes import POLL_SECONDS, is_leader, process_index, stall_seconds, wait_until_complete
+from humpback_jax.runtime.processes import is_leader, process_index, wait_until_complete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +166,6 @@ def _stage_of_leader(folder: epath.Path) -> Stage:
     wait_until_complete(
         lambda: [] if manifest.exists() else [str(manifest)],
         lambda: [(str(path), _length(path)) for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))],
-        poll_seconds=POLL_SECONDS,
-        stall_seconds=stall_seconds(),
     )
     return Stage(folder, read_json(manifest))
 

@@ -82,7 +82,7 @@ def test_asking_imports_nothing_heavy():
 def test_waiting_is_reported_now_and_then(monkeypatch, capsys):
     monkeypatch.setattr(processes, "REMINDER_SECONDS", 0.0)
     left = [["a", "b"], ["b"], []]
-    processes.wait_until_complete(lambda: left.pop(0), poll_seconds=0.001, stall_seconds=30)
+    processes.wait_until_complete(lambda: left.pop(0), poll_seconds=0.001, patience=30)
     printed = capsys.readouterr().err
     assert "waiting for other processes: 2 missing: a, b" in printed
     assert "1 missing: b" in printed
