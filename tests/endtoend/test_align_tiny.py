@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.xdist_group("align")  # one worker: the run is made onc
 
 STAGES = ["seeds", "segments", "m_yx", "augmented", "m0"]
 STAGES += [f"{stage}{t}" for t in (1, 2) for stage in ("scores", "curated", "m")] + ["evaluation"]
+FORWARD_MODELS = ("base", "m0", "m1", "m2")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,23 @@ def test_the_report_is_printed(run_dir, capsys):
     for title in ("Stages", "Scores (1-5)", "Held-out answers", "Held-out instructions", "Kept in", "Dropped in"):
         assert title in printed
     assert "curated2" in printed
+
+
+def names_in(value):
+    """The keys of a JSON value at any depth, but those that name models, files or reasons."""
+    for key, child in value.items() if isinstance(value, dict) else ():
+        yield key
+        if key not in ("histogram", "rejected", "rejected_records", "rejected_segments", "backward_chrf"):
+            yield from (name for name in names_in(child) if key != "nll_per_token" or name not in FORWARD_MODELS)
+
+
+def test_every_figure_is_explained(run_dir):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "what_the_numbers_mean.md").read_text()
+    figures = run_figures(run_dir)
+    named = set(names_in({name: stage["figures"] for name, stage in figures.items()}))
+    named |= set(rows_of(run_dir / "m2" / "metrics.jsonl")[0]) | set(rows_of(run_dir / "scores2" / "scores.jsonl")[0])
+    named |= {reason for stage in figures.values() for reason in stage["counts"]["rejected"]}
+    assert {name for name in named if f"`{name}`" not in page} <= {"id", "seed", "heldout", *STAGES}
 
 
 def test_a_finished_run_is_left_as_it_is(run_dir, tiny_recipe):
