@@ -111,8 +111,9 @@ def main() -> None:
     if "--worker" in sys.argv:
         compile_maxtext(sys.argv[sys.argv.index("--worker") + 1 :])
         return
+    from slice_tables import BARS
+
     from humpback_jax.runtime.console import print_figures
-    from humpback_jax.topology.tables import BARS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maxtext_python", required=True, help="of the environment that holds MaxText")

@@ -30,10 +30,7 @@ ADVICE = (
         r"Quota .*exceeded|QUOTA_EXCEEDED|RESOURCE_EXHAUSTED",
         "Ask for more quota (IAM & Admin, Quotas), or take a smaller slice.",
     ),
-    (
-        r"Reauthentication|invalid_grant|active account",
-        "Log in: gcloud auth login.",
-    ),
+    (r"Reauthentication|invalid_grant|active account", "Log in: gcloud auth login."),
     (
         r"has not been used in project|SERVICE_DISABLED|accessNotConfigured",
         "Enable the API: gcloud services enable tpu.googleapis.com compute.googleapis.com.",
@@ -50,18 +47,9 @@ ADVICE = (
         r"ALREADY_EXISTS|already exists",
         "Something of that name is there: humpback launch status, then humpback launch delete, or another name.",
     ),
-    (
-        r"gcloud: command not found",
-        "Install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install.",
-    ),
-    (
-        r"xpk: command not found",
-        "Install XPK: pip install xpk.",
-    ),
-    (
-        r"kubectl: command not found",
-        "Install it: gcloud components install kubectl gke-gcloud-auth-plugin.",
-    ),
+    (r"gcloud: command not found", "Install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install."),
+    (r"xpk: command not found", "Install XPK: pip install xpk."),
+    (r"kubectl: command not found", "Install it: gcloud components install kubectl gke-gcloud-auth-plugin."),
     (
         r"Connection (refused|timed out|reset|closed)|port 22|Broken pipe",
         "The worker does not answer: wait until it has booted; open port 22, or set internal_ip = true.",

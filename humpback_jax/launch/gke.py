@@ -39,7 +39,6 @@ class GkeBackend(Backend):
         return [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]]
 
     def condition(self) -> Condition:
-        """State of the cluster."""
         word = describe(self.shell, self._clusters("describe", "--format=value(status)"), "RUNNING")
         if word is None:
             return Condition(State.ABSENT, "no cluster")
@@ -106,7 +105,6 @@ class GkeWorkers:
         """Nothing: the container image has all."""
 
     def tail(self, index: int, attempt: str, lines: int) -> str:
-        """The last lines of a pod's log."""
         names = [
             pod["metadata"]["name"] for pod in self._pods() if (_attempt_of(pod), _index_of(pod)) == (attempt, index)
         ]

@@ -58,11 +58,9 @@ class GcloudHost:
     flags: tuple[str, ...]
 
     def command(self, script: str) -> list[str]:
-        """Through `gcloud … ssh`."""
         return [*self.group, "ssh", self.name, *self.flags, f"--command={script}"]
 
     def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        """Through `gcloud … scp`."""
         return [*self.group, "scp", *files, f"{self.name}:{folder}/", *self.flags]
 
 
@@ -84,7 +82,6 @@ class HostWorkers:
 
     @property
     def count(self) -> int:
-        """How many there are."""
         return len(self.hosts)
 
     def start(self, job: Job) -> None:
@@ -98,15 +95,12 @@ class HostWorkers:
             self._everywhere(lambda index: self._start(index, job, files, coordinator))
 
     def poll(self, attempt: str, offsets: Sequence[int]) -> list[Worker]:
-        """One look at every worker."""
         return self._everywhere(lambda index: self._poll(index, attempt, offsets[index]))
 
     def stop(self, seconds: int) -> None:
-        """Ends the command on every worker."""
         self._everywhere(lambda index: self._stop(index, seconds))
 
     def tail(self, index: int, attempt: str, lines: int) -> str:
-        """The last lines of a worker's log."""
         return self._run(index, self._agent_script(index, "tail", attempt, str(lines)), attempts=3)
 
     def install(self) -> None:

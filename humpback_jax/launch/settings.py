@@ -22,35 +22,8 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?")
 class Settings:
     """What `launch.toml` says.
 
-    Attributes:
-      name: of the slice, and the beginning of the name of all that belongs to it: a letter, then a-z, 0-9 and dashes.
-      backend: `tpu` (Cloud TPU API), `compute` (Compute Engine), `gke` (XPK) or `ssh` (machines that are there).
-      bucket: where runs go, `gs://…` in the region of the slice; for `ssh` a folder that all hosts see.
-      project, zone: of Google Cloud.
-      slice: `v5e-16` (or `v5litepod-16`), `v6e-8`, ….
-      capacity: `spot` (cheap, may be taken away), `reserved` or `on_demand`.
-      reservation: name of the reservation, for `reserved` under `compute` and `gke`.
-      queued: for `tpu`: wait in the queue of queued resources (else: there at once or not at all).
-      valid_hours: for how long a queued request stands.
-      runtime: instead of the runtime version or image family that `slice` is known to need.
-      service_account: of the VMs; it needs roles/storage.objectAdmin on the bucket.
-      internal_ip: reach the workers by their internal addresses.
-      hosts: for `ssh`: one name per worker, as ssh takes it.
-      transport: for `ssh`: `ssh`, or `shell`: every worker is a folder of this machine.
-      ssh_options: given to ssh and scp, before the host.
-      python: interpreter on the workers that has humpback_jax; empty: `setup` makes one.
-      package: what `setup` installs: a wheel here, or a requirement; it is copied where it is a file.
-      jax, libtpu: versions that `setup` installs.
-      python_version: of the environment that `setup` makes.
-      image: for `gke`: the container image, which has humpback_jax.
-      env: variables for the command, for all to see.
-      secrets: names of variables whose values are taken from the environment of `humpback launch`.
-      port: of the coordinator, on worker 0.
-      start_seconds: how long workers wait for each other at the start.
-      heartbeat_seconds: silence after which a worker counts as dead.
-      restarts: how often a run is resumed by itself.
-      wait_minutes: how long `wait` and a restart wait for a slice.
-      folder: of the settings file, set by `read_settings`.
+    Every field is explained beside its value in the files of the folder `launch` (a test holds that none is missing);
+    `folder` is that of the settings file, set by `read_settings`.
     """
 
     name: str
@@ -184,16 +157,12 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(Settings) if field.name != "folder"}
     if unknown := sorted(values.keys() - fields.keys()):
         raise ValueError(f"unknown field {unknown[0]!r}; there are {', '.join(fields)}")
-    if absent := [n for n, f in fields.items() if _is_required(f) and n not in values]:
+    if absent := [name for name in ("name", "backend", "bucket") if name not in values]:
         raise ValueError(f"`{absent[0]}` is missing")
     for name, value in values.items():
         if isinstance(value, str | list) and PLACEHOLDER.search(str(value)):
             raise ValueError(f"{name} = {value!r} is still as `humpback launch init` wrote it: put your own")
     return {name: _converted(name, value, fields[name].type) for name, value in values.items()}
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:

@@ -23,11 +23,9 @@ class SshHost:
         return self.name.rpartition("@")[2]
 
     def command(self, script: str) -> list[str]:
-        """Runs a script in the home of the host's user."""
         return ["ssh", *SSH_OPTIONS, *self.options, self.name, script]
 
     def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        """Copies files below the home."""
         return ["scp", "-q", *SSH_OPTIONS, *self.options, *files, f"{self.name}:{folder}/"]
 
 
@@ -39,11 +37,9 @@ class ShellHost:
     address: str = "localhost"
 
     def command(self, script: str) -> list[str]:
-        """Runs a script in the folder."""
         return ["bash", "-c", f"cd {shlex.quote(self.home)} && {script}"]
 
     def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        """Copies files into the folder."""
         return ["cp", "-p", *files, f"{self.home}/{folder}/"]
 
 
@@ -51,13 +47,12 @@ class SshBackend(Backend):
     """Named hosts, or shells of this machine."""
 
     def creation(self) -> list[list[str]]:
-        """Nothing: the hosts are there."""
         return []
 
     deletion = creation
 
     def create(self) -> None:
-        """Nothing."""
+        """Nothing: the hosts are there."""
 
     def delete(self, looks: int = 1) -> None:
         """Nothing: the hosts stay."""
@@ -67,7 +62,6 @@ class SshBackend(Backend):
         return Condition(State.READY, f"{len(self.settings.hosts)} hosts")
 
     def workers(self) -> Workers:
-        """One worker per host."""
         settings = self.settings
         if settings.transport == "ssh":
             hosts = [SshHost(name, settings.ssh_options) for name in settings.hosts]

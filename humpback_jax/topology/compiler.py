@@ -5,19 +5,16 @@ may touch the process of the user. JAX's own compilation cache cannot read back 
 time, so what is cached is the answer, under a hash of the lowered program, the compiler's version and the options.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
-import pathlib
 import subprocess
 import sys
 from typing import Any
 
 import click
 
-from humpback_jax.files import write_atomically
 from humpback_jax.hardware import Slice
 
 WORKER = "humpback_jax.topology.worker"
@@ -105,21 +102,3 @@ def ask_worker(request: dict[str, Any], timeout: float | None = None) -> dict[st
         raise CompilerError(f"the compiler process ended with status {done.returncode}:\n{tail}")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
-
-
-def program_key(lowered_text: str, **settings: Any) -> str:
-    """Hash of a lowered program and of all else that decides the answer."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(lowered_text.encode())
-    return digest.hexdigest()
-
-
-def read_answer(folder: pathlib.Path, key: str) -> dict[str, Any] | None:
-    """A cached answer."""
-    path = folder / f"{key}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def write_answer(folder: pathlib.Path, key: str, answer: dict[str, Any]) -> None:
-    """Keeps an answer."""
-    write_atomically(folder / f"{key}.json", json.dumps(answer))

@@ -1,6 +1,7 @@
 """The process that compiles: reads one request as JSON from standard input, prints one answer as its last line."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import re
@@ -10,15 +11,9 @@ from typing import Any
 
 import jax
 
+from humpback_jax.files import write_atomically
 from humpback_jax.hardware import Slice, get_slice
-from humpback_jax.topology.compiler import (
-    libtpu_version,
-    program_key,
-    read_answer,
-    slice_devices,
-    topology_arguments,
-    write_answer,
-)
+from humpback_jax.topology.compiler import libtpu_version, slice_devices, topology_arguments
 from humpback_jax.topology.estimate import estimate, kernel_flops
 from humpback_jax.topology.hlo import hlo_cost
 from humpback_jax.topology.programs import Program, lower_program
@@ -49,15 +44,13 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
         mesh = {"data": len(devices) // request.tensor, "fsdp": 1, "sequence": 1, "tensor": request.tensor}
         return _refusal(error, chip_slice, mesh)
     options = program.options | dict(request.options)
-    key = program_key(
-        program.lowered.as_text(),
-        topology=topology_arguments(chip_slice),
-        options=options,
-        versions=(libtpu, jax.__version__, REPORT_VERSION),
-    )
-    folder = pathlib.Path(cache) if cache else None
-    if folder and (found := read_answer(folder, key)):
-        return dataclasses.replace(FitReport(**found), compile_seconds=0.0)
+    versions = (libtpu, jax.__version__, REPORT_VERSION)
+    decisive = {"topology": topology_arguments(chip_slice), "options": options, "versions": versions}
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+    digest.update(program.lowered.as_text().encode())
+    answer = pathlib.Path(cache, f"{digest.hexdigest()}.json") if cache else None
+    if answer and answer.is_file():
+        return dataclasses.replace(FitReport(**json.loads(answer.read_text())), compile_seconds=0.0)
     started = time.monotonic()
     try:
         compiled = program.lowered.compile(compiler_options=dict(options) or None)
@@ -66,8 +59,8 @@ def check(request: FitRequest, cache: str | None = None) -> FitReport:
     else:
         report = _report(compiled, program, chip_slice, time.monotonic() - started)
     report = dataclasses.replace(report, libtpu=libtpu, jax=jax.__version__)
-    if folder:
-        write_answer(folder, key, dataclasses.asdict(report))
+    if answer:
+        write_atomically(answer, json.dumps(dataclasses.asdict(report)))
     return report
 
 

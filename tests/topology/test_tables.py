@@ -1,14 +1,19 @@
 """The generated tables: every size has a slice of every kind of chip, and its state or weights leave room there."""
 
 import dataclasses
+import importlib.util
+import pathlib
 
 import pytest
 
 from humpback_jax.hardware import CHIPS, get_slice
-from humpback_jax.topology import tables
 from humpback_jax.topology.fit import least_gib, resident_gib
 from humpback_jax.topology.request import FitReport
 
+SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "slice_tables.py"
+SPEC = importlib.util.spec_from_file_location("slice_tables", SCRIPT)
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
 EVERY = [(model, chip) for model in tables.PAPER_SIZES for chip in CHIPS]
 
 

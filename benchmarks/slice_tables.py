@@ -1,4 +1,4 @@
-"""The generated tables of the documentation: `python -m humpback_jax.topology.tables docs/slices`.
+"""The generated tables of the documentation: `python benchmarks/slice_tables.py docs/slices`.
 
 Every figure is the compiler's; answers are cached, so a table that was cut off goes on where it was.
 """
@@ -14,15 +14,13 @@ import click
 from humpback_jax.hardware import CHIPS, SLICES
 from humpback_jax.models.config import get_config
 from humpback_jax.topology.compiler import libtpu_version
-from humpback_jax.topology.fit import candidate_meshes, fit, resident_gib, rows_per_second, search
+from humpback_jax.topology.fit import Ask, candidate_meshes, fit, resident_gib, rows_per_second, search
 from humpback_jax.topology.request import FitReport, FitRequest
 
 PAPER_SIZES = ("llama_7b", "llama_13b", "llama_33b", "llama_65b", "llama2_70b")
 TABLES = ("maxtext", "training", "decoding")
 STATE_SHARE = 0.4  # of the memory that the state of training may take where a slice is recommended
 WEIGHT_SHARE = 0.6  # of the memory that the weights may take in generation
-
-Ask = Callable[[FitRequest], FitReport]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +71,16 @@ def recommendation_rows(
     yield "|---|---|---|---|---|---|---|---|---|---|"
     requests = [make(model, chip) for model in models for chip in CHIPS]
     with concurrent.futures.ThreadPoolExecutor(jobs) as executor:
-        likeliest = lambda request: search(request, candidate_meshes(request)[:1], None, ask)  # noqa: E731
-        for found, report in executor.map(likeliest, requests):
-            yield _recommendation(found, report)
+        searches = [executor.submit(search, r, candidate_meshes(r)[:1], None, ask) for r in requests]
+        for done in searches:
+            yield _recommendation(*done.result())
 
 
 def training_request(model: str, chip: str) -> FitRequest:
     """Training on the smallest slice of this chip whose memory the state takes `STATE_SHARE` of at most."""
-    requests = [FitRequest(model, one.name) for one in SLICES.values() if one.chip.name == chip]
+    requests = [FitRequest(model, name) for name, slice_ in SLICES.items() if slice_.chip.name == chip]
     share = STATE_SHARE * CHIPS[chip].hbm_gib
-    return next((one for one in requests if resident_gib(one) <= share), requests[-1])
+    return next((request for request in requests if resident_gib(request) <= share), requests[-1])
 
 
 def decode_request(model: str, chip: str) -> FitRequest:
@@ -91,15 +89,13 @@ def decode_request(model: str, chip: str) -> FitRequest:
     Where key heads can be split over too few devices for bfloat16 weights, they are int8.
     """
     config = get_config(model)
-    slices = [one.name for one in SLICES.values() if one.chip.name == chip]
+    slices = [name for name, slice_ in SLICES.items() if slice_.chip.name == chip]
     types = ("bfloat16", "int8")
     requests = [FitRequest(model, name, step="decode", weight_dtype=dtype) for dtype in types for name in slices]
     for request in requests:
-        devices = SLICES[request.slice].num_devices
-        if config.num_kv_heads % devices:
+        if config.num_kv_heads % request.devices:
             continue
-        split = dataclasses.replace(request, mesh=(("tensor", devices),))
-        if resident_gib(split) <= WEIGHT_SHARE * CHIPS[chip].hbm_gib:
+        if resident_gib(request.on((("tensor", request.devices),))) <= WEIGHT_SHARE * request.hbm_gib:
             return request
     return requests[-1]
 
@@ -137,7 +133,7 @@ def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...],
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name in tables or TABLES:
-        head = f"Written by `python -m humpback_jax.topology.tables {folder}` with libtpu {libtpu_version()}.\n"
+        head = f"Written by `python benchmarks/slice_tables.py {folder}` with libtpu {libtpu_version()}.\n"
         text = "\n".join([head, *rows[name]()]) + "\n"
         (folder / f"{name}.md").write_text(text)
         sys.stdout.write(text)
