@@ -1,7 +1,6 @@
 """Statistics of data sets: lengths as in the paper's table of data statistics, and verb-noun diversity as an extra."""
 
 import collections
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,16 +22,14 @@ TOP_VERBS, TOP_NOUNS = 20, 4
 
 def length_figures(lengths: Sequence[int]) -> dict[str, Any]:
     """Mean, standard deviation (n - 1), median and extremes of lengths in characters."""
-    values = np.asarray(lengths, np.float64)
-    if not values.size:
-        return {"mean": None, "sd": None, "median": None, "min": None, "max": None}
-    deviation = float(values.std(ddof=1)) if values.size > 1 else math.nan
+    if not lengths:
+        return dict.fromkeys(("mean", "sd", "median", "min", "max"))
     return {
-        "mean": round(float(values.mean()), 1),
-        "sd": None if math.isnan(deviation) else round(deviation, 1),
-        "median": float(np.median(values)),
-        "min": int(values.min()),
-        "max": int(values.max()),
+        "mean": round(float(np.mean(lengths)), 1),
+        "sd": round(float(np.std(lengths, ddof=1)), 1) if len(lengths) > 1 else None,
+        "median": float(np.median(lengths)),
+        "min": min(lengths),
+        "max": max(lengths),
     }
 
 
@@ -58,14 +55,11 @@ def file_statistics(path: PathLike, parse: Callable[[Iterable[str]], Iterable[An
 
 def paper_statistics() -> dict[str, Any]:
     """The paper's own rows, in the same form."""
-    return {
-        name: {
-            "pairs": count,
-            "instruction_chars": {"mean": instruction[0], "sd": instruction[1]},
-            "output_chars": {"mean": output[0], "sd": output[1]},
-        }
-        for name, (count, instruction, output) in PAPER_ROWS.items()
-    }
+    figures = {}
+    for name, (count, *lengths) in PAPER_ROWS.items():
+        chars = [{"mean": mean, "sd": deviation} for mean, deviation in lengths]
+        figures[name] = {"pairs": count, "instruction_chars": chars[0], "output_chars": chars[1]}
+    return figures
 
 
 def spacy_parser(model: str) -> Callable[[Iterable[str]], Iterable[Any]]:
@@ -95,18 +89,17 @@ def verb_noun_figures(documents: Iterable[Any], total: int) -> dict[str, Any]:
     Returns:
       The share that has a verb with an object, and the most common verbs, each with its most common objects.
     """
-    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for document in documents:
-        pair = root_verb_and_object(document)
-        if pair is not None:
-            found[pair[0]][pair[1]] += 1
-    parsed = sum(sum(nouns.values()) for nouns in found.values())
-    verbs = sorted(found, key=lambda verb: (-sum(found[verb].values()), verb))
+    pairs = collections.Counter(filter(None, map(root_verb_and_object, documents)))
+    verbs: collections.Counter[str] = collections.Counter()
+    for (verb, _), count in pairs.items():
+        verbs[verb] += count
+    top = sorted(verbs, key=lambda verb: (-verbs[verb], verb))[:TOP_VERBS]
+    nouns = {verb: [(noun, count) for (v, noun), count in pairs.most_common() if v == verb] for verb in top}
     return {
-        "parsed": parsed,
-        "parsed_share": round(parsed / total, 4) if total else None,
-        "distinct_pairs": sum(len(nouns) for nouns in found.values()),
-        "top": {verb: dict(found[verb].most_common(TOP_NOUNS)) for verb in verbs[:TOP_VERBS]},
+        "parsed": pairs.total(),
+        "parsed_share": round(pairs.total() / total, 4) if total else None,
+        "distinct_pairs": len(pairs),
+        "top": {verb: dict(nouns[verb][:TOP_NOUNS]) for verb in top},
     }
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,7 +28,7 @@ from humpback_jax.files import (
 from humpback_jax.report.page import render_page
 from humpback_jax.report.payload import pack
 
-CHOICES = ("left", "right", "tie")
+# What a rater may choose, as the page words it.
 PROTOCOL = {"left": "A is better", "right": "B is better", "tie": "No clear difference"}
 
 
@@ -124,22 +124,13 @@ def key_path(path: PathLike) -> epath.Path:
     return target.with_name(target.stem + ".key.json")
 
 
-def check_judgment(value: Any, sheet: Sheet) -> dict[str, Any]:
-    """The judgment as a row of the results.
-
-    Raises:
-      ValueError: it is no judgment of this sheet.
-    """
-    if not isinstance(value, dict) or value.get("sheet") != sheet.name:
-        raise ValueError("not a judgment of this sheet; reload the page")
-    if value.get("choice") not in CHOICES or value.get("id") not in sheet.key["ids"]:
-        raise ValueError(f"expected the id of an item and a choice of {', '.join(CHOICES)}")
-    return {key: value.get(key) for key in ("sheet", "rater", "id", "choice", "seconds")}
-
-
 def save_judgment(sheet: Sheet, results: GrowingFile, value: Any) -> None:
     """Adds a judgment to the results, on the disk before it returns; ValueError: it is none of this sheet."""
-    results.append(check_judgment(value, sheet))
+    if not isinstance(value, dict) or value.get("sheet") != sheet.name:
+        raise ValueError("not a judgment of this sheet; reload the page")
+    if value.get("choice") not in PROTOCOL or value.get("id") not in sheet.key["ids"]:
+        raise ValueError(f"expected the id of an item and a choice of {', '.join(PROTOCOL)}")
+    results.append({key: value.get(key) for key in ("sheet", "rater", "id", "choice", "seconds")})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,37 +178,30 @@ def tally(key: PathLike, results: Sequence[PathLike]) -> Tally:
         for number, row in read_jsonl(path):
             if row.get("sheet") != sheet["sheet"] or row.get("id") not in sheet["ids"]:
                 raise ValueError(f"{path}:{number}: a judgment of another sheet than {key}; give that sheet's key")
-            if row.get("choice") not in CHOICES:
-                raise ValueError(f"{path}:{number}: choice is {row.get('choice')!r}, expected {', '.join(CHOICES)}")
+            if row.get("choice") not in PROTOCOL:
+                raise ValueError(f"{path}:{number}: choice is {row.get('choice')!r}, expected {', '.join(PROTOCOL)}")
             latest[str(row.get("rater") or ""), row["id"]] = row["choice"]
     if not latest:
         raise ValueError("no judgment in these files")
-    by_item: dict[str, list[str]] = {}
+    by_item: dict[str, list[str]] = defaultdict(list)
     for (_, name), choice in latest.items():
-        by_item.setdefault(name, []).append(_verdict(choice, name in swapped))
-    counts = Counter(map(_majority, by_item.values()))
-    win, tie, loss = counts["win"], counts["tie"], counts["loss"]
-    sides = Counter(latest.values())
+        side_of_a = "right" if name in swapped else "left"
+        by_item[name].append("tie" if choice == "tie" else "win" if choice == side_of_a else "loss")
+    counts, sides = Counter(map(_majority, by_item.values())), Counter(latest.values())
     decided = sides["left"] + sides["right"]
     return Tally(
         a=sheet["a"],
         b=sheet["b"],
-        win=win,
-        tie=tie,
-        loss=loss,
+        win=counts["win"],
+        tie=counts["tie"],
+        loss=counts["loss"],
         intervals={name: wilson(counts[name], len(by_item)) for name in ("win", "tie", "loss")},
         judgments=len(latest),
         raters=len({rater for rater, _ in latest}),
         agreement=_agreement(by_item.values()),
         left=100 * sides["left"] / decided if decided else None,
-        p_value=sign_test(win, loss),
+        p_value=sign_test(counts["win"], counts["loss"]),
     )
-
-
-def _verdict(choice: str, a_on_the_right: bool) -> str:
-    if choice == "tie":
-        return "tie"
-    return "win" if (choice == "right") == a_on_the_right else "loss"
 
 
 def _majority(verdicts: Sequence[str]) -> str:

@@ -43,17 +43,15 @@ class PublishedRow:
 
 
 def _automatic(
-    model: str, group: str, win_rate: float, examples: str | None, note: str = "", standard_error: float | None = None
+    model: str, group: str, win_rate: float, examples: str | None, note: str = "", error: float | None = None
 ) -> PublishedRow:
-    """A row of the paper's AlpacaEval table."""
     comparability = f"{COMPARABLE}; {note}" if note else COMPARABLE
     source = f"{PAPER}, Table 3 (v3)"
-    return PublishedRow(model, group, ALPACA_EVAL_1, win_rate, source, comparability, standard_error, examples=examples)
+    return PublishedRow(model, group, ALPACA_EVAL_1, win_rate, source, comparability, error, examples=examples)
 
 
 def _human(model: str, group: str, wins: float, ties: float, losses: float) -> PublishedRow:
-    source = f"{PAPER}, Figure 4 (v3)"
-    return PublishedRow(model, group, HUMAN, wins, source, HUMAN_PROTOCOL, None, ties, losses)
+    return PublishedRow(model, group, HUMAN, wins, f"{PAPER}, Figure 4 (v3)", HUMAN_PROTOCOL, None, ties, losses)
 
 
 _LEADERBOARD = "standard error recomputed from the alpaca_eval leaderboard at cd543a1"
@@ -89,29 +87,23 @@ PUBLISHED: tuple[PublishedRow, ...] = (
 
 def rows_beside(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Results of `annotation_figures` among the rows of AlpacaEval 1, best first, then the human evaluation."""
-    own = [_own_row(figures) for figures in results]
-    automatic = [row for row in PUBLISHED if row.benchmark == ALPACA_EVAL_1]
-    ordered = sorted([*own, *automatic], key=lambda row: -row.win_rate)
-    return [dataclasses.asdict(row) for row in (*ordered, *(row for row in PUBLISHED if row.benchmark == HUMAN))]
+    automatic = [*map(_row_of_run, results), *(row for row in PUBLISHED if row.benchmark == ALPACA_EVAL_1)]
+    human = [row for row in PUBLISHED if row.benchmark == HUMAN]
+    return [dataclasses.asdict(row) for row in sorted(automatic, key=lambda row: -row.win_rate) + human]
 
 
-def _own_row(figures: dict[str, Any]) -> PublishedRow:
+def _row_of_run(figures: dict[str, Any]) -> PublishedRow:
     """A run as a row, with what differs from the published setting spelled out."""
+    judge, baseline, count = figures["annotator"], figures["baseline"], figures["n_total"] + figures["n_dropped"]
     differences = []
-    if figures["annotator"] != "alpaca_eval_gpt4":
-        differences.append(f"judge {figures['annotator']}, not alpaca_eval_gpt4: not comparable with these rows")
-    if figures["baseline"] != "text_davinci_003":
-        differences.append(f"baseline {figures['baseline']}, not text_davinci_003: not comparable with these rows")
-    if figures["n_total"] + figures["n_dropped"] != 805:
-        differences.append(f"{figures['n_total'] + figures['n_dropped']} of 805 instructions")
+    if judge != "alpaca_eval_gpt4":
+        differences.append(f"judge {judge}, not alpaca_eval_gpt4: not comparable with these rows")
+    if baseline != "text_davinci_003":
+        differences.append(f"baseline {baseline}, not text_davinci_003: not comparable with these rows")
+    if count != 805:
+        differences.append(f"{count} of 805 instructions")
     if figures["n_dropped"]:
         differences.append(f"{figures['n_dropped']} without a preference")
-    return PublishedRow(
-        model=figures["model"] or "this run",
-        group="this run",
-        benchmark=ALPACA_EVAL_1,
-        win_rate=figures["win_rate"],
-        source="this run's annotations",
-        comparability="; ".join(differences) or COMPARABLE.rpartition(";")[0],
-        standard_error=figures["standard_error"],
-    )
+    comparability = "; ".join(differences) or COMPARABLE.rpartition(";")[0]
+    where = ("this run", ALPACA_EVAL_1, figures["win_rate"], "this run's annotations")
+    return PublishedRow(figures["model"] or "this run", *where, comparability, figures["standard_error"])

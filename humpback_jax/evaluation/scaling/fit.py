@@ -4,6 +4,7 @@ The paper gives neither the base of its logarithm nor C; ours is stated with eve
 a constant: α per natural-log unit = α per decade / ln 10.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -40,10 +41,6 @@ class ScalingFit:
     residual_error: float | None
     r_squared: float | None
     points: int
-
-    def at(self, size: float) -> float:
-        """The line at N = `size`."""
-        return self.intercept + self.alpha * math.log(size) / math.log(BASES[self.base])
 
 
 def fit_scaling(
@@ -130,17 +127,17 @@ def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") ->
     Raises:
       ValueError: a row lacks one of the three.
     """
-    groups: dict[str, list[tuple[float, float]]] = {}
+    groups: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     for number, row in enumerate(rows):
         if any(not isinstance(row.get(key), int | float) for key in ("size", metric)) or "dataset" not in row:
             raise ValueError(f"row {number} of the table: expected dataset, size and {metric}, found {row}")
-        groups.setdefault(str(row["dataset"]), []).append((row["size"], row[metric]))
+        groups[str(row["dataset"])].append((row["size"], row[metric]))
     figures: dict[str, Any] = {}
     for name, points in groups.items():
         sizes, values = zip(*points, strict=True)
         if len(set(sizes)) < 2:
             figures[name] = {"fit": f"none: a single size ({sizes[0]})"}
-            continue
-        fit = fit_scaling(sizes, values, base)
-        figures[name] = {"formula": f"{metric} = alpha * log_{base}(N) + C", **dataclasses.asdict(fit)}
+        else:
+            fit = dataclasses.asdict(fit_scaling(sizes, values, base))
+            figures[name] = {"formula": f"{metric} = alpha * log_{base}(N) + C"} | fit
     return figures
