@@ -82,12 +82,8 @@ def spacy_parser(model: str) -> Callable[[Iterable[str]], Iterable[Any]]:
 def verb_noun_figures(documents: Iterable[Any], total: int) -> dict[str, Any]:
     """Root verbs and their direct objects, as the paper's sunbursts show them (Figure 6 of version 3).
 
-    Args:
-      documents: parsed instructions: iterables of tokens with `dep_`, `pos_`, `lemma_` and `children`.
-      total: number of instructions.
-
-    Returns:
-      The share that has a verb with an object, and the most common verbs, each with its most common objects.
+    `documents` are the `total` instructions, parsed: tokens with `dep_`, `pos_`, `lemma_` and `children`. Figures are
+    the share that has a verb with an object, and the most common verbs, each with its most common objects.
     """
     pairs = collections.Counter(filter(None, map(root_verb_and_object, documents)))
     verbs: collections.Counter[str] = collections.Counter()

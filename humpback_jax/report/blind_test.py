@@ -89,12 +89,9 @@ def _answers(path: PathLike) -> dict[str, dict[str, str]]:
 
 
 def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
-    """Writes the page (unless it is served) and PATH's key file `NAME.key.json`; returns the page.
+    """Writes the page to PATH and its key to `NAME.key.json`; returns the page.
 
-    Args:
-      sheet: what is judged.
-      path: of the page, or of the results where it is served.
-      posts: the page sends each judgment to its server; otherwise the rater saves a file.
+    Where it `posts` each judgment to its server, PATH is that of the results, and the page is not written.
 
     Raises:
       ValueError: the key file is there and belongs to another sheet.

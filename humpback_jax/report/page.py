@@ -32,17 +32,14 @@ class WrittenReport:
     """Where the report lies, and how many of the run's pairs it shows."""
 
     path: epath.Path
-    plots: list[epath.Path]
     pairs: int
     total_pairs: int
 
 
 def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport:
-    """Writes RUN_DIR/report.html and RUN_DIR/plots/; equal runs give equal bytes.
+    """Writes RUN_DIR/report.html and RUN_DIR/plots/ of a run, complete or not; equal runs give equal bytes.
 
-    Args:
-      run_dir: a run, complete or not.
-      max_pairs: the page shows so many pairs at most, drawn by their ids; figures are always of all.
+    The page shows at most `max_pairs` pairs, drawn by their ids; figures are always of all.
 
     Raises:
       FileNotFoundError: the folder holds no complete stage.
@@ -51,21 +48,18 @@ def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport
     run = read_run(run_dir)
     pairs = read_pairs(run.run_dir, run.rounds, max_pairs)
     plots = draw_plots(run, pairs)
-    paths = []
     for plot in plots:
-        for suffix, data in (("svg", plot.svg), ("png", plot.png)):
-            paths.append(run.run_dir / run_files.PLOTS / f"{plot.name}.{suffix}")
-            write_atomically(paths[-1], data)
+        write_atomically(run.run_dir / run_files.PLOTS / f"{plot.name}.svg", plot.svg)
+        write_atomically(run.run_dir / run_files.PLOTS / f"{plot.name}.png", plot.png)
     path = run.run_dir / run_files.REPORT
     write_atomically(path, render_report(run, pairs, plots).encode("utf-8", errors="replace"))
-    return WrittenReport(path, paths, len(pairs.records), pairs.total)
+    return WrittenReport(path, len(pairs.records), pairs.total)
 
 
 def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
-    by_section: dict[str, list[dict[str, Any]]] = {}
+    drawings: dict[str, list[tuple[str, str]]] = {}
     for plot in plots:
-        drawing = inline_svg(plot.svg, THEME, plot.alt)
-        by_section.setdefault(plot.section, []).append({"name": plot.name, "title": plot.title, "svg": drawing})
+        drawings.setdefault(plot.section, []).append((plot.title, inline_svg(plot.svg, THEME, plot.alt)))
     return render_page(
         "report.html.j2",
         styles=("base.css", "report.css"),
@@ -74,7 +68,7 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         run=run,
         pairs=pairs,
         summary=_summary(run),
-        plots=by_section,
+        plots=drawings,
         examples=_examples(run, pairs),
         payload=make_payload(pairs.records, run.rounds),
     )

@@ -10,12 +10,9 @@ _DROPPED = {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}
 
 
 def inline_svg(svg: str, colors: Mapping[str, str], label: str) -> str:
-    """The drawing with presentation attributes instead of styles, each colour replaced by its CSS variable.
+    """The drawing with presentation attributes instead of styles, each hex colour replaced by its CSS variable.
 
-    Args:
-      svg: what matplotlib wrote.
-      colors: hex colour to the name of a CSS variable.
-      label: what a screen reader says instead of the drawing.
+    `label` is what a screen reader says instead of the drawing.
     """
     root = ElementTree.fromstring(svg)
     for parent in root.iter():

@@ -5,6 +5,7 @@
 runs the harness's own command line; programs import this module and call `lm_eval.simple_evaluate(model="humpback")`.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -39,24 +40,15 @@ class HumpbackLM(LM):
     this class, because our chat formats are token ids, which a string cannot carry.
     """
 
-    def __init__(
-        self,
-        path: str,
-        dtype: str = "float32",
-        weight_dtype: str | None = None,
-        max_length: int | None = None,
-        chat: bool = False,
-        tags: str = "none",
-        tensor_parallelism: int = 1,
-        **harness: Any,
-    ) -> None:
+    def __init__(self, path: str, tags: str = "none", **arguments: Any) -> None:
         super().__init__()
-        if unknown := set(harness) - {"batch_size", "max_batch_size", "device"}:
+        names = {field.name for field in dataclasses.fields(ScoringConfig)}
+        if unknown := set(arguments) - names - {"batch_size", "max_batch_size", "device"}:
             raise ValueError(f"model_args: unknown {', '.join(sorted(unknown))}; see HumpbackLM for the names")
         if tags not in TAG_CHOICES:
             raise ValueError(f"model_args: tags is {tags!r}; choose from {', '.join(TAG_CHOICES)}")
-        limit = None if max_length is None else int(max_length)
-        config = ScoringConfig(dtype, weight_dtype, limit, bool(chat), TAG_CHOICES[tags], int(tensor_parallelism))
+        scoring = {name: value for name, value in arguments.items() if name in names}
+        config = ScoringConfig(tags=TAG_CHOICES[tags], **scoring)
         self.scorer = ContinuationScorer(open_evaluated_model(path), config)
 
     @property
@@ -71,10 +63,10 @@ class HumpbackLM(LM):
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(log-likelihood in nats, whether greedy decoding writes it) of every (context, continuation)."""
         encoded = [self.scorer.encode(*request.args) for request in requests]
-        found = self._scored(encoded, "loglikelihood")
-        for request, answer in zip(requests, found, strict=True):
-            self.cache_hook.add_partial("loglikelihood", request.args, answer)
-        return found
+        scores = self._scored(encoded, "loglikelihood")
+        for request, score in zip(requests, scores, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, score)
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Log-likelihood in nats of every whole text, in windows of the model's length that overlap by one token."""

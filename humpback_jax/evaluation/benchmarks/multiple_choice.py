@@ -24,13 +24,10 @@ LETTERS = "ABCDEFGHIJ"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A benchmark.
+    """A benchmark: its file, and what comes before a choice.
 
-    Attributes:
-      file: name of its file.
-      context: what comes before a choice; `{question}` is filled in.
-      lettered: choices are listed in the context, and their letters are scored.
-      shots_file: solved examples by subject, for a few shots.
+    Where it is `lettered`, choices are listed in the context, and their letters are scored. `shots_file` holds solved
+    examples by subject.
     """
 
     file: str
@@ -85,13 +82,7 @@ def tasks_in(folder: PathLike) -> list[str]:
 
 
 def read_task(name: str, folder: PathLike, shots: int = 0, limit: int | None = None) -> list[Item]:
-    """The items of a benchmark.
-
-    Args:
-      name: one of `TASKS`.
-      folder: where its file lies.
-      shots: solved examples of the same subject before each question.
-      limit: at most so many items, from the beginning.
+    """The first `limit` items of a benchmark, each after `shots` solved examples of its subject.
 
     Raises:
       ValueError: an unknown name, a record that is not a question, or shots where there are no solved examples.
@@ -167,21 +158,13 @@ def score_items(
     """Log-likelihoods of every choice of every item."""
     requests = [scorer.encode(item.context, text) for item in items for text in item.continuations]
     sums, _ = scorer.score(requests, progress)
-    results, start = [], 0
-    for item in items:
-        values = sums[start : start + len(item.continuations)]
-        start += len(item.continuations)
-        results.append(
-            ItemResult(
-                id=item.id,
-                log_likelihoods=tuple(values.tolist()),
-                answer=item.answer,
-                correct=int(np.argmax(values)) == item.answer,
-                correct_norm=int(np.argmax(values / np.asarray(item.lengths))) == item.answer,
-                subject=item.subject,
-            )
-        )
-    return results
+    ends = np.cumsum([len(item.continuations) for item in items])
+    return [_result(item, values) for item, values in zip(items, np.split(sums, ends[:-1]), strict=True)]
+
+
+def _result(item: Item, values: np.ndarray) -> ItemResult:
+    correct, correct_norm = (int(np.argmax(v)) == item.answer for v in (values, values / np.asarray(item.lengths)))
+    return ItemResult(item.id, tuple(values.tolist()), item.answer, correct, correct_norm, item.subject)
 
 
 def accuracy_figures(results: Sequence[ItemResult]) -> dict[str, Any]:

@@ -69,11 +69,7 @@ class Contest:
         return sha256_of_bytes(json.dumps([rows, self.names, self.missing]).encode())
 
     def questions(self, template: str) -> dict[str, str]:
-        """Prompts by question id: both orders of every comparison that has something to judge.
-
-        Args:
-          template: the question, with `{instruction}`, `{first}` and `{second}`.
-        """
+        """Prompts by question id: both orders of every comparison that has something to judge."""
         questions = {}
         for comparison in self.comparisons:
             answers = (comparison.baseline, comparison.model)
@@ -116,11 +112,9 @@ def make_contest(
     fallback_names: tuple[str, str] = ("baseline", "model"),
     partial: bool = False,
 ) -> Contest:
-    """Matches outputs of a model with a baseline's by instruction.
+    """Matches rows of `instruction` and `output` by instruction, in the order of the baseline's.
 
     Args:
-      base: rows with `instruction` and `output`, in the order of the comparisons.
-      model: the same of the model.
       fallback_names: of baseline and model, where the rows name no generator.
       partial: take what there is; otherwise a missing output is an error.
 

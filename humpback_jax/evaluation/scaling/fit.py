@@ -59,10 +59,8 @@ def fit_scaling(
     Args:
       sizes: number of examples of each run, at least 1; equal sizes are repeats.
       values: the metric of each run.
-      base: "e", "2" or "10".
-      confidence: of the intervals, in (0, 1).
-      resamples: of the bootstrap.
-      seed: of the bootstrap.
+      base: of the logarithm, "e", "2" or "10".
+      confidence, resamples, seed: of the bootstrap.
 
     Raises:
       ValueError: an unknown base, sizes below 1, a value that is not finite, or fewer than two different sizes.

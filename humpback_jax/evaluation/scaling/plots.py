@@ -17,16 +17,10 @@ SUFFIXES = (".png", ".svg", ".pdf")
 def plot_scaling(
     path: PathLike, rows: Sequence[Mapping[str, Any]], metric: str, fits: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Draws every run as a dot, means over seeds joined, and the fitted line of each data set dashed.
-
-    Args:
-      path: .png, .svg or .pdf.
-      rows: the table of a sweep: `dataset`, `size` and the metric.
-      metric: column to draw.
-      fits: of `fit_figures`, by data set.
+    """Draws every run of a table as a dot, means over seeds joined, and the fits of `fit_figures` dashed.
 
     Raises:
-      ValueError: another suffix.
+      ValueError: a suffix that is none of SUFFIXES.
     """
     target = epath.Path(path)
     if target.suffix not in SUFFIXES:

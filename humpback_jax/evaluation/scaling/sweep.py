@@ -108,10 +108,7 @@ class Cell:
 def run_sweep(directory: PathLike, sweep: Sweep, recipe_of: Callable[[Sequence[str]], Recipe]) -> list[dict[str, Any]]:
     """Runs and measures every cell that has not been measured yet; returns the table.
 
-    Args:
-      directory: of the sweep.
-      sweep: what to run.
-      recipe_of: gin bindings of a cell to its recipe.
+    `recipe_of` takes the gin bindings of a cell.
 
     Raises:
       ValueError: the folder was begun with another sweep, or the held-out metric has no held-out pairs.
