@@ -122,7 +122,7 @@ def finetune(
         setup = TrainSetup(model, mesh, rules, config.optimizer, config.lora, *loss)
         record = RunRecord(folder, inputs | data | plain(plan.config), monitoring)
         figures |= _train_and_save(base, plan, config, setup, record)
-    if jax.process_index() == 0:  # the model folder now holds the result; checkpoints are three times its size
+    if is_leader():  # the model folder now holds the result; checkpoints are three times its size
         delete_temporary(folder / CHECKPOINTS, config.checkpoints.period)
     if not is_leader():
         return claim.finish(None)
@@ -197,7 +197,7 @@ def _save_and_merge(folder: epath.Path, setup: TrainSetup, adapters: dict, load:
     # Small enough for every process to hold all of it.
     everywhere = NamedSharding(setup.mesh, PartitionSpec())
     adapters = jax.jit(lambda tree: tree, out_shardings=everywhere)(adapters)
-    if jax.process_index() == 0:
+    if is_leader():
         write_adapter(folder / ADAPTER, config, lora, jax.device_get(adapters), base=config.name)
     merge = jax.jit(merge_adapters, static_argnums=2, out_shardings=placed, donate_argnums=0)
     return merge(load(placed), adapters, lora)

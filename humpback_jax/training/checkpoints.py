@@ -16,6 +16,7 @@ from etils import epath
 
 from humpback_jax.files import PathLike
 from humpback_jax.partitioning import put_global
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.state import TrainState
@@ -54,7 +55,7 @@ class Checkpoints:
 
     def temporary_due(self) -> bool:
         """Whether it is time for a temporary checkpoint; false outside of process 0, whose clock counts for all."""
-        if self._config.minutes is None or jax.process_index() != 0:
+        if self._config.minutes is None or not is_leader():
             return False
         return self._clock() - self._saved_at >= 60 * self._config.minutes
 

@@ -14,6 +14,7 @@ from humpback_jax.files import PathLike
 from humpback_jax.partitioning import batch_sharding, put_global, use_mesh
 from humpback_jax.run_files import CHECKPOINTS
 from humpback_jax.runtime.distributed import agree, peer_failures
+from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
 from humpback_jax.runtime.watchdog import watchdog
@@ -103,7 +104,7 @@ def train(
       ConnectionError: another process died.
       Stopped: SIGTERM came; the state is saved.
     """
-    folder, leads = epath.Path(record.directory), jax.process_index() == 0
+    folder, leads = epath.Path(record.directory), is_leader()
     with (
         use_mesh(setup.mesh, setup.rules),
         deferred_stop(),

@@ -1,5 +1,8 @@
 """Which process this is: from the variables, else one alone; and how long it waits for the others."""
 
+import ast
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -56,6 +59,17 @@ def test_variables_that_do_not_fit_are_an_error(monkeypatch, index, count, match
             monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=match):
         processes.process_index()
+
+
+def test_who_leads_is_asked_in_one_place():
+    package = pathlib.Path(processes.__file__).resolve().parent.parent
+    comparison = re.compile(r"process_index\(\) [!=<>]=? 0|0 [!=<>]=? [\w.]*process_index\(\)")
+    places = []
+    for path in package.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        compared = [ast.unparse(node) for node in nodes if isinstance(node, ast.Compare)]
+        places += [path.name for text in compared if comparison.search(text)]
+    assert places == ["processes.py"]
 
 
 def test_the_options_of_the_command_set_both_or_neither():
