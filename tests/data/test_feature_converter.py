@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-tf = pytest.importorskip("tensorflow")
-seqio = pytest.importorskip("seqio")
-
-from humpback_jax.data.examples import Example  # noqa: E402
-from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter  # noqa: E402
-from humpback_jax.data.packing import FEATURES, packed_rows, unpacked_rows  # noqa: E402
+from humpback_jax.data.examples import Example
+from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
+from humpback_jax.data.packing import FEATURES, packed_rows, unpacked_rows
 
 LENGTHS = {"inputs": 6, "targets": 8}
 ROW = sum(LENGTHS.values())

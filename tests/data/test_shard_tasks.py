@@ -1,14 +1,11 @@
 """Shard files of a bulk job are read by the seqio tasks as they lie."""
 
-import pytest
+import seqio
 
-pytest.importorskip("tensorflow")
-seqio = pytest.importorskip("seqio")
-
-from humpback_jax.data.pairs import read_pairs  # noqa: E402
-from humpback_jax.data.tasks import register_tasks  # noqa: E402
-from humpback_jax.inference.shards import Shards  # noqa: E402
-from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
+from humpback_jax.data.pairs import read_pairs
+from humpback_jax.data.tasks import register_tasks
+from humpback_jax.inference.shards import Shards
+from humpback_jax.prompts.chat import ChatFormat
 
 
 def answered(members):

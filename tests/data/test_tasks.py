@@ -4,16 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-seqio = pytest.importorskip("seqio")
-
-from humpback_jax.data.examples import Example, supervised_examples  # noqa: E402
-from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter  # noqa: E402
-from humpback_jax.data.packing import FEATURES, packed_rows  # noqa: E402
-from humpback_jax.data.pairs import Pair, read_pairs, write_pairs  # noqa: E402
-from humpback_jax.data.tasks import register_tasks, task_counts  # noqa: E402
-from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
+from humpback_jax.data.examples import Example, supervised_examples
+from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
+from humpback_jax.data.packing import FEATURES, packed_rows
+from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
+from humpback_jax.data.tasks import register_tasks, task_counts
+from humpback_jax.prompts.chat import ChatFormat
 
 CHAT = ChatFormat("chatml")
 
@@ -38,9 +37,9 @@ def names(byte_tokenizer, seed_path, augmented_path):
     return register_tasks("test", byte_tokenizer, CHAT, seed_path, augmented_path, replace=True)
 
 
-def _examples(name, sequence_length=None, **options):
+def _examples(name, sequence_length=None, split="train", **options):
     options = {"shuffle": False, **options}
-    dataset = seqio.TaskRegistry.get(name).get_dataset(sequence_length, split="train", **options)
+    dataset = seqio.TaskRegistry.get(name).get_dataset(sequence_length, split=split, **options)
     return [Example(row["inputs"], row["targets"], row["id"].decode()) for row in dataset.as_numpy_iterator()]
 
 
@@ -80,6 +79,32 @@ def test_long_examples_are_left_out_and_counted(names):
         "rejected": {"too_long": 30 - len(kept)},
     }
     assert task_counts("test_seed", None) == {"read": 30, "kept": 30, "rejected": {}}
+
+
+def test_a_part_of_the_split_is_a_part_of_the_pairs(names):
+    whole = _examples("test_seed")
+    assert _examples("test_seed", split="train[:50%]") == whole[:15]
+    assert _examples("test_seed", split="train[20:]") == whole[20:]
+    assert _examples("test_seed", split="train[:2]+train[28:]") == whole[:2] + whole[28:]
+    shuffled = _examples("test_seed", split="train[:50%]", shuffle=True, seed=3, num_epochs=2)
+    for epoch in (shuffled[:15], shuffled[15:]):
+        assert sorted(example.id for example in epoch) == sorted(example.id for example in whole[:15])
+    assert task_counts("test_seed", None, "train[:50%]") == {"read": 15, "kept": 15, "rejected": {}}
+
+
+def test_a_split_that_does_not_exist_is_an_error_that_names_the_one_there_is(names):
+    for read in (_examples, task_counts):
+        with pytest.raises(ValueError, match=r"Unknown split 'validation'. Should be one of \['train'\]"):
+            read("test_seed", None, split="validation")
+    with pytest.raises(ValueError, match="No datasets have a 'validation' split"):
+        seqio.MixtureRegistry.get("test_seed_and_augmented").get_dataset(split="validation")
+
+
+def test_tasks_say_how_many_pairs_they_have(names):
+    task = seqio.TaskRegistry.get("test_seed")
+    assert [task.num_input_examples(split) for split in ("train", "train[:10%]")] == [30, 3]
+    assert seqio.mixing_rate_num_examples(task) == 30
+    assert seqio.MixtureRegistry.get("test_seed_and_augmented").num_input_examples("train") == 40
 
 
 def test_mixture_rates_are_the_numbers_of_pairs_by_default(names, byte_tokenizer, seed_path, augmented_path):

@@ -7,17 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow_datasets as tfds
 
-for needed in ("tensorflow", "seqio", "dill", "importlib_resources"):
-    pytest.importorskip(needed)
-
-import seqio  # noqa: E402
-import tensorflow_datasets as tfds  # noqa: E402
-
-from humpback_jax.data import tfds_builders  # noqa: E402
-from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter  # noqa: E402
-from humpback_jax.data.tasks import register_tasks  # noqa: E402
-from humpback_jax.prompts.chat import ChatFormat  # noqa: E402
+from humpback_jax.data import tfds_builders
+from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
+from humpback_jax.data.tasks import register_tasks
+from humpback_jax.prompts.chat import ChatFormat
 
 DUMMY = pathlib.Path(__file__).parent / "tfds_dummy"
 

@@ -5,8 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-
-pytest.importorskip("seqio", reason="the vocabulary is seqio's")
 import tensorflow as tf
 
 from humpback_jax.data.vocabulary import TokenizerVocabulary
