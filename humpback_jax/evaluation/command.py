@@ -244,7 +244,7 @@ def decontaminate(
     figures = contamination.overlap_figures(overlaps)
     if write:
         for path in train_files:
-            figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps, write)
+            figures[path]["pairs_kept"] = contamination.write_clean(path, overlaps[path], write)
     print_figures(figures, as_json)
 
 

@@ -7,7 +7,7 @@ evaluation text of fewer words counts as overlapping where a training text holds
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -27,8 +27,6 @@ EXAMPLES = 3
 class Overlap:
     """Of one training set with one evaluation set: ids of the evaluation items and of the training pairs that share."""
 
-    train: str
-    evaluation: str
     evaluation_items: int
     train_pairs: int
     overlapping_items: tuple[str, ...]
@@ -46,15 +44,10 @@ class Overlap:
         }
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Lower-cased words."""
-    return tuple(_WORD.findall(text.lower()))
-
-
 def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
-    """The word n-grams of a text; of a shorter one, all its words."""
-    sequence = words(text)
-    return {sequence[i : i + n] for i in range(len(sequence) - n + 1)} or ({sequence} - {()})
+    """The n-grams of a text's lower-cased words; of a shorter text, all of them."""
+    words = tuple(_WORD.findall(text.lower()))
+    return {words[i : i + n] for i in range(len(words) - n + 1)} or ({words} - {()})
 
 
 class EvaluationIndex:
@@ -72,17 +65,11 @@ class EvaluationIndex:
         return set().union(*(self._names.get(gram, ()) for gram in ngrams(text, self.n)))
 
 
-def overlap(pairs: Iterable[Pair], index: EvaluationIndex, names: tuple[str, str]) -> Overlap:
-    """Overlap of training pairs (instruction or output) with an evaluation set; `names` are (train, evaluation)."""
-    items: set[str] = set()
-    overlapping, total = [], 0
-    for pair in pairs:
-        total += 1
-        shared = index.matches(pair.instruction) | index.matches(pair.output)
-        items |= shared
-        if shared:
-            overlapping.append(pair.id)
-    return Overlap(*names, len(index.items), total, tuple(sorted(items)), tuple(overlapping))
+def overlap(pairs: Sequence[Pair], index: EvaluationIndex) -> Overlap:
+    """Overlap of training pairs (instruction or output) with an evaluation set."""
+    shared = [index.matches(pair.instruction) | index.matches(pair.output) for pair in pairs]
+    overlapping = tuple(pair.id for pair, items in zip(pairs, shared, strict=True) if items)
+    return Overlap(len(index.items), len(pairs), tuple(sorted(set().union(*shared))), overlapping)
 
 
 def read_evaluation_texts(path: PathLike) -> dict[str, str]:
@@ -105,19 +92,16 @@ def read_evaluation_texts(path: PathLike) -> dict[str, str]:
 
 def report_overlaps(
     train_files: Sequence[PathLike], evaluation: Mapping[str, Mapping[str, str]], n: int = NGRAM
-) -> list[Overlap]:
-    """Every training set (files in any format of seeds) against every evaluation set, {name: {id: text}}."""
+) -> dict[str, dict[str, Overlap]]:
+    """By training set (files in any format of seeds) and evaluation set, {name: {id: text}}."""
     indices = {name: EvaluationIndex(texts, n) for name, texts in evaluation.items()}
     sets = {str(path): read_pairs(path).pairs for path in train_files}
-    return [overlap(pairs, index, (path, name)) for path, pairs in sets.items() for name, index in indices.items()]
+    return {path: {name: overlap(pairs, index) for name, index in indices.items()} for path, pairs in sets.items()}
 
 
-def overlap_figures(overlaps: Iterable[Overlap]) -> dict[str, Any]:
+def overlap_figures(overlaps: Mapping[str, Mapping[str, Overlap]]) -> dict[str, Any]:
     """Figures by training set and evaluation set."""
-    figures: dict[str, Any] = {}
-    for each in overlaps:
-        figures.setdefault(each.train, {})[each.evaluation] = each.figures
-    return figures
+    return {path: {name: each.figures for name, each in by_name.items()} for path, by_name in overlaps.items()}
 
 
 def contamination_figures(
@@ -130,9 +114,9 @@ def contamination_figures(
     return {"contamination": overlap_figures(report_overlaps(files, evaluation))}
 
 
-def write_clean(path: PathLike, overlaps: Sequence[Overlap], folder: PathLike) -> int:
+def write_clean(path: PathLike, overlaps: Mapping[str, Overlap], folder: PathLike) -> int:
     """Writes the pairs of a training file that share nothing as FOLDER/NAME.jsonl; returns how many are left."""
-    dropped = {name for each in overlaps if each.train == str(path) for name in each.overlapping_pairs}
+    dropped = {name for each in overlaps.values() for name in each.overlapping_pairs}
     kept = [pair for pair in read_pairs(path).pairs if pair.id not in dropped]
     write_pairs(epath.Path(folder) / f"{epath.Path(path).name.split('.')[0]}.jsonl", kept)
     return len(kept)

@@ -103,7 +103,6 @@ def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
         "judge.html.j2",
         styles=("base.css", "judge.css"),
         scripts=("data.js", "theme.js", "judge.js"),
-        connect="'self'" if posts else "'none'",
         protocol=PROTOCOL,
         sheet=pack({"sheet": sheet.name, "posts": posts, "items": sheet.items}),
         count=len(sheet.items),

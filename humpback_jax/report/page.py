@@ -75,26 +75,13 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
 
 
 def render_page(
-    template: str, styles: tuple[str, ...], scripts: tuple[str, ...], connect: str = "'none'", **values: Any
+    template: str, styles: tuple[str, ...], scripts: tuple[str, ...], posts: bool = False, **values: Any
 ) -> str:
-    """A page with its style and script inside, and a policy that names them by their hashes."""
+    """A page with its style and script inside; one that `posts` may speak to its own server, others to none."""
     environment = _environment()
-    style = "\n".join(_source(name) for name in styles)
-    script = '"use strict";\n{\n' + "\n".join(_source(name) for name in scripts) + "\n}\n"
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src '{_hash(script)}'",
-            f"style-src '{_hash(style)}'",
-            "img-src data:",
-            f"connect-src {connect}",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        ]
-    )
-    return environment.get_template(template).render(style=style, script=script, policy=policy, **values)
+    style = "\n".join(map(_source, styles))
+    script = '"use strict";\n{\n' + "\n".join(map(_source, scripts)) + "\n}\n"
+    return environment.get_template(template).render(style=style, script=script, posts=posts, **values)
 
 
 @functools.cache
@@ -107,6 +94,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "percent": _percent, "seconds": _seconds, "clip": clip}
+    environment.filters["fingerprint"] = _fingerprint
     words = (model_name, reason_label, reason_text, result_rows, stage_words)
     environment.globals |= {function.__name__: function for function in words}
     return environment
@@ -122,7 +110,8 @@ def _source(name: str) -> str:
     return text
 
 
-def _hash(text: str) -> str:
+def _fingerprint(text: str) -> str:
+    """How a content policy names a block."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

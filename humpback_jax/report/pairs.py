@@ -71,14 +71,12 @@ class RunPairs:
       total: number of all pairs.
       sets: statistics of the seed pairs, the candidates, and what each round kept.
       rounds: statistics of each round's ratings.
-      ratings: rating by id, by round.
     """
 
     records: list[PairRecord]
     total: int
     sets: dict[str, SetStatistics]
     rounds: dict[int, RoundStatistics]
-    ratings: dict[int, dict[str, float]]
 
 
 def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
@@ -90,7 +88,7 @@ def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
     counted = _Counted(_base_rows(run_dir, rounds))
     drawn = heapq.nsmallest(limit, counted, key=lambda pair: hashlib.sha256(pair[1]["id"].encode()).digest())
     records = {row["id"]: _record(row) for _, row in sorted(drawn, key=lambda pair: pair[0])}
-    by_round = {t: _read_round(run_dir, t, records) for t in rounds}
+    statistics = {t: _read_round(run_dir, t, records) for t in rounds}
     files = {
         "seed pairs": run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS,
         "candidates": run_dir / run_files.AUGMENTED_STAGE / run_files.PAIRS,
@@ -102,13 +100,7 @@ def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
         for name, path in files.items()
         if path.exists()
     }
-    return RunPairs(
-        list(records.values()),
-        counted.number,
-        sets,
-        {t: statistics for t, (statistics, _) in by_round.items()},
-        {t: ratings for t, (_, ratings) in by_round.items()},
-    )
+    return RunPairs(list(records.values()), counted.number, sets, statistics)
 
 
 def domain_of(source: str) -> str:
@@ -164,11 +156,9 @@ def _set_statistics(path: epath.Path) -> SetStatistics:
     return statistics
 
 
-def _read_round(
-    run_dir: epath.Path, t: int, records: dict[str, PairRecord]
-) -> tuple[RoundStatistics, dict[str, float]]:
-    """Statistics and ratings of a round; the records learn its verdicts."""
-    statistics, ratings = RoundStatistics(), {}
+def _read_round(run_dir: epath.Path, t: int, records: dict[str, PairRecord]) -> RoundStatistics:
+    """Statistics of a round; the records learn its verdicts."""
+    statistics = RoundStatistics()
     for row in read_rows(run_dir / run_files.SCORES_STAGE.format(t=t) / run_files.SCORES):
         statistics.add_rating(row)
         if row["id"] in records:
@@ -176,12 +166,11 @@ def _read_round(
     for row in _selection(run_dir, t):
         state = row.get("reason", KEPT)
         if row["score"] is not None:
-            ratings[row["id"]] = row["score"]
-            statistics.add_selected(row["score"], len(row["output"]), state == KEPT)
+            statistics.add_selected(row, state == KEPT)
         if row["id"] in records:
             verdict = records[row["id"]].verdicts.setdefault(t, Verdict())
             verdict.state, verdict.rating = state, row["score"]
-    return statistics, ratings
+    return statistics
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:

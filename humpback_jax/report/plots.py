@@ -73,9 +73,9 @@ def draw_plots(run: RunData, pairs: RunPairs) -> list[Plot]:
         forced = {t: statistics for t, statistics in pairs.rounds.items() if statistics.confidences}
         if forced:
             plots += [_digits(forced), _confidences(forced)]
-        for before, after in itertools.pairwise(sorted(pairs.ratings)):
-            if pairs.ratings[before] and pairs.ratings[after]:
-                plots.append(_agreement(before, after, pairs.ratings[before], pairs.ratings[after]))
+        for before, after in itertools.pairwise(sorted(pairs.rounds)):
+            if (old := pairs.rounds[before].ratings) and (new := pairs.rounds[after].ratings):
+                plots.append(_agreement(before, after, old, new))
         if run.curves:
             plots.append(_losses(run.curves))
         if nll := run.heldout_nll:

@@ -62,7 +62,8 @@ class RoundStatistics:
 
     Attributes:
       kept, dropped: ratings of the pairs that were kept and of those that were not.
-      kept_lengths, dropped_lengths: characters of their texts, in the same order.
+      ratings: both, by id.
+      lengths: characters of their texts, in the same order.
       parsed: ratings that were read from a rationale.
       rated: all ratings.
       confidences: probability of the likeliest digit, one per forced rating.
@@ -72,8 +73,8 @@ class RoundStatistics:
 
     kept: list[float] = dataclasses.field(default_factory=list)
     dropped: list[float] = dataclasses.field(default_factory=list)
-    kept_lengths: list[int] = dataclasses.field(default_factory=list)
-    dropped_lengths: list[int] = dataclasses.field(default_factory=list)
+    ratings: dict[str, float] = dataclasses.field(default_factory=dict)
+    lengths: list[int] = dataclasses.field(default_factory=list)
     parsed: int = 0
     rated: int = 0
     confidences: list[float] = dataclasses.field(default_factory=list)
@@ -90,10 +91,11 @@ class RoundStatistics:
         if row.get("ratings"):
             self.spreads.append(float(np.std(row["ratings"])))
 
-    def add_selected(self, rating: float, length: int, kept: bool) -> None:
-        """Counts one row of the selection."""
-        (self.kept if kept else self.dropped).append(rating)
-        (self.kept_lengths if kept else self.dropped_lengths).append(length)
+    def add_selected(self, row: dict[str, Any], kept: bool) -> None:
+        """Counts one row of the selection that has a rating."""
+        (self.kept if kept else self.dropped).append(row["score"])
+        self.ratings[row["id"]] = row["score"]
+        self.lengths.append(len(row["output"]))
 
     @property
     def digit_means(self) -> np.ndarray:
@@ -103,7 +105,7 @@ class RoundStatistics:
     @property
     def length_correlation(self) -> float | None:
         """Spearman correlation of rating and length of the text; None where it is not defined."""
-        return spearman(self.kept + self.dropped, self.kept_lengths + self.dropped_lengths)
+        return spearman(list(self.ratings.values()), self.lengths)
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:

@@ -53,16 +53,8 @@ _STAGES = {
         "M_yx reads a segment as if it were an answer and writes the question it answers: a candidate pair.",
         "candidate pairs",
     ),
-    "m0": (
-        "Train the first model M_0",
-        "From an instruction to its answer, on seed pairs alone.",
-        "training pairs",
-    ),
-    "evaluation": (
-        "Test on held-out pairs",
-        "Pairs that no model was trained on show what training has brought.",
-        "pairs",
-    ),
+    "m0": ("Train the first model M_0", "From an instruction to its answer, on seed pairs alone.", "training pairs"),
+    "evaluation": ("Test on held-out pairs", "Pairs that no model was trained on show what training brought.", "pairs"),
 }
 _ROUND_STAGES = {
     "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score from 1 to 5.", "pairs"),

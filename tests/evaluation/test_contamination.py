@@ -20,7 +20,7 @@ LONG = "one two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 def found(text, items, n=13):
-    return overlap([Pair("p", "An instruction.", text, "s")], EvaluationIndex(items, n), ("t", "e")).overlapping_items
+    return overlap([Pair("p", "An instruction.", text, "s")], EvaluationIndex(items, n)).overlapping_items
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_the_seeds_that_are_in_alpaca_eval_are_found(shared_data, tmp_path):
     seeds = shared_data / "seed" / "seed_pairs.jsonl"
     instructions = shared_data / "alpaca_eval" / "instructions.json"
     evaluation = {"alpaca_eval": read_evaluation_texts(instructions)}
-    overlaps = report_overlaps([seeds], evaluation)
+    overlaps = report_overlaps([seeds], evaluation)[str(seeds)]
     leaked = {pair.id for pair in read_pairs(seeds).pairs if "oasst" in pair.source.lower()}
     assert len(leaked) == 139
-    assert leaked <= set(overlaps[0].overlapping_pairs)
-    assert len(overlaps[0].overlapping_items) == 139
+    assert leaked <= set(overlaps["alpaca_eval"].overlapping_pairs)
+    assert len(overlaps["alpaca_eval"].overlapping_items) == 139
     kept = write_clean(seeds, overlaps, tmp_path)
-    assert kept == 465 - len(overlaps[0].overlapping_pairs)
+    assert kept == 465 - len(overlaps["alpaca_eval"].overlapping_pairs)
     clean = tmp_path / "seed_pairs.jsonl"
     assert overlap_figures(report_overlaps([clean], evaluation))[str(clean)]["alpaca_eval"]["overlapping_items"] == 0
 

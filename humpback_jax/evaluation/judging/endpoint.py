@@ -74,18 +74,6 @@ class Journal(GrowingFile):
         self.rows[row["id"]] = row
 
 
-def endpoint_key(config: EndpointConfig) -> str:
-    """The key from the environment; ValueError names the variable where it is not set."""
-    if not config.key_variable:
-        return "none"
-    if not (key := os.environ.get(config.key_variable, "").strip()):
-        raise ValueError(
-            f"the judge at {config.base_url} needs a key: set the environment variable {config.key_variable}, or give "
-            "--key_variable '' for an endpoint without keys"
-        )
-    return key
-
-
 class Endpoint:
     """Calls of one judge; `retries` and `usage` count what they cost, `stopping` ends waits between attempts."""
 
@@ -97,13 +85,17 @@ class Endpoint:
             raise ValueError(
                 f"a judge behind an endpoint needs {error.name}: pip install 'humpback_jax[eval]'"
             ) from error
+        key = os.environ.get(config.key_variable, "").strip() if config.key_variable else "none"
+        if not key:
+            raise ValueError(
+                f"the judge at {config.base_url} needs a key: set the environment variable {config.key_variable}, or "
+                "give --key_variable '' for an endpoint without keys"
+            )
         self.config = config
         self.retries: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
         self.stopping = threading.Event()
-        self._client = openai.OpenAI(
-            api_key=endpoint_key(config), base_url=config.base_url, timeout=config.timeout, max_retries=0
-        )
+        self._client = openai.OpenAI(api_key=key, base_url=config.base_url, timeout=config.timeout, max_retries=0)
 
     def ask(self, prompt: str) -> Judgment:
         """One question until there is a verdict, the replies are used up, or the endpoint refuses it.
