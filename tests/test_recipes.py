@@ -18,7 +18,7 @@ from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, us
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.optimizer import make_optimizer
-from humpback_jax.training.state import TrainSetup, init_train_state
+from humpback_jax.training.state import init_train_state
 from humpback_jax.training.step import make_train_step
 
 NO_RECIPES = "t5x/"  # files for t5x's own programs; tests/interop runs them
@@ -54,9 +54,8 @@ def tiny_like(architecture):
 def two_losses(config, llama):
     """Losses of two updates on the same random tokens; one compiled step serves all files with the same program."""
     mesh, rules = make_mesh(MeshShape(), jax.devices()[:1]), LogicalAxisRules()
-    model = config.compute.model(llama, "cpu")
-    setup = TrainSetup(model, mesh, rules, config.optimizer, config.lora, config.compute.logits_chunk)
-    step = make_train_step(setup)
+    setup = config.setup(llama, mesh, rules)
+    model, step = setup.model, make_train_step(setup)
     ids = np.random.default_rng(0).integers(0, llama.vocab_size, (1, 2, 16)).astype(np.int32)
     ones = np.ones_like(ids)
     batch = {

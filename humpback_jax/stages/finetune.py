@@ -7,12 +7,13 @@ from typing import Any
 
 import jax
 from etils import epath
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.data.batching import BatchConfig, BatchPlan, plan_batches
 from humpback_jax.data.examples import Example
 from humpback_jax.data.mixture import SEQIO, TrainingMixture, read_examples
 from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.models.lora import LoraConfig, merge_adapters
@@ -77,6 +78,12 @@ class FinetuneConfig:
         total = num_tokens if batches.batch_unit == "tokens" else num_examples
         return max(1, round(loop.epochs * total / batches.batch_size)), batches.batch_size
 
+    def setup(self, llama: LlamaConfig, mesh: Mesh, rules: LogicalAxisRules) -> TrainSetup:
+        """What is trained, how, and where it lies."""
+        compute = self.compute
+        model = compute.model(llama, mesh.devices.flat[0].platform)
+        return TrainSetup(model, mesh, rules, self.optimizer, self.lora, compute.logits_chunk, compute.z_loss)
+
     def plan(self, examples: Sequence[Example]) -> BatchPlan:
         """What every update on these examples reads."""
         num_steps, batch_size = self.steps_for(len(examples), sum(example.num_positions for example in examples))
@@ -117,9 +124,7 @@ def finetune(
     figures: dict[str, Any] = {"num_steps": plan.num_steps, "packing_fill": round(plan.fill, 4)}
     figures |= {"num_devices": jax.device_count(), "data_reader": read.reader}
     if not is_model_folder(folder / MODEL):
-        model = config.compute.model(base.card.config, mesh.devices.flat[0].platform)
-        loss = (config.compute.logits_chunk, config.compute.z_loss)
-        setup = TrainSetup(model, mesh, rules, config.optimizer, config.lora, *loss)
+        setup = config.setup(base.card.config, mesh, rules)
         record = RunRecord(folder, inputs | data | plain(plan.config), monitoring)
         figures |= _train_and_save(base, plan, config, setup, record)
     if is_leader():  # the model folder now holds the result; checkpoints are three times its size
