@@ -116,7 +116,11 @@ def test_a_finished_run_is_left_as_it_is(run_dir, tiny_recipe):
 @pytest.mark.parametrize(
     ("field", "change", "named"),
     [
-        ("forward", lambda old: dataclasses.replace(old, dropout=0.5), r"m1 .* another settings\.finetune\.dropout;"),
+        (
+            "forward",
+            lambda old: dataclasses.replace(old, compute=dataclasses.replace(old.compute, dropout=0.5)),
+            r"m1 .* another settings\.finetune\.dropout;",
+        ),
         ("selection", lambda old: dataclasses.replace(old, keep_fraction=0.25), r"another .*selection\.keep_fraction;"),
         ("chat_format", lambda old: "plain", r"m_yx .* another settings\.chat_format;"),
         (
