@@ -168,17 +168,5 @@ def generate(
         click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
 
 
-cli.add_command(weights)
-cli.add_command(corpus)
-cli.add_command(data)
-cli.add_command(report)
-cli.add_command(judge)
-cli.add_command(fit)
-cli.add_command(plan)
-cli.add_command(launch)
-cli.add_command(evaluate)
-cli.add_command(t5x)
-
-
-if __name__ == "__main__":
-    main()
+for command in (weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
+    cli.add_command(command)

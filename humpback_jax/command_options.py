@@ -12,12 +12,12 @@ process_options      --process_index, --process_count, --coordinator  settled be
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.distributed import join_processes
@@ -26,13 +26,7 @@ from humpback_jax.runtime.stopping import stop_on_sigterm
 
 T = TypeVar("T")
 
-RUNS = "runs"
 TAG_NAMES = ("both", "seed", "web", "none")
-
-
-def default_run_dir(gin_files: Sequence[str]) -> str:
-    """Where a run of these gin files goes unless --run_dir says otherwise: `runs/quickstart`, `runs/llama-smoke`."""
-    return os.path.join(RUNS, "-".join(pathlib.Path(name).stem for name in gin_files))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,3 +118,8 @@ def round_of(stage: str, template: str) -> int | None:
     """The t of a stage's name by its template: `round_of("curated2", CURATED_STAGE)` is 2; None: another stage."""
     number = stage.removeprefix(template.removesuffix("{t}"))
     return int(number) if number.isdigit() and template.format(t=int(number)) == stage else None
+
+
+def default_run_dir(gin_files: list[str] | tuple[str, ...]) -> str:
+    """RUN_DIR where --run_dir does not say it, after all gin files: `runs/quickstart`, `runs/quickstart-smoke`."""
+    return "runs/" + "-".join(name.rpartition("/")[2].removesuffix(".gin") for name in gin_files)

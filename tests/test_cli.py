@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from humpback_jax import cli
-from humpback_jax.command_options import TAG_NAMES, default_run_dir
+from humpback_jax.command_options import TAG_NAMES
 from humpback_jax.prompts.prompts import TAG_CHOICES
+from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
 
 VERBS = [

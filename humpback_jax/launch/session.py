@@ -18,6 +18,7 @@ from humpback_jax.launch.settings import Settings, read_settings
 from humpback_jax.launch.shell import Shell
 from humpback_jax.launch.ssh import SshBackend
 from humpback_jax.launch.watcher import Logs, Record, Watcher, read_record, remember
+from humpback_jax.run_files import default_run_dir
 
 BACKENDS: dict[str, type[Backend]] = {
     "tpu": CloudTpuBackend,
@@ -65,7 +66,8 @@ class Session:
         if not first.endswith(".gin"):
             return tuple(words), ()
         here = pathlib.Path(first)
-        run_dir = f"--run_dir={self.settings.bucket.rstrip('/')}/runs/{here.stem}"
+        others = [word.removeprefix("--gin_file=") for word in rest if word.startswith("--gin_file=")]
+        run_dir = f"--run_dir={self.settings.bucket.rstrip('/')}/{default_run_dir([first, *others])}"
         if not here.is_file():
             return ("align", f"--gin_file={first}", run_dir, *rest), ()
         if self.settings.backend == "gke":
