@@ -8,7 +8,8 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -147,9 +148,22 @@ def num_shards(name: str) -> int:
 
 
 def dividing_mesh_axes(name: str, size: int) -> MeshAxes | None:
-    """Mesh axes of a logical axis under `use_mesh`; None where they do not divide its size."""
-    axes = _mesh_axes(name)
-    return axes if axes and size % axes_size(jax.sharding.get_abstract_mesh(), axes) == 0 else None
+    """Mesh axes of a logical axis under `use_mesh`; None where they do not divide its size, and elsewhere."""
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = () if mesh.empty else _mesh_axes(name)
+    return axes if axes and size % axes_size(mesh, axes) == 0 else None
+
+
+def on_each_device(kernel: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`kernel`, into which the partitioner cannot look: under `use_mesh` each device runs it on what it holds.
+
+    Args:
+      kernel: a function of arrays.
+      in_specs, out_specs: PartitionSpecs of its arguments and results, of the mesh of `use_mesh`; unused elsewhere.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return kernel
+    return jax.shard_map(kernel, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def _mesh_axes(name: str) -> MeshAxes:

@@ -72,12 +72,12 @@ def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | 
     group = heads // kv_heads
     rows = scaled_rows(query, kv_heads)
     scores = [_scores(rows, source, length) for source in sources]
-    maxima = [jnp.max(one, axis=-1, keepdims=True) for one in scores]
+    maxima = [jnp.max(x, axis=-1, keepdims=True) for x in scores]
     highest = functools.reduce(jnp.maximum, maxima + ([attended.highest] if attended is not None else []))
     # The weights stay unnormalized until their product with the values, which is smaller than they are.
-    weights = [jnp.exp(one - jax.lax.stop_gradient(highest)) for one in scores]
-    totals = [jnp.sum(one, axis=-1, keepdims=True) for one in weights]
-    parts = [_attended(one, source.kv, query.dtype) for one, source in zip(weights, sources, strict=True)]
+    weights = [jnp.exp(x - jax.lax.stop_gradient(highest)) for x in scores]
+    totals = [jnp.sum(x, axis=-1, keepdims=True) for x in weights]
+    parts = [_attended(x, source.kv, query.dtype) for x, source in zip(weights, sources, strict=True)]
     if attended is not None:
         share = jnp.exp(attended.highest - highest)
         totals.append(attended.total * share)

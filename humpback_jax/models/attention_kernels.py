@@ -18,8 +18,8 @@ from jax.typing import DTypeLike
 from humpback_jax.models.blockwise_attention import blockwise_attention
 from humpback_jax.models.chunked_attention import chunked_attention
 from humpback_jax.models.decode_kernel import LANES
-from humpback_jax.models.kv_cache import KeyValues
-from humpback_jax.partitioning import dividing_mesh_axes
+from humpback_jax.models.kv_cache import KeyValues, padded
+from humpback_jax.partitioning import dividing_mesh_axes, on_each_device
 
 AttentionName = Literal["xla", "splash", "cudnn", "blockwise", "chunked", "ragged"]
 
@@ -128,18 +128,16 @@ def prefill_attention(
         raise ValueError("packed segments cannot share a prefix in a kernel; ask choose_attention what serves the call")
     if any(kv is not None and kv.key_scales is not None for kv in (own, prefix)):
         raise ValueError("int8 keys do not fit a kernel; give it keys and values in the compute dtype")
-    attend = functools.partial(_attend, kernels[implementation])
-    arguments = (query, own, segment_ids, prefix)
-    if jax.sharding.get_abstract_mesh().empty:
-        return attend(*arguments)
-    # A kernel is opaque to the partitioner: each device runs it on its own rows and heads.
-    specs = _specs(*arguments)
-    return jax.shard_map(attend, in_specs=specs, out_specs=specs[0], check_vma=False)(*arguments)
+    specs = _specs(query, own, segment_ids, prefix)
+    attend = on_each_device(functools.partial(_attend, kernels[implementation]), specs, specs[0])
+    result: jax.Array = attend(query, own, segment_ids, prefix)
+    return result
 
 
-def _specs(*arguments: Any) -> tuple[Any, ...]:
-    """PartitionSpecs of (query, own, segment_ids, prefix); query heads lie where the key heads that serve them do."""
-    query, own, segment_ids, prefix = arguments
+def _specs(
+    query: jax.Array, own: KeyValues, segment_ids: jax.Array | None, prefix: KeyValues | None
+) -> tuple[Any, ...]:
+    """PartitionSpecs of the arguments; query heads lie where the key heads that serve them do."""
     batch = dividing_mesh_axes("activation_batch", query.shape[0])
     heads = dividing_mesh_axes("activation_kv_heads", own.values.shape[1])
     spec: Any = PartitionSpec  # KeyValues holds arrays, or here what says how they are split
@@ -162,11 +160,13 @@ def _attend(
     keys, values, prefix_length = own.keys.astype(query.dtype), own.values.astype(query.dtype), 0
     if prefix is not None:
         prefix_length = prefix.length
-        join = lambda shared, rows, axis: jnp.concatenate(  # noqa: E731
-            [jnp.broadcast_to(shared.astype(rows.dtype), (rows.shape[0], *shared.shape)), rows], axis
-        )
-        keys, values = join(prefix.keys, keys, 3), join(prefix.values, values, 2)
+        keys, values = _joined(prefix.keys, keys, 3), _joined(prefix.values, values, 2)
     return kernel(query, keys, values, segment_ids, prefix_length)
+
+
+def _joined(shared: jax.Array, rows: jax.Array, axis: int) -> jax.Array:
+    """What all rows share before what is theirs."""
+    return jnp.concatenate([jnp.broadcast_to(shared.astype(rows.dtype), (rows.shape[0], *shared.shape)), rows], axis)
 
 
 def block_and_length(length: int) -> tuple[int, int]:
@@ -174,10 +174,6 @@ def block_and_length(length: int) -> tuple[int, int]:
     count = -(-length // MAX_BLOCK)
     block = -(-length // (count * LANES)) * LANES
     return block, block * count
-
-
-def _pad(x: jax.Array, axis: int, length: int) -> jax.Array:
-    return jnp.pad(x, [(0, (length - x.shape[axis]) * (i == axis)) for i in range(x.ndim)])
 
 
 def _splash(
@@ -196,12 +192,12 @@ def _splash(
     key_block, key_length = block_and_length(keys.shape[3])
     kernel = _splash_kernel(query.shape[2], query_length, key_length, prefix_length, query_block, key_block, interpret)
     # Padded keys stand after all others, where the causal mask hides them from every query that is not padding.
-    rows = _pad((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
-    keys, values = _pad(keys, 3, key_length).swapaxes(2, 3), _pad(values, 2, key_length)
+    rows = padded((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
+    keys, values = padded(keys, 3, key_length).swapaxes(2, 3), padded(values, 2, key_length)
     if segment_ids is None:
         attended = jax.vmap(kernel)(rows, keys, values)
     else:
-        ids = splash.SegmentIds(_pad(segment_ids, 1, query_length), _pad(segment_ids, 1, key_length))
+        ids = splash.SegmentIds(padded(segment_ids, 1, query_length), padded(segment_ids, 1, key_length))
         attended = jax.vmap(kernel)(rows, keys, values, ids)
     return attended[:, :, :length].swapaxes(1, 2)
 

@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from humpback_jax.models.chunked_attention import product
+from humpback_jax.models.kv_cache import padded
+
 BLOCK = 256  # queries and keys
 HIDDEN = float(jnp.finfo(jnp.float32).min)
 
@@ -21,32 +24,16 @@ Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, 
 def blockwise_attention(
     query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
 ) -> jax.Array:
-    """Causal softmax attention, in float32.
-
-    Args:
-      query: [batch, length, heads, head_dim].
-      keys: [batch, kv_heads, head_dim, prefix_length + length]; every query sees the prefix.
-      values: [batch, kv_heads, prefix_length + length, head_dim].
-      segment_ids: int32 [batch, length] of packed rows, each segment in one piece; only without a prefix.
-      prefix_length: keys before the first query.
-
-    Returns:
-      [batch, length, heads, head_dim] in the dtype of `query`.
-    """
+    """As `chunked_attention`; each segment must be in one piece."""
     batch, length, heads, head_dim = query.shape
     kv_heads = keys.shape[1]
-    padding = -length % BLOCK
+    rounded, key_length = (-(-n // BLOCK) * BLOCK for n in (length, keys.shape[3]))
     rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
-    rows = _pad(rows.transpose(0, 2, 1, 3, 4), 2, padding)
-    key_padding = -keys.shape[3] % BLOCK
-    ids = None if segment_ids is None else _pad(segment_ids, 1, padding)
-    attended = _attention(rows, _pad(keys, 3, key_padding), _pad(values, 2, key_padding), ids, prefix_length)
+    rows = padded(rows.transpose(0, 2, 1, 3, 4), 2, rounded)
+    ids = None if segment_ids is None else padded(segment_ids, 1, rounded)
+    attended = _attention(rows, padded(keys, 3, key_length), padded(values, 2, key_length), ids, prefix_length)
     attended = attended[:, :, :length].transpose(0, 2, 1, 3, 4)
     return attended.reshape(batch, length, heads, head_dim).astype(query.dtype)
-
-
-def _pad(x: jax.Array, axis: int, amount: int) -> jax.Array:
-    return jnp.pad(x, [(0, amount * (i == axis)) for i in range(x.ndim)])
 
 
 class _Blocks(NamedTuple):
@@ -83,13 +70,9 @@ def _add_block(total: jax.Array, part: jax.Array, axis: int, i: jax.Array) -> ja
     return jax.lax.dynamic_update_slice_in_dim(total, _block(total, axis, i) + part, i * BLOCK, axis)
 
 
-def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.einsum(equation, a.astype(b.dtype), b, preferred_element_type=jnp.float32)
-
-
 def _scores(rows: jax.Array, keys: jax.Array, blocks: _Blocks, i: jax.Array, j: jax.Array) -> jax.Array:
     """float32 [batch, kv_heads, query, group, key]; the lowest float where a key is not seen."""
-    scores = _product("bkqgd,bkds->bkqgs", rows, _block(keys, 3, j))
+    scores = product("bkqgd,bkds->bkqgs", rows, _block(keys, 3, j))
     return jnp.where(blocks.visible(i, j), scores, HIDDEN)
 
 
@@ -116,7 +99,7 @@ def _forward(
             scores = _scores(own, keys, blocks, i, j)
             new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
             weights, shrink = jnp.exp(scores - new_highest), jnp.exp(highest - new_highest)
-            part = _product("bkqgs,bksd->bkqgd", weights, _block(values, 2, j))
+            part = product("bkqgs,bksd->bkqgd", weights, _block(values, 2, j))
             return new_highest, total * shrink + jnp.sum(weights, axis=-1, keepdims=True), attended * shrink + part
 
         column = (batch, kv_heads, BLOCK, group, 1)
@@ -152,12 +135,12 @@ def _backward(
         def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
             row_gradient, key_gradients, value_gradients = sums
             weights = jnp.exp(_scores(own, keys, blocks, i, j) - normalizer)
-            to_weights = _product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))
+            to_weights = product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))
             to_scores = weights * (to_weights - shift)
-            to_keys = _product("bkqgd,bkqgs->bkds", own, to_scores.astype(own.dtype))
-            to_values = _product("bkqgs,bkqgd->bksd", weights, cotangents.astype(values.dtype))
+            to_keys = product("bkqgd,bkqgs->bkds", own, to_scores.astype(own.dtype))
+            to_values = product("bkqgs,bkqgd->bksd", weights, cotangents.astype(values.dtype))
             return (
-                row_gradient + _product("bkqgs,bkds->bkqgd", to_scores, _block(keys, 3, j)),
+                row_gradient + product("bkqgs,bkds->bkqgd", to_scores, _block(keys, 3, j)),
                 _add_block(key_gradients, to_keys, 3, j),
                 _add_block(value_gradients, to_values, 2, j),
             )

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from humpback_jax.models.kv_cache import KeyValues, cast
-from humpback_jax.partitioning import dividing_mesh_axes
+from humpback_jax.models.kv_cache import KeyValues, cache_specs, cast, map_fields
+from humpback_jax.partitioning import on_each_device
 
 LANES, ROWS = 128, 32  # slots of a tile in the minor axis, and in the one before it for int8 and all wider types
 
@@ -28,27 +28,17 @@ def write_ragged(cache: KeyValues, recent: KeyValues, starts: jax.Array, interpr
 
     Under `use_mesh` each device writes its own rows and heads.
     """
-    write = functools.partial(_write_all, interpret=interpret)
-    recent = cast(recent, cache)
-    if jax.sharding.get_abstract_mesh().empty:
-        return write(cache, recent, starts)
-    batch = dividing_mesh_axes("cache_batch", cache.keys.shape[0])
-    heads = dividing_mesh_axes("activation_kv_heads", cache.keys.shape[1])
-    spec: Any = PartitionSpec
-    four, scales = spec(batch, heads, None, None), None if cache.key_scales is None else spec(batch, heads, None)
-    specs = KeyValues(four, four, scales, scales)
-    mapped = jax.shard_map(write, in_specs=(specs, specs, spec(batch)), out_specs=specs, check_vma=False)
-    result: KeyValues = mapped(cache, recent, starts)
+    specs = cache_specs(cache)
+    rows = PartitionSpec(specs.keys[0])
+    write = on_each_device(functools.partial(_write_all, interpret=interpret), (specs, specs, rows), specs)
+    result: KeyValues = write(cache, cast(recent, cache), starts)
     return result
 
 
 def _write_all(cache: KeyValues, recent: KeyValues, starts: jax.Array, interpret: bool) -> KeyValues:
     """`write_ragged` of one device."""
     starts = jnp.minimum(starts, cache.length - recent.length)
-    axes: Any = [None if x is None else axis for x, axis in zip(cache, (3, 2, 2, 2), strict=True)]
-    return jax.tree.map(
-        lambda old, new, axis: _write(old, new, axis, starts, interpret), cache, recent, KeyValues(*axes)
-    )
+    return map_fields(lambda axis, old, new: _write(old, new, axis, starts, interpret), cache, recent)
 
 
 def _write(old: jax.Array, new: jax.Array, axis: int, starts: jax.Array, interpret: bool) -> jax.Array:
@@ -63,7 +53,7 @@ def _write(old: jax.Array, new: jax.Array, axis: int, starts: jax.Array, interpr
         index = (starts[row] + part * (count - 1)) // tile
         return tuple(row if i == 0 else index if i == axis else 0 for i in range(old.ndim))
 
-    shape = lambda x, size: (1, *(size if i == axis else n for i, n in enumerate(x.shape) if i > 0))  # noqa: E731
+    block = (1, *(tile if i == axis else n for i, n in enumerate(old.shape) if i > 0))
     tile_bytes = starts.size * old.size // (old.shape[0] * old.shape[axis]) * tile * old.dtype.itemsize
     result: jax.Array = pl.pallas_call(
         functools.partial(_kernel, axis=axis, tile=tile, count=count),
@@ -71,10 +61,10 @@ def _write(old: jax.Array, new: jax.Array, axis: int, starts: jax.Array, interpr
             num_scalar_prefetch=1,
             grid=(old.shape[0], 2),
             in_specs=[
-                pl.BlockSpec(shape(new, count), lambda row, part, starts: (row, *(0,) * (old.ndim - 1))),
-                pl.BlockSpec(shape(old, tile), at),
+                pl.BlockSpec((1, *new.shape[1:]), lambda row, part, starts: (row, *(0,) * (old.ndim - 1))),
+                pl.BlockSpec(block, at),
             ],
-            out_specs=pl.BlockSpec(shape(old, tile), at),
+            out_specs=pl.BlockSpec(block, at),
         ),
         out_shape=jax.ShapeDtypeStruct(old.shape, old.dtype),
         input_output_aliases={2: 0},

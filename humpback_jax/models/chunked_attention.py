@@ -37,9 +37,9 @@ def chunked_attention(
         own = rows[:, :, start:stop].reshape(batch, kv_heads, -1, head_dim)
         hidden = jnp.where(_visible(segment_ids, start, stop, prefix_length), 0.0, HIDDEN)
         bias = jnp.repeat(hidden, group, axis=1)[:, None]  # as many rows as there are queries of a key head
-        scores = _product("bkrd,bkds->bkrs", own, keys[..., :seen]) + bias
+        scores = product("bkrd,bkds->bkrs", own, keys[..., :seen]) + bias
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-        attended = _product("bkrs,bksd->bkrd", weights, values[:, :, :seen])
+        attended = product("bkrs,bksd->bkrd", weights, values[:, :, :seen])
         chunks.append(attended / jnp.sum(weights, axis=-1, keepdims=True))
     attended = jnp.concatenate(chunks, axis=2).reshape(batch, kv_heads, length, group, head_dim)
     return checkpoint_name(attended.swapaxes(1, 2).reshape(query.shape).astype(query.dtype), "attention_out")
@@ -54,5 +54,6 @@ def _visible(segment_ids: jax.Array | None, start: int, stop: int, prefix_length
     return visible & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
 
 
-def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """float32, the operands in the dtype of `b`."""
     return jnp.einsum(equation, a.astype(b.dtype), b, preferred_element_type=jnp.float32)

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from humpback_jax.hardware import CHIP_OF_KIND
-from humpback_jax.models.kv_cache import KeyValues
-from humpback_jax.partitioning import dividing_mesh_axes
+from humpback_jax.models.kv_cache import KeyValues, cache_specs
+from humpback_jax.partitioning import on_each_device
 
 LANES, SUBLANES = 128, 8  # of a TPU vector register of float32
 LOWEST = float(jnp.finfo(jnp.float32).min)
@@ -79,16 +79,9 @@ def ragged_attention(
       interpret: run without a TPU, slowly, for tests.
     """
     attend = functools.partial(_attend, device_kind=device_kind, block=block, interpret=interpret)
-    if jax.sharding.get_abstract_mesh().empty:
-        return attend(query, cache, lengths)
-    batch = dividing_mesh_axes("cache_batch", query.shape[0])
-    heads = dividing_mesh_axes("activation_kv_heads", query.shape[1])
-    spec: Any = PartitionSpec
-    four, three = spec(batch, heads, None, None), spec(batch, heads, None)
-    scales = None if cache.key_scales is None else three
-    specs = four, KeyValues(four, four, scales, scales), spec(batch)
-    # A kernel is opaque to the partitioner: each device runs it on what it holds.
-    mapped = jax.shard_map(attend, in_specs=specs, out_specs=Attended(four, four, four), check_vma=False)
+    specs = cache_specs(cache)
+    rows: Any = specs.keys
+    mapped = on_each_device(attend, (rows, specs, PartitionSpec(rows[0])), Attended(rows, rows, rows))
     result: Attended = mapped(query, cache, lengths)
     return result
 
@@ -205,8 +198,8 @@ def _kernel(
 
     @pl.when(index == pl.num_programs(1) - 1)
     def end() -> None:
-        for output, one in zip(outputs, (summed, highest, total), strict=True):
-            output[0] = one[...]
+        for output, gathered in zip(outputs, (summed, highest, total), strict=True):
+            output[0] = gathered[...]
 
 
 def _product(left: jax.Array, right: jax.Array, dtype: Any) -> jax.Array:

@@ -4,16 +4,18 @@ Layers are separate arrays, so that reading one never copies it out of a stack. 
 the tokens of a chunk of steps are collected in a small `recent` buffer and merged once per chunk.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.quantized import to_int8
-from humpback_jax.partitioning import constrain
+from humpback_jax.partitioning import constrain, dividing_mesh_axes
 
 
 class KeyValues(NamedTuple):
@@ -53,11 +55,18 @@ class Context(NamedTuple):
 _LENGTH_AXES = (3, 2, 2, 2)  # of the fields of KeyValues with a batch axis
 
 
-def _by_field(function: Callable[..., jax.Array], *entries: KeyValues) -> KeyValues:
+def map_fields(function: Callable[..., Any], *entries: KeyValues) -> KeyValues:
     """function(length axis, one array of each entry) for every field that is there."""
     fields = zip(_LENGTH_AXES, *entries, strict=True)
     results: Any = [None if arrays[0] is None else function(axis, *arrays) for axis, *arrays in fields]
     return KeyValues(*results)
+
+
+def cache_specs(cache: KeyValues) -> Any:
+    """`cache` with PartitionSpecs over mesh axes in the place of arrays: rows and heads are split where they divide."""
+    batch = dividing_mesh_axes("cache_batch", cache.keys.shape[0])
+    heads = dividing_mesh_axes("activation_kv_heads", cache.keys.shape[1])
+    return map_fields(lambda axis, x: PartitionSpec(batch, heads, *[None] * (x.ndim - 2)), cache)
 
 
 def init_layer_cache(config: LlamaConfig, batch_size: int, length: int, dtype: DTypeLike) -> KeyValues:
@@ -86,7 +95,7 @@ def constrain_cache(cache: KeyValues) -> KeyValues:
         rest[axis - 2] = "cache_length"
         return constrain(x, "cache_batch", "activation_kv_heads", *rest)
 
-    return _by_field(shard, cache)
+    return map_fields(shard, cache)
 
 
 def quantize(new: KeyValues) -> KeyValues:
@@ -110,29 +119,34 @@ def insert_rows(cache: KeyValues, new: KeyValues, slots: jax.Array) -> KeyValues
         start = (slice(None),) * (axis - 1) + (slice(rows.shape[axis]),)
         return old.at[(slots, *start)].set(rows, mode="drop")
 
-    return _by_field(write, cache, cast(new, cache))
+    return map_fields(write, cache, cast(new, cache))
 
 
 def write_token(recent: KeyValues, token: KeyValues, step: jax.Array) -> KeyValues:
     """`recent` with one token per row at slot `step` (int32 scalar), the same for all rows."""
-    write = lambda axis, old, new: jax.lax.dynamic_update_slice_in_dim(old, new, step, axis)  # noqa: E731
-    return _by_field(write, recent, cast(token, recent))
+    return map_fields(
+        lambda axis, old, new: jax.lax.dynamic_update_slice_in_dim(old, new, step, axis), recent, cast(token, recent)
+    )
 
 
 def merge_recent(cache: KeyValues, recent: KeyValues, starts: jax.Array) -> KeyValues:
     """Writes the tokens of `recent` [batch, ...] at slots `starts` [batch] and after; there must be room for all."""
 
     def write(axis: int, old: jax.Array, new: jax.Array) -> jax.Array:
-        place = lambda row, part, start: jax.lax.dynamic_update_slice_in_dim(row, part, start, axis - 1)  # noqa: E731
+        place = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=axis - 1)
         return jax.vmap(place)(old, new, starts)
 
-    return _by_field(write, cache, cast(recent, cache))
+    return map_fields(write, cache, cast(recent, cache))
 
 
 def grow(cache: KeyValues, length: int) -> KeyValues:
     """The same rows with room for `length` tokens."""
-    extra = length - cache.length
-    return _by_field(lambda axis, x: jnp.pad(x, [(0, extra * (i == axis)) for i in range(x.ndim)]), cache)
+    return map_fields(lambda axis, x: padded(x, axis, length), cache)
+
+
+def padded(x: jax.Array, axis: int, length: int) -> jax.Array:
+    """`x` with zeros after its end along an axis, up to `length`."""
+    return jnp.pad(x, [(0, (length - x.shape[axis]) * (i == axis)) for i in range(x.ndim)])
 
 
 def take_rows(cache: KeyValues, rows: jax.Array) -> KeyValues:

@@ -5,6 +5,7 @@ inference (`scan_layers=False`) has one subtree per layer, so that no step copie
 Rotary embeddings follow Hugging Face's convention (the head is split in halves, not interleaved).
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -71,22 +72,37 @@ def _scaled_backward(operands: tuple[jax.Array, jax.Array], cotangent: jax.Array
 _scaled.defvjp(lambda x, scale: (x * scale, (x, scale)), _scaled_backward)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """In which dtypes the modules compute, and on which devices; the fields are those of `Llama`."""
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    gradient_dtype: Any = None
+    platform: str = "cpu"
+    device_kind: str = ""
+
+
+def _whole_rows(x: jax.Array) -> jax.Array:
+    """Activations [batch, length, emb_dim] with their width whole on every device."""
+    return constrain(x, "activation_batch", "activation_length", "activation_embed")
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * scale over the last axis, computed in float32."""
 
     epsilon: float
-    dtype: Any
-    param_dtype: Any
+    compute: Compute
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
-        scale: Any = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        scale: Any = self.param("scale", init, (x.shape[-1],), self.compute.param_dtype)
         # Gathered like any weight; the scales of all layers together are megabytes.
         scale = constrain(scale, None)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
-        return _scaled(normed, scale.astype(jnp.float32)).astype(self.dtype)
+        return _scaled(normed, scale.astype(jnp.float32)).astype(self.compute.dtype)
 
 
 class Kernel(nn.Module):
@@ -95,40 +111,33 @@ class Kernel(nn.Module):
     equation: str
     shape: tuple[int, ...]
     names: tuple[str, ...]
-    dtype: Any
-    param_dtype: Any
-    gradient_dtype: Any = None
+    compute: Compute
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         # A kernel that writes to the residual stream is contracted over all its axes but the last.
         fan_in = math.prod(self.shape[:-1]) if self.names[-1] == "embed" else self.shape[0]
         init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
-        kernel: Any = self.param("kernel", init, self.shape, self.param_dtype)
-        return einsum(self.equation, x, kernel, self.dtype, self.gradient_dtype)
+        kernel: Any = self.param("kernel", init, self.shape, self.compute.param_dtype)
+        return einsum(self.equation, x, kernel, self.compute.dtype, self.compute.gradient_dtype)
 
 
 class Attention(nn.Module):
     """Grouped-query self-attention with rotary embeddings."""
 
     config: LlamaConfig
-    dtype: Any
-    param_dtype: Any
-    platform: str
-    device_kind: str = ""
-    gradient_dtype: Any = None
+    compute: Compute
 
     def setup(self) -> None:
         c = self.config
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype, gradient_dtype=self.gradient_dtype)
         kv_shape, kv_names = (c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim")
         query_shape, query_names = (c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim")
         out_shape, out_names = (c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed")
         # Axes are contracted in alphabetical order: a weight whose contracted letters are not in it is transposed.
-        self.query = Kernel("bte,ehn->bthn", query_shape, query_names, **types)
-        self.key = Kernel("bte,ekn->btkn", kv_shape, kv_names, **types)
-        self.value = Kernel("bte,ekn->btkn", kv_shape, kv_names, **types)
-        self.out = Kernel("bthn,hne->bte", out_shape, out_names, **types)
+        self.query = Kernel("bte,ehn->bthn", query_shape, query_names, self.compute)
+        self.key = Kernel("bte,ekn->btkn", kv_shape, kv_names, self.compute)
+        self.value = Kernel("bte,ekn->btkn", kv_shape, kv_names, self.compute)
+        self.out = Kernel("bthn,hne->bte", out_shape, out_names, self.compute)
 
     def __call__(
         self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: Any
@@ -139,17 +148,17 @@ class Attention(nn.Module):
         value = constrain(self.value(x), *names, "activation_kv_heads", "activation_head_dim")
         query, key = checkpoint_name(rotate(query, *rope), "query"), checkpoint_name(rotate(key, *rope), "key")
         value = checkpoint_name(value, "value")
-        own = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
+        new = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
         if context.recent is not None:
-            own = write_token(context.recent, own, step)
-        attended = self._attend(query, own, masks, context)
-        return self.out(constrain(attended, *names, "activation_heads", "activation_head_dim")), own
+            new = write_token(context.recent, new, step)
+        attended = self._attend(query, new, masks, context)
+        return self.out(constrain(attended, *names, "activation_heads", "activation_head_dim")), new
 
-    def _attend(self, query: jax.Array, own: KeyValues, masks: "Masks", context: Context) -> jax.Array:
+    def _attend(self, query: jax.Array, new: KeyValues, masks: "Masks", context: Context) -> jax.Array:
         """By the kernel of the platform where there is one, all else by XLA."""
         cache, attended = context.cache, None
         implementation = choose_attention(
-            self.platform,
+            self.compute.platform,
             head_dim=query.shape[-1],
             query_length=query.shape[1],
             dtype=query.dtype,
@@ -159,11 +168,11 @@ class Attention(nn.Module):
             cache_length=0 if cache is None else cache.length,
         )
         if implementation not in ("xla", "ragged"):
-            return prefill_attention(query, own, masks.segment_ids, context.prefix, implementation=implementation)
-        sources = [Source(own, masks.own)]
+            return prefill_attention(query, new, masks.segment_ids, context.prefix, implementation=implementation)
+        sources = [Source(new, masks.own)]
         if cache is not None and implementation == "ragged" and masks.cache_lengths is not None:
             rows = scaled_rows(query, cache.keys.shape[1])
-            attended = ragged_attention(rows, cache, masks.cache_lengths, device_kind=self.device_kind)
+            attended = ragged_attention(rows, cache, masks.cache_lengths, device_kind=self.compute.device_kind)
         elif cache is not None:
             sources.insert(0, Source(cache, masks.cache))
         if context.prefix is not None:
@@ -188,16 +197,13 @@ class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x))."""
 
     config: LlamaConfig
-    dtype: Any
-    param_dtype: Any
-    gradient_dtype: Any = None
+    compute: Compute
 
     def setup(self) -> None:
         c = self.config
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype, gradient_dtype=self.gradient_dtype)
-        self.gate = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
-        self.up = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), **types)
-        self.down = Kernel("btf,fe->bte", (c.mlp_dim, c.emb_dim), ("mlp", "embed"), **types)
+        self.gate = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), self.compute)
+        self.up = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), self.compute)
+        self.down = Kernel("btf,fe->bte", (c.mlp_dim, c.emb_dim), ("mlp", "embed"), self.compute)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = nn.silu(self.gate(x)) * self.up(x)
@@ -208,19 +214,13 @@ class DecoderLayer(nn.Module):
     """One pre-norm layer; the body of the scan over layers."""
 
     config: LlamaConfig
-    dtype: Any
-    param_dtype: Any
-    platform: str
-    device_kind: str = ""
-    gradient_dtype: Any = None
+    compute: Compute
 
     def setup(self) -> None:
-        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        self.attention_norm = RMSNorm(c.rms_norm_eps, **types)
-        where: dict[str, Any] = dict(platform=self.platform, device_kind=self.device_kind)
-        self.attention = Attention(c, gradient_dtype=self.gradient_dtype, **types, **where)
-        self.mlp_norm = RMSNorm(c.rms_norm_eps, **types)
-        self.mlp = SwiGLU(c, gradient_dtype=self.gradient_dtype, **types)
+        self.attention_norm = RMSNorm(self.config.rms_norm_eps, self.compute)
+        self.attention = Attention(self.config, self.compute)
+        self.mlp_norm = RMSNorm(self.config.rms_norm_eps, self.compute)
+        self.mlp = SwiGLU(self.config, self.compute)
 
     def __call__(
         self,
@@ -231,10 +231,9 @@ class DecoderLayer(nn.Module):
         context: Context = Context(),  # noqa: B008 (immutable)
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, KeyValues]:
-        whole = lambda x: constrain(x, "activation_batch", "activation_length", "activation_embed")  # noqa: E731
-        attended, own = self.attention(whole(self.attention_norm(x)), rope, masks, context, step)
+        attended, written = self.attention(_whole_rows(self.attention_norm(x)), rope, masks, context, step)
         x = self._residual(x, attended, dropout_rate)
-        return self._residual(x, self.mlp(whole(self.mlp_norm(x))), dropout_rate), own
+        return self._residual(x, self.mlp(_whole_rows(self.mlp_norm(x))), dropout_rate), written
 
     def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
         """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
@@ -282,18 +281,17 @@ class TokenEmbedder(nn.Module):
     """Token embedding, also the output projection of tied models."""
 
     config: LlamaConfig
-    dtype: Any
-    param_dtype: Any
+    compute: Compute
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding: Any = self.param("embedding", init, shape, self.param_dtype)
+        self.embedding: Any = self.param("embedding", init, shape, self.compute.param_dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         if isinstance(self.embedding, QuantizedKernel):
-            return embedding_rows(self.embedding, tokens, self.dtype)
-        return _embedding_lookup(self.embedding, tokens, self.dtype)
+            return embedding_rows(self.embedding, tokens, self.compute.dtype)
+        return _embedding_lookup(self.embedding, tokens, self.compute.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Logits, float32, of a tied model: x [batch, length, emb_dim]."""
@@ -328,19 +326,19 @@ class Llama(nn.Module):
     gradient_dtype: Any = None
 
     def setup(self) -> None:
-        c, types = self.config, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.remat_policy not in REMAT_POLICIES:
             raise ValueError(f"unknown remat_policy {self.remat_policy!r}; choose from {', '.join(REMAT_POLICIES)}")
-        self.token_embedder = TokenEmbedder(c, **types)
-        where: dict[str, Any] = dict(platform=self.platform, device_kind=self.device_kind)
+        c = self.config
+        compute = Compute(self.dtype, self.param_dtype, self.gradient_dtype, self.platform, self.device_kind)
+        self.token_embedder = TokenEmbedder(c, compute)
         if self.scan_layers:
-            self.layers = self._scanned_layer()(c, gradient_dtype=self.gradient_dtype, **types, **where)
+            self.layers = self._scanned_layer()(c, compute)
         else:
-            self.layers = [DecoderLayer(c, **types, **where) for _ in range(c.num_layers)]
-        self.final_norm = RMSNorm(c.rms_norm_eps, **types)
+            self.layers = [DecoderLayer(c, compute) for _ in range(c.num_layers)]
+        self.final_norm = RMSNorm(c.rms_norm_eps, compute)
         if not c.tie_word_embeddings:
-            types |= dict(dtype=jnp.float32, gradient_dtype=self.gradient_dtype)
-            self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), **types)
+            in_float32 = dataclasses.replace(compute, dtype=jnp.float32)
+            self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), in_float32)
 
     def _scanned_layer(self) -> Any:
         layer: Any = _ScannedLayer
@@ -373,8 +371,8 @@ class Llama(nn.Module):
         """Final hidden states [batch, length, emb_dim] of whole sequences; arguments as for the logits."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-        own = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
-        masks = Masks(constrain(own, "activation_batch", "activation_length", None), segment_ids=segment_ids)
+        mask = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
+        masks = Masks(constrain(mask, "activation_batch", "activation_length", None), segment_ids=segment_ids)
         x, rope = self._embed(tokens), self._rope(positions)
         rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
         if self.scan_layers:
@@ -407,12 +405,12 @@ class Llama(nn.Module):
         """
         x, rope, written = self._embed(tokens), self._rope(positions), []
         for layer, context in zip(self.layers, contexts, strict=True):
-            x, own = layer(x, jnp.float32(0), rope, masks, context, step)
-            written.append(own)
+            x, new = layer(x, jnp.float32(0), rope, masks, context, step)
+            written.append(new)
         return self.final_norm(x), written
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        return constrain(self.token_embedder(tokens), "activation_batch", "activation_length", "activation_embed")
+        return _whole_rows(self.token_embedder(tokens))
 
     def _rope(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         c = self.config

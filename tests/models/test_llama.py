@@ -131,9 +131,9 @@ def test_dropout_needs_an_rng_and_leaves_undropped_layers_alone(params, tokens):
 
 
 def test_dropout_keeps_the_expected_branch():
-    from humpback_jax.models.llama import DecoderLayer
+    from humpback_jax.models.llama import Compute, DecoderLayer
 
-    layer = DecoderLayer(TINY, jnp.float32, jnp.float32, "cpu")
+    layer = DecoderLayer(TINY, Compute())
     branch, zeros = jnp.ones((1, 64, TINY.emb_dim)), jnp.zeros((1, 64, TINY.emb_dim))
     out = layer.apply({}, zeros, branch, jnp.float32(0.25), method="_residual", rngs={"dropout": jax.random.key(0)})
     assert float(out.mean()) == pytest.approx(1.0, abs=0.05)
