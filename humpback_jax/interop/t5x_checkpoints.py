@@ -23,7 +23,7 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
 from humpback_jax.weights.convert import stage_native
-from humpback_jax.weights.mapping import flatten, leaf_shape, rules_of
+from humpback_jax.weights.mapping import check_params, rules_of
 from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.params_store import StoredParams, write_params
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
@@ -119,14 +119,7 @@ def _check_tensors(state: epath.Path, config: LlamaConfig) -> None:
     tree = ocp.PyTreeCheckpointHandler().metadata(state).tree
     if TARGET not in tree:
         raise ValueError(f"{state}: there is no {TARGET!r} in it; expected a checkpoint that t5x.train wrote")
-    found = {name: tuple(leaf.shape) for name, leaf in flatten(tree[TARGET]).items()}
-    wanted = {rule.path: leaf_shape(rule, config) for rule in rules_of(config)}
-    if different := sorted(found.keys() ^ wanted.keys()):
-        owner = "the checkpoint" if different[0] in found else f"model {config.name!r}"
-        raise ValueError(f"{state}: tensor {different[0]} is only in {owner}; give the model folder the run began with")
-    for name, shape in wanted.items():
-        if found[name] != shape:
-            raise ValueError(f"{state}: tensor {name} has shape {list(found[name])}, expected {list(shape)}")
+    check_params(tree[TARGET], config, str(state))
 
 
 class _T5xParams(StoredParams):

@@ -86,7 +86,7 @@ def choose_attention(
 
 def prefill_attention(
     query: jax.Array,
-    own: KeyValues,
+    kv: KeyValues,
     segment_ids: jax.Array | None = None,
     prefix: KeyValues | None = None,
     *,
@@ -95,7 +95,7 @@ def prefill_attention(
 ) -> jax.Array:
     """Causal attention of whole sequences, differentiable.
 
-    The same as `attention(query, [Source(prefix, None), Source(own, mask)])` with the mask `causal_mask`, or, given
+    The same as `attention(query, [Source(prefix, None), Source(kv, mask)])` with the mask `causal_mask`, or, given
     segments, `segment_mask` of positions that count up within each; what padding attends to may differ.
 
     Under `use_mesh` rows and heads are computed where the axis rules put them; a split length is gathered, which
@@ -104,7 +104,7 @@ def prefill_attention(
 
     Args:
       query: [batch, length, heads, head_dim].
-      own: of the same tokens: keys [batch, kv_heads, head_dim, length], values [batch, kv_heads, length, head_dim].
+      kv: of the same tokens: keys [batch, kv_heads, head_dim, length], values [batch, kv_heads, length, head_dim].
       segment_ids: int32 [batch, length] of packed rows, 0 for padding; default one segment per row.
       prefix: keys and values that every query sees, without a batch axis; not together with segments.
       implementation: `"splash"`, `"cudnn"`, `"blockwise"` or `"chunked"`.
@@ -126,20 +126,18 @@ def prefill_attention(
         raise ValueError(f"unknown implementation {implementation!r}; choose from {', '.join(kernels)}")
     if segment_ids is not None and prefix is not None:
         raise ValueError("packed segments cannot share a prefix in a kernel; ask choose_attention what serves the call")
-    if any(kv is not None and kv.key_scales is not None for kv in (own, prefix)):
+    if any(given is not None and given.key_scales is not None for given in (kv, prefix)):
         raise ValueError("int8 keys do not fit a kernel; give it keys and values in the compute dtype")
-    specs = _specs(query, own, segment_ids, prefix)
+    specs = _specs(query, kv, segment_ids, prefix)
     attend = on_each_device(functools.partial(_attend, kernels[implementation]), specs, specs[0])
-    result: jax.Array = attend(query, own, segment_ids, prefix)
+    result: jax.Array = attend(query, kv, segment_ids, prefix)
     return result
 
 
-def _specs(
-    query: jax.Array, own: KeyValues, segment_ids: jax.Array | None, prefix: KeyValues | None
-) -> tuple[Any, ...]:
+def _specs(query: jax.Array, kv: KeyValues, segment_ids: jax.Array | None, prefix: KeyValues | None) -> tuple[Any, ...]:
     """PartitionSpecs of the arguments; query heads lie where the key heads that serve them do."""
     batch = dividing_mesh_axes("activation_batch", query.shape[0])
-    heads = dividing_mesh_axes("activation_kv_heads", own.values.shape[1])
+    heads = dividing_mesh_axes("activation_kv_heads", kv.values.shape[1])
     spec: Any = PartitionSpec  # KeyValues holds arrays, or here what says how they are split
     return (
         spec(batch, None, heads, None),
@@ -152,12 +150,12 @@ def _specs(
 def _attend(
     kernel: Callable[..., jax.Array],
     query: jax.Array,
-    own: KeyValues,
+    kv: KeyValues,
     segment_ids: jax.Array | None,
     prefix: KeyValues | None,
 ) -> jax.Array:
     """The kernel over the keys of prefix and call, joined."""
-    keys, values, prefix_length = own.keys.astype(query.dtype), own.values.astype(query.dtype), 0
+    keys, values, prefix_length = kv.keys.astype(query.dtype), kv.values.astype(query.dtype), 0
     if prefix is not None:
         prefix_length = prefix.length
         keys, values = _joined(prefix.keys, keys, 3), _joined(prefix.values, values, 2)
@@ -186,35 +184,11 @@ def _splash(
 ) -> jax.Array:
     """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
-
-    length, head_dim = query.shape[1], query.shape[3]
-    query_block, query_length = block_and_length(length)
-    key_block, key_length = block_and_length(keys.shape[3])
-    kernel = _splash_kernel(query.shape[2], query_length, key_length, prefix_length, query_block, key_block, interpret)
-    # Padded keys stand after all others, where the causal mask hides them from every query that is not padding.
-    rows = padded((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
-    keys, values = padded(keys, 3, key_length).swapaxes(2, 3), padded(values, 2, key_length)
-    if segment_ids is None:
-        attended = jax.vmap(kernel)(rows, keys, values)
-    else:
-        ids = splash.SegmentIds(padded(segment_ids, 1, query_length), padded(segment_ids, 1, key_length))
-        attended = jax.vmap(kernel)(rows, keys, values, ids)
-    return attended[:, :, :length].swapaxes(1, 2)
-
-
-def _splash_kernel(
-    heads: int,
-    query_length: int,
-    key_length: int,
-    prefix_length: int,
-    query_block: int,
-    key_block: int,
-    interpret: bool,
-) -> Callable[..., jax.Array]:
-    """[h, t, d], [k, s, d], [k, s, d] (and segment ids [t], [s]) to [h, t, d], causal after the prefix."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+    length, heads, head_dim = query.shape[1:]
+    query_block, query_length = block_and_length(length)
+    key_block, key_length = block_and_length(keys.shape[3])
     causal = masks.CausalMask((query_length, key_length), offset=prefix_length)
     sizes = splash.BlockSizes(
         block_q=query_block,
@@ -231,7 +205,15 @@ def _splash_kernel(
         residual_checkpoint_name="attention_out",
         interpret=interpret,
     )
-    return kernel
+    # Padded keys stand after all others, where the causal mask hides them from every query that is not padding.
+    rows = padded((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
+    keys, values = padded(keys, 3, key_length).swapaxes(2, 3), padded(values, 2, key_length)
+    if segment_ids is None:
+        attended = jax.vmap(kernel)(rows, keys, values)
+    else:
+        ids = splash.SegmentIds(padded(segment_ids, 1, query_length), padded(segment_ids, 1, key_length))
+        attended = jax.vmap(kernel)(rows, keys, values, ids)
+    return attended[:, :, :length].swapaxes(1, 2)
 
 
 def _cudnn(

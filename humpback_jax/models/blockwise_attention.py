@@ -48,9 +48,9 @@ class _Blocks(NamedTuple):
         last = jnp.minimum((i * BLOCK + BLOCK - 1 + self.prefix_length) // BLOCK + 1, self.num_key_blocks)
         if self.segment_ids is None:
             return 0, last
-        own = jax.lax.dynamic_slice_in_dim(self.segment_ids, i * BLOCK, 1, axis=1)
+        first = jax.lax.dynamic_slice_in_dim(self.segment_ids, i * BLOCK, 1, axis=1)
         # Segments are in one piece: the first query's reaches back furthest.
-        return jnp.min(jnp.argmax(self.segment_ids == own, axis=1)) // BLOCK, last
+        return jnp.min(jnp.argmax(self.segment_ids == first, axis=1)) // BLOCK, last
 
     def visible(self, i: jax.Array, j: jax.Array) -> jax.Array:
         """bool [batch or 1, 1, query, 1, key]."""
@@ -92,11 +92,11 @@ def _forward(
 
     def attend(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the queries of block i see, and their log-normalizers."""
-        own = _block(rows, 2, i)
+        queries = _block(rows, 2, i)
 
         def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
             highest, total, attended = sums
-            scores = _scores(own, keys, blocks, i, j)
+            scores = _scores(queries, keys, blocks, i, j)
             new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
             weights, shrink = jnp.exp(scores - new_highest), jnp.exp(highest - new_highest)
             part = product("bkqgs,bksd->bkqgd", weights, _block(values, 2, j))
@@ -129,15 +129,15 @@ def _backward(
 
     def attend(i: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Adds what the queries of block i contribute to all three gradients."""
-        own, cotangents = _block(rows, 2, i), _block(cotangent, 2, i)
+        queries, cotangents = _block(rows, 2, i), _block(cotangent, 2, i)
         normalizer, shift = _block(normalizers, 2, i), _block(shifts, 2, i)
 
         def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
             row_gradient, key_gradients, value_gradients = sums
-            weights = jnp.exp(_scores(own, keys, blocks, i, j) - normalizer)
+            weights = jnp.exp(_scores(queries, keys, blocks, i, j) - normalizer)
             to_weights = product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))
             to_scores = weights * (to_weights - shift)
-            to_keys = product("bkqgd,bkqgs->bkds", own, to_scores.astype(own.dtype))
+            to_keys = product("bkqgd,bkqgs->bkds", queries, to_scores.astype(queries.dtype))
             to_values = product("bkqgs,bkqgd->bksd", weights, cotangents.astype(values.dtype))
             return (
                 row_gradient + product("bkqgs,bkds->bkqgd", to_scores, _block(keys, 3, j)),
@@ -145,7 +145,7 @@ def _backward(
                 _add_block(value_gradients, to_values, 2, j),
             )
 
-        row_gradient = jnp.zeros(own.shape, jnp.float32)
+        row_gradient = jnp.zeros(queries.shape, jnp.float32)
         row_gradient, *others = jax.lax.fori_loop(*blocks.range(i), add, (row_gradient, *sums[1:]))
         return _add_block(sums[0], row_gradient, 2, i), others[0], others[1]
 

@@ -34,10 +34,10 @@ def chunked_attention(
     for start in range(0, length, CHUNK):
         stop = min(start + CHUNK, length)
         seen = prefix_length + stop
-        own = rows[:, :, start:stop].reshape(batch, kv_heads, -1, head_dim)
+        queries = rows[:, :, start:stop].reshape(batch, kv_heads, -1, head_dim)
         hidden = jnp.where(_visible(segment_ids, start, stop, prefix_length), 0.0, HIDDEN)
         bias = jnp.repeat(hidden, group, axis=1)[:, None]  # as many rows as there are queries of a key head
-        scores = product("bkrd,bkds->bkrs", own, keys[..., :seen]) + bias
+        scores = product("bkrd,bkds->bkrs", queries, keys[..., :seen]) + bias
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
         attended = product("bkrs,bksd->bkrd", weights, values[:, :, :seen])
         chunks.append(attended / jnp.sum(weights, axis=-1, keepdims=True))

@@ -101,7 +101,9 @@ def _attend(
     rows = jnp.pad(query.astype(jnp.float32), [(0, 0), (0, 0), (0, padded - queries), (0, 0)])
     compute = query.dtype if cache.key_scales is not None else cache.keys.dtype
 
-    whole = lambda *shape: pl.BlockSpec((1, kv_heads, *shape), lambda row, index, lengths: (row, 0, 0, 0))  # noqa: E731
+    def whole(*shape: int) -> Any:
+        return pl.BlockSpec((1, kv_heads, *shape), lambda row, index, lengths: (row, 0, 0, 0))
+
     in_specs = [
         whole(padded, head_dim),
         pl.BlockSpec((1, kv_heads, head_dim, block), _at(3, 4, batch, block)),

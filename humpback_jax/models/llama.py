@@ -422,31 +422,15 @@ class Llama(nn.Module):
         return self.token_embedder.attend(hidden) if self.config.tie_word_embeddings else self.lm_head(hidden)
 
 
-def hidden_states(
-    model: Llama,
-    params: dict,
-    tokens: jax.Array,
-    positions: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
-) -> jax.Array:
+def hidden_states(model: Llama, params: dict, *arguments: Any, dropout_key: jax.Array | None = None) -> jax.Array:
     """`Llama.hidden_states` with these parameters; dropout is on when a key is given."""
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    result: Any = model.apply({"params": params}, tokens, positions, segment_ids, rngs=rngs, method="hidden_states")
+    result: Any = model.apply({"params": params}, *arguments, rngs=rngs, method="hidden_states")
     return result
 
 
-def hidden_states_in_context(
-    model: Llama,
-    params: dict,
-    tokens: jax.Array,
-    positions: jax.Array,
-    masks: Masks,
-    contexts: Sequence[Context],
-    step: jax.Array | None = None,
-) -> tuple[jax.Array, list[KeyValues]]:
+def hidden_states_in_context(model: Llama, params: dict, *arguments: Any) -> tuple[jax.Array, list[KeyValues]]:
     """`Llama.hidden_states_in_context` with these parameters."""
-    arguments = (tokens, positions, masks, contexts, step)
     result: Any = model.apply({"params": params}, *arguments, method="hidden_states_in_context")
     return result
 

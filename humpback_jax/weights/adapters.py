@@ -18,7 +18,7 @@ from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_tree, at_t
 from humpback_jax.run_files import ADAPTER, MODEL
 from humpback_jax.weights.convert import as_model_folder, stage_native
 from humpback_jax.weights.fields import Fields
-from humpback_jax.weights.mapping import RULES, Rule, axis_sizes
+from humpback_jax.weights.mapping import RULES, Rule, axis_sizes, check_shapes
 from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -102,16 +102,13 @@ def read_adapter(folder: PathLike, config: LlamaConfig) -> tuple[LoraConfig, dic
         raise ValueError(f"{path / WEIGHTS} is damaged ({error}); get this file again") from error
     lora = _lora_config(read_json(path / CONFIG), set(tensors), str(path / CONFIG))
     slots = _tensor_slots(config, lora)
-    for name in sorted(slots.keys() ^ tensors.keys()):
-        problem = "is missing" if name in slots else f"has no place in a LLaMA of {config.num_layers} layers"
-        raise ValueError(f"{path / WEIGHTS}: tensor {name} {problem}; this adapter is of another model or kind")
+    expected = {
+        name: _matrix_shape(_RULES[target], config, lora.rank, part)[::-1] for name, (target, part, _) in slots.items()
+    }
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    check_shapes(shapes, expected, f"{path / WEIGHTS}: tensor", f"an adapter of {config.num_layers} layers")
     leaves: dict[tuple[str, str], list] = {}
     for name, (target, part, _) in slots.items():
-        expected = _matrix_shape(_RULES[target], config, lora.rank, part)[::-1]
-        if tensors[name].shape != expected:
-            raise ValueError(
-                f"{path / WEIGHTS}: tensor {name} has shape {list(tensors[name].shape)}, expected {list(expected)}"
-            )
         leaf = tensors[name].T.reshape(_our_shape(_RULES[target], target, config, lora.rank, part))
         leaves.setdefault((target, part), []).append(leaf)
     return lora, adapter_tree(

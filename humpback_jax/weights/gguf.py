@@ -8,6 +8,7 @@ import numpy as np
 
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.llama import rope_frequencies
 from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Format, TensorInfo, check_tensors
 
@@ -119,12 +120,8 @@ def rope_scaling_from_factors(factors: np.ndarray, theta: float, head_dim: int, 
 
 
 def llama3_factors(scaling: RopeScaling, theta: float, head_dim: int) -> np.ndarray:
-    """Divisor of every rotary frequency under LLaMA-3.1 scaling, float64 [head_dim / 2]."""
-    wavelengths = 2 * np.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
-    turns = scaling.original_max_position_embeddings / wavelengths
-    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    keep = np.clip(keep, 0, 1)
-    return 1 / (keep + (1 - keep) / scaling.factor)
+    """Divisor of every rotary frequency under LLaMA-3.1 scaling, float32 [head_dim / 2]."""
+    return np.asarray(rope_frequencies(head_dim, theta, None) / rope_frequencies(head_dim, theta, scaling))
 
 
 class GGUFSource:

@@ -235,13 +235,19 @@ def unflatten(leaves: Mapping[str, Any]) -> dict:
 
 def check_params(params: Mapping, config: LlamaConfig, where: str) -> None:
     """Raises ValueError unless our tree has exactly the leaves and shapes of the model."""
-    leaves = flatten(params)
+    shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     expected = {rule.path: leaf_shape(rule, config) for rule in rules_of(config)}
-    for path in sorted(expected.keys() - leaves.keys()):
-        raise ValueError(f"{where}: parameter {path} of shape {list(expected[path])} is missing")
-    for path in sorted(leaves.keys() - expected.keys()):
-        raise ValueError(f"{where}: parameter {path} has no place in model {config.name!r}")
-    for path, shape in expected.items():
-        found = tuple(leaves[path].shape)
-        if found != shape:
-            raise ValueError(f"{where}: parameter {path} has shape {list(found)}, expected {list(shape)}")
+    check_shapes(shapes, expected, f"{where}: parameter", f"model {config.name!r}")
+
+
+def check_shapes(
+    shapes: Mapping[str, Sequence[int]], expected: Mapping[str, tuple[int, ...]], what: str, owner: str
+) -> None:
+    """Raises ValueError naming the first missing, unknown or misshapen array."""
+    for name in sorted(expected.keys() - shapes.keys()):
+        raise ValueError(f"{what} {name} of shape {list(expected[name])} is missing")
+    for name in sorted(shapes.keys() - expected.keys()):
+        raise ValueError(f"{what} {name} has no place in {owner}")
+    for name, shape in expected.items():
+        if tuple(shapes[name]) != shape:
+            raise ValueError(f"{what} {name} has shape {list(shapes[name])}, expected {list(shape)}")
