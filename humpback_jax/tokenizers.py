@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
         """Token ids of plain text; adds nothing, and never reads a special token out of the text."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
+        """Text of token ids; special tokens and ids outside the vocabulary are left out."""
 
     def special_id(self, token: str) -> int | None:
         """Id of a special token such as `<|im_end|>`, or None."""
@@ -39,7 +39,7 @@ CHAT_FORMATS = ("plain", "inst", "chatml", "llama3", "tokenizer")
 _CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
-class FileTokenizer:
+class FileTokenizer(Tokenizer):
     """What both kinds share: the files they are made of, which also decide equality and are what gets pickled.
 
     Attributes:
@@ -49,12 +49,7 @@ class FileTokenizer:
       pad_id: what the tokenizer's makers padded with; nothing here depends on it.
     """
 
-    vocab_size: int
-    bos_id: int | None
-    eos_id: int | None
-    unk_id: int | None
     pad_id: int | None
-    chat_template: str | None
 
     def __init__(self, files: Mapping[str, bytes], where: str) -> None:
         self.files = dict(files)
@@ -71,7 +66,6 @@ class FileTokenizer:
             (target / name).write_bytes(content)
 
     def special_id(self, token: str) -> int | None:
-        """Id of a special token such as `<|im_end|>`, or None."""
         return self._specials.get(token)
 
     @property
@@ -132,11 +126,9 @@ class HFTokenizer(FileTokenizer):
                 raise ValueError(f"{where}/{HF_JSON}: typed text can produce the special token {token!r}")
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text; adds nothing, and never reads a special token out of the text."""
         return self._backend.encode(_valid_unicode(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids; special tokens and ids outside the vocabulary are left out."""
         return self._backend.decode([int(i) for i in ids if 0 <= i < self.vocab_size], skip_special_tokens=True)
 
 
@@ -158,11 +150,9 @@ class SentencePieceTokenizer(FileTokenizer):
         self.bos_id, self.eos_id, self.unk_id, self.pad_id = map(self._role_id, ("bos", "eos", "unk", "pad"))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text; adds nothing, and never reads a special token out of the text."""
         return self._processor.encode(_valid_unicode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids; special tokens and ids outside the vocabulary are left out."""
         return self._processor.decode([int(i) for i in ids if 0 <= i < self._num_pieces])
 
     def _find_specials(self) -> dict[str, int]:
@@ -195,7 +185,7 @@ def tokenizer_files(path: str | os.PathLike[str]) -> dict[str, bytes]:
     if not source.exists():
         raise FileNotFoundError(f"no tokenizer at {source}; give a folder with {HF_JSON} or {SENTENCEPIECE}")
     if source.suffix == ".gguf":
-        raise ValueError(f"{source} is a GGUF file: see humpback_jax.weights.gguf_tokenizer.load_gguf_tokenizer")
+        raise ValueError(f"{source} is a GGUF file: see humpback_jax.weights.gguf.load_gguf_tokenizer")
     return {HF_JSON if source.suffix == ".json" else SENTENCEPIECE: source.read_bytes()}
 
 

@@ -158,14 +158,22 @@ class _OpenList:
     marker: str = ""
 
 
+@dataclasses.dataclass
+class _OpenSection:
+    level: int
+    header: str
+    first: int
+    depth: int  # how many <main> and <article> elements were open when it began
+    end: int = 0
+
+
 class _Reader:
     """Turns opening and closing tags and text into blocks and sections."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
-        self._sections: list[tuple[int, str, int]] = []
-        self._section_ends: dict[int, int] = {}
-        self._open_sections: list[tuple[int, int, int]] = []  # (level, index into _sections, scope depth)
+        self._sections: list[_OpenSection] = []
+        self._open_sections: list[_OpenSection] = []  # those of _sections that have not ended
         self._scope_depth = 0  # how many <main> and <article> elements are open
         self._inline: list[str] = []
         self._marks: list[int] = []  # where each open <a> or <sup> began in _inline
@@ -205,11 +213,8 @@ class _Reader:
     def finish(self) -> PageText:
         self._flush()
         self._end_sections(lambda level, depth: True)
-        sections = tuple(
-            Section(level, header, first, self._section_ends[index])
-            for index, (level, header, first) in enumerate(self._sections)
-        )
-        return PageText(tuple(self.blocks), sections)
+        sections = (Section(each.level, each.header, each.first, each.end) for each in self._sections)
+        return PageText(tuple(self.blocks), tuple(sections))
 
     def _open_block(self, tag: str, node: Any) -> None:
         if self._header is not None and not (tag in _ENDS_OPEN_HEADER and self._header_has_text):
@@ -343,13 +348,14 @@ class _Reader:
             self._lists[-1].marker, self._lists[-1].marker_width, self._lists[-1].indent = "", 0, 0
         if header:
             self._emit(header, 0)
-        self._open_sections.append((level, len(self._sections), self._scope_depth))
-        self._sections.append((level, header, len(self.blocks)))
+        section = _OpenSection(level, header, len(self.blocks), self._scope_depth)
+        self._open_sections.append(section)
+        self._sections.append(section)
 
     def _end_sections(self, ends: Callable[[int, int], bool]) -> None:
         """Ends the innermost open sections for which `ends(level, scope depth)` holds."""
-        while self._open_sections and ends(self._open_sections[-1][0], self._open_sections[-1][2]):
-            self._section_ends[self._open_sections.pop()[1]] = len(self.blocks)
+        while self._open_sections and ends(self._open_sections[-1].level, self._open_sections[-1].depth):
+            self._open_sections.pop().end = len(self.blocks)
 
     def _emit_item(self, text: str) -> None:
         current = self._lists[-1]

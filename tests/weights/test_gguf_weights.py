@@ -10,8 +10,7 @@ import pytest
 from humpback_jax.models.config import RopeScaling
 from humpback_jax.tokenizers import load_tokenizer
 from humpback_jax.weights.convert import import_weights
-from humpback_jax.weights.gguf import GGUFSource, llama3_factors
-from humpback_jax.weights.gguf_tokenizer import load_gguf_tokenizer
+from humpback_jax.weights.gguf import GGUFSource, llama3_factors, load_gguf_tokenizer
 from humpback_jax.weights.mapping import flatten, halves_from_pairs
 from humpback_jax.weights.model_folder import load_model_folder
 
