@@ -172,7 +172,7 @@ class SentencePieceTokenizer(FileTokenizer):
         return number if number >= 0 else None
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> HFTokenizer | SentencePieceTokenizer:
+def load_tokenizer(path: str | os.PathLike[str]) -> FileTokenizer:
     """The tokenizer at `path`: a folder (tokenizer.json, else tokenizer.model) or one of these files."""
     return tokenizer_from_files(tokenizer_files(path), os.fspath(path))
 
@@ -189,7 +189,7 @@ def tokenizer_files(path: str | os.PathLike[str]) -> dict[str, bytes]:
     return {HF_JSON if source.suffix == ".json" else SENTENCEPIECE: source.read_bytes()}
 
 
-def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> HFTokenizer | SentencePieceTokenizer:
+def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> FileTokenizer:
     """The tokenizer that these files make; FileNotFoundError if the one that matters is missing."""
     if HF_JSON in files:
         return HFTokenizer(files, where)

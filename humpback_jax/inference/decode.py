@@ -232,7 +232,7 @@ def decode_chunk(
 
     def step(carry: Carry) -> Carry:
         rows, recents, number = carry
-        masks = Masks(own=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid, cache_lengths=starts)
+        masks = Masks(new=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid, cache_lengths=starts)
         with_recent = [context._replace(recent=one) for context, one in zip(contexts, recents, strict=True)]
         hidden, recents = hidden_states_in_context(
             model, params, rows.tokens[:, None], rows.positions[:, None], masks, with_recent, number
@@ -286,7 +286,7 @@ def probe_slots(
     taken = tuple(take_rows(cache, slots) for cache in caches)
     valid = jnp.arange(caches[0].length)[None, None, :] < starts[:, None, None]
     positions = _positions(tokens, _prefix_length(prefix)) + starts[:, None]
-    masks = Masks(own=causal_mask(tokens.shape[1]), cache=valid)
+    masks = Masks(new=causal_mask(tokens.shape[1]), cache=valid)
     hidden, _ = hidden_states_in_context(model, params, tokens, positions, masks, _contexts(model, prefix, taken))
     return log_probs_after(model, params, hidden, lengths, candidates)
 

@@ -18,6 +18,7 @@ from humpback_jax.models.kv_cache import padded
 BLOCK = 256  # queries and keys
 HIDDEN = float(jnp.finfo(jnp.float32).min)
 
+Triple = tuple[jax.Array, jax.Array, jax.Array]
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
@@ -94,7 +95,7 @@ def _forward(
         """What the queries of block i see, and their log-normalizers."""
         queries = _block(rows, 2, i)
 
-        def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def add(j: jax.Array, sums: Triple) -> Triple:
             highest, total, attended = sums
             scores = _scores(queries, keys, blocks, i, j)
             new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
@@ -127,12 +128,12 @@ def _backward(
     blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK)
     shifts = jnp.sum(cotangent * attended, axis=-1, keepdims=True)
 
-    def attend(i: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def attend(i: jax.Array, sums: Triple) -> Triple:
         """Adds what the queries of block i contribute to all three gradients."""
         queries, cotangents = _block(rows, 2, i), _block(cotangent, 2, i)
         normalizer, shift = _block(normalizers, 2, i), _block(shifts, 2, i)
 
-        def add(j: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def add(j: jax.Array, sums: Triple) -> Triple:
             row_gradient, key_gradients, value_gradients = sums
             weights = jnp.exp(_scores(queries, keys, blocks, i, j) - normalizer)
             to_weights = product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))

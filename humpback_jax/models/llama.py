@@ -169,7 +169,7 @@ class Attention(nn.Module):
         )
         if implementation not in ("xla", "ragged"):
             return prefill_attention(query, new, masks.segment_ids, context.prefix, implementation=implementation)
-        sources = [Source(new, masks.own)]
+        sources = [Source(new, masks.new)]
         if cache is not None and implementation == "ragged" and masks.cache_lengths is not None:
             rows = scaled_rows(query, cache.keys.shape[1])
             attended = ragged_attention(rows, cache, masks.cache_lengths, device_kind=self.compute.device_kind)
@@ -187,7 +187,7 @@ class Masks(NamedTuple):
     (int32 [batch]) says of single queries what `cache` does: they see the first slots of their row.
     """
 
-    own: jax.Array
+    new: jax.Array
     cache: jax.Array | None = None
     segment_ids: jax.Array | None = None
     cache_lengths: jax.Array | None = None

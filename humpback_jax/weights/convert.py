@@ -17,13 +17,7 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.run_files import MODEL
 from humpback_jax.runtime.progress import progress_bar
-from humpback_jax.tokenizers import (
-    GENERATION,
-    HFTokenizer,
-    SentencePieceTokenizer,
-    load_tokenizer,
-    tokenizer_from_files,
-)
+from humpback_jax.tokenizers import GENERATION, FileTokenizer, load_tokenizer, tokenizer_from_files
 from humpback_jax.weights.gguf import GGUFSource
 from humpback_jax.weights.huggingface import (
     BLOCK_BYTES,
@@ -55,7 +49,7 @@ class StagedModel:
 
     config: LlamaConfig
     params: dict
-    tokenizer: HFTokenizer | SentencePieceTokenizer
+    tokenizer: FileTokenizer
     chat_format: str | None
 
     def save(self, destination: pathlib.Path, scratch: pathlib.Path, source: str) -> ModelCard:
@@ -155,7 +149,7 @@ def export_weights(
     return {"tensors": tensors, "bytes": num_bytes, "seconds": seconds, "path": str(pathlib.Path(dst).absolute())}
 
 
-def check_tokenizer(config: LlamaConfig, tokenizer: HFTokenizer | SentencePieceTokenizer) -> None:
+def check_tokenizer(config: LlamaConfig, tokenizer: FileTokenizer) -> None:
     """Raises ValueError if the tokenizer has ids without an embedding row; spare rows are padding and fine."""
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(

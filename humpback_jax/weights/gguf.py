@@ -10,7 +10,7 @@ import numpy as np
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.llama import rope_frequencies
-from humpback_jax.tokenizers import HFTokenizer, SentencePieceTokenizer, tokenizer_from_files
+from humpback_jax.tokenizers import FileTokenizer, tokenizer_from_files
 from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.gguf_tokenizer import gguf_tokenizer_files
 from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Format, TensorInfo, check_tensors
@@ -51,7 +51,7 @@ def open_gguf(path: PathLike) -> Any:
         raise ValueError(f"{path} is not a readable GGUF file ({error}); it may be cut short: get it again") from error
 
 
-def load_gguf_tokenizer(path: PathLike) -> HFTokenizer | SentencePieceTokenizer:
+def load_gguf_tokenizer(path: PathLike) -> FileTokenizer:
     """The tokenizer inside a GGUF file."""
     return tokenizer_from_files(gguf_tokenizer_files(open_gguf(path), os.fspath(path)), os.fspath(path))
 

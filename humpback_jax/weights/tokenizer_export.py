@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE, HFTokenizer, SentencePieceTokenizer
+from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE, FileTokenizer, SentencePieceTokenizer
 
 
-def exported_tokenizer_files(tokenizer: HFTokenizer | SentencePieceTokenizer) -> dict[str, bytes]:
+def exported_tokenizer_files(tokenizer: FileTokenizer) -> dict[str, bytes]:
     """{file name: content} for a Hugging Face folder.
 
     A SentencePiece model also gets an equivalent tokenizer.json: transformers 5 reads a bare tokenizer.model with a
