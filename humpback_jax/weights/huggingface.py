@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.dtypes import STORED, dtype_of
+from humpback_jax.runtime.progress import ProgressReporter
 from humpback_jax.tokenizers import tokenizer_files
 from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import (
@@ -248,10 +248,10 @@ def export_huggingface(
     read_layer: Callable[[str, int | None], np.ndarray],
     *,
     dtype: str,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-    bos_id: int | None = None,
-    eos_id: int | None = None,
-    on_tensor: Callable[[int], object] = lambda num_bytes: None,
+    max_shard_bytes: int,
+    bos_id: int | None,
+    eos_id: int | None,
+    bar: ProgressReporter,
 ) -> tuple[int, int]:
     """Writes config.json and safetensors files into an existing folder, holding one shard in memory at a time.
 
@@ -262,7 +262,7 @@ def export_huggingface(
       dtype: float32, bfloat16 or float16; a value too large for it raises ValueError naming the tensor.
       max_shard_bytes: start a new file before this size; a single tensor may be larger.
       bos_id, eos_id: special ids for config.json.
-      on_tensor: called with the bytes of every tensor written.
+      bar: advanced by every tensor written.
 
     Returns:
       Number of tensors and their bytes.
@@ -280,7 +280,7 @@ def export_huggingface(
             tensor = to_foreign(read_layer(slot.rule.path, slot.layer), slot.rule, config)
             tensors[name] = cast(tensor, dtype, name)
             total += tensors[name].nbytes
-            on_tensor(tensors[name].nbytes)
+            bar.advance(1)
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
@@ -309,11 +309,3 @@ def cast(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
     if dtype != "float32" and not np.array_equal(np.isfinite(result), np.isfinite(array)):
         raise ValueError(f"tensor {name} holds values too large for {dtype}; use float32")
     return result
-
-
-def generation_config(existing: bytes | None, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
-    """generation_config.json: the source's own if it had one, else the special ids."""
-    if existing is not None:
-        return json.loads(existing)
-    ids = {"bos_token_id": bos_id, "eos_token_id": eos_id}
-    return {key: value for key, value in ids.items() if value is not None}
