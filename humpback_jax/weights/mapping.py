@@ -141,10 +141,10 @@ def foreign_slots(config: LlamaConfig, form: Format) -> dict[str, TensorSlot]:
     return slots
 
 
-def check_tensors(found: Mapping[str, TensorInfo], config: LlamaConfig, form: Format, where: str) -> None:
+def check_tensors(infos: Mapping[str, TensorInfo], config: LlamaConfig, form: Format, where: str) -> None:
     """Raises ValueError naming the first missing, unmapped or misshapen tensor, and how many more there are."""
     slots = foreign_slots(config, form)
-    missing = [name for name in slots if name not in found]
+    missing = [name for name in slots if name not in infos]
     if missing:
         shape = foreign_shape(slots[missing[0]].rule, config)
         hint = ""
@@ -154,15 +154,15 @@ def check_tensors(found: Mapping[str, TensorInfo], config: LlamaConfig, form: Fo
             f"{where}: tensor {missing[0]} of shape {list(shape)} is missing{_and_more(missing)}{hint}. "
             "Download the whole model again, or correct its configuration"
         )
-    extra = [name for name in found if name not in slots]
+    extra = [name for name in infos if name not in slots]
     if extra:
-        info = found[extra[0]]
+        info = infos[extra[0]]
         raise ValueError(
             f"{info.file}: unmapped tensor {extra[0]} of shape {list(info.shape)}{_and_more(extra)}: a LLaMA of "
             f"{config.num_layers} layers has no place for it, so this is another architecture or another configuration"
         )
     for name, slot in slots.items():
-        expected, info = foreign_shape(slot.rule, config), found[name]
+        expected, info = foreign_shape(slot.rule, config), infos[name]
         if info.shape != expected:
             raise ValueError(
                 f"{info.file}: tensor {name} has shape {list(info.shape)}, expected {list(expected)} "

@@ -72,8 +72,8 @@ def read_model_card(path: PathLike) -> ModelCard:
         raise FileNotFoundError(_how_to_get(folder))
     fields = read_json(folder / CARD)
     if not isinstance(fields, dict) or fields.get("format_version") != FORMAT_VERSION:
-        found = fields.get("format_version") if isinstance(fields, dict) else fields
-        raise ValueError(f"{folder / CARD}: format_version {found!r}, this version reads {FORMAT_VERSION}")
+        version = fields.get("format_version") if isinstance(fields, dict) else fields
+        raise ValueError(f"{folder / CARD}: format_version {version!r}, this version reads {FORMAT_VERSION}")
     try:
         return ModelCard(
             config=config_from_dict(fields["config"]),
