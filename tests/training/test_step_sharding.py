@@ -35,21 +35,6 @@ DECLARED_PER_LAYER = {
 }
 
 
-def replicated_leaves(placed, shapes, axis, min_bytes=2**20):
-    """Paths of the leaves of more than `min_bytes` that are not split over mesh axis `axis`, if it has a size above 1.
-
-    Args:
-      placed: tree of NamedSharding, as `shardings` or a compiled program gives it.
-      shapes: tree of the same structure with `.shape` and `.dtype` leaves.
-    """
-    whole = []
-    for (path, sharding), leaf in zip(jax.tree.leaves_with_path(placed), jax.tree.leaves(shapes), strict=True):
-        used = [name for entry in sharding.spec for name in ((entry,) if isinstance(entry, str) else entry or ())]
-        if leaf.size * leaf.dtype.itemsize > min_bytes and sharding.mesh.shape[axis] > 1 and axis not in used:
-            whole.append(jax.tree_util.keystr(path, simple=True, separator="/"))
-    return whole
-
-
 def constraints(context, model=MODEL):
     """Number of sharding constraints in the lowered loss of a microbatch."""
     batch = {name: jax.ShapeDtypeStruct((2, 16), dtype) for name, dtype in FEATURES.items()}

