@@ -93,7 +93,7 @@ def compare(python: str, model: str, slice_name: str, batch: int, length: int) -
     ours = fit(FitRequest(model, slice_name, batch=batch, length=length, packed=False, dropout=0.0), cache=None)
     clock = get_slice(slice_name).chip.clock_hz
     theirs = [ask_maxtext(python, model, slice_name, batch, length, flags) for flags in ("", GATHERED_WHOLE)]
-    peak, seconds = min(one["peak_gib"] for one in theirs), min(one["cycles"] for one in theirs) / clock
+    peak, seconds = min(answer["peak_gib"] for answer in theirs), min(answer["cycles"] for answer in theirs) / clock
     return {
         "model": model,
         "slice": slice_name,

@@ -14,7 +14,7 @@ import click
 from humpback_jax.hardware import CHIPS, SLICES
 from humpback_jax.models.config import get_config
 from humpback_jax.topology.compiler import libtpu_version
-from humpback_jax.topology.fit import Ask, candidate_meshes, fit, resident_gib, rows_per_second, search
+from humpback_jax.topology.fit import Ask, candidate_meshes, fit_or_recall, resident_gib, rows_per_second, search
 from humpback_jax.topology.request import FitReport, FitRequest
 
 PAPER_SIZES = ("llama_7b", "llama_13b", "llama_33b", "llama_65b", "llama2_70b")
@@ -120,11 +120,10 @@ def _figure(value: float | None) -> str:
 @click.option("--jobs", type=int, default=1, show_default=True, help="Compilers at a time.")
 def main(folder: pathlib.Path, tables: tuple[str, ...], models: tuple[str, ...], jobs: int) -> None:
     """Write FOLDER/maxtext.md, FOLDER/training.md and FOLDER/decoding.md."""
-    from humpback_jax.runtime.compilation_cache import default_cache
 
     def ask(request: FitRequest) -> FitReport:
         click.echo(f"{request.model} {request.step} on {request.slice}, batch {request.batch}", err=True)
-        return fit(request, default_cache() / "topology")
+        return fit_or_recall(request)
 
     rows = {
         "maxtext": lambda: bar_rows(ask),

@@ -1,7 +1,6 @@
 """`humpback launch`: make a TPU slice, run one command on all its workers to its end, and delete the slice."""
 
 import functools
-import json
 import pathlib
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import click
 
 from humpback_jax.command_options import json_option
 from humpback_jax.launch.files import TEMPLATES, launch_files, placeholders
+from humpback_jax.runtime.console import print_json
 
 settings_option = click.option(
     "--settings",
@@ -116,7 +116,7 @@ def status(session: Any, as_json: bool) -> None:
     """Show how the slice stands, and how each worker's command fares."""
     figures = session.status()
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     click.echo(f"{figures['name']}: {figures['slice']} ({figures['detail']})")
     if "command" in figures:

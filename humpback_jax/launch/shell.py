@@ -121,9 +121,9 @@ class Shell:
 
     def _failure(self, shown: str, result: Result, seconds: float) -> str:
         what = f"took more than {seconds:g} s" if result.status == TIMED_OUT else f"ended with {result.status}"
-        said = self.redact("\n".join(result.text.splitlines()[-5:]))
+        tail = self.redact("\n".join(result.text.splitlines()[-5:]))
         advice = advice_for(result.text)
-        return f"`{shown}` {what}" + (f": {said}" if said else "") + (f"\n{advice}" if advice else "")
+        return f"`{shown}` {what}" + (f": {tail}" if tail else "") + (f"\n{advice}" if advice else "")
 
     def _write(self, line: str) -> None:
         if self._log is None or self.dry_run:

@@ -1,24 +1,25 @@
 """The verbs `fit` and `plan`."""
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
 import click
+
+from humpback_jax.runtime.console import print_json
 
 STEP_NAMES = ("train", "prefill", "decode", "score")
 
 
 def _pairs(text: str | None, value_type: Any) -> tuple[tuple[str, Any], ...]:
     """`a=1,b=2` as pairs."""
-    found = []
+    pairs = []
     for part in filter(None, (text or "").replace(" ", ",").split(",")):
         name, separator, value = part.partition("=")
         if not separator:
             raise ValueError(f"{part!r}: write NAME=VALUE, several of them separated by commas")
-        found.append((name, value_type(value)))
-    return tuple(found)
+        pairs.append((name, value_type(value)))
+    return tuple(pairs)
 
 
 def _mesh(text: str | None) -> tuple[tuple[str, int], ...] | None:
@@ -58,23 +59,16 @@ def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, a
     Exit status: 0 it fits, 2 it does not, 1 anything else.
     """
     from humpback_jax.hardware import get_slice
-    from humpback_jax.runtime.compilation_cache import default_cache
-    from humpback_jax.topology.fit import fit as fit_one
-    from humpback_jax.topology.fit import search
+    from humpback_jax.topology.fit import fit_or_recall, search
     from humpback_jax.topology.request import FitRequest
 
-    cache, meshes = default_cache() / "topology", _mesh(mesh)
-    name = get_slice(slice_name).name
-    request = FitRequest(slice=name, options=_pairs(xla, str), mesh=meshes or (), batch=batch or 1, **settings)
-    request, report = search(
-        request,
-        None if meshes is None else [meshes],
-        None if batch is None else [batch],
-        lambda asked: fit_one(asked, cache),
-    )
+    given, name = _mesh(mesh), get_slice(slice_name).name
+    request = FitRequest(slice=name, options=_pairs(xla, str), mesh=given or (), batch=batch or 1, **settings)
+    meshes, batches = None if given is None else [given], None if batch is None else [batch]
+    request, report = search(request, meshes, batches, fit_or_recall)
     if as_json:
         asked = {key: value for key, value in dataclasses.asdict(request).items() if key not in ("mesh", "options")}
-        click.echo(json.dumps(dataclasses.asdict(report) | {"request": asked}, indent=2))
+        print_json(dataclasses.asdict(report) | {"request": asked})
     else:
         _print_report(request, report)
     sys.exit(0 if report.fits else 2)
@@ -119,33 +113,26 @@ def plan(gin_file: str, slice_name: str, gin_bindings: tuple[str, ...], as_json:
     from humpback_jax.gin_utils import parse_recipe
     from humpback_jax.topology.plan import PlanRequest, plan_recipe
 
-    made = plan_recipe(PlanRequest(parse_recipe((gin_file,), gin_bindings), slice_name, **options))
-    if as_json:
-        click.echo(json.dumps(made, indent=2))
-        return
-    _print_plan(made)
+    planned = plan_recipe(PlanRequest(parse_recipe((gin_file,), gin_bindings), slice_name, **options))
+    print_json(planned) if as_json else _print_plan(planned)
 
 
-def _print_plan(made: dict[str, Any]) -> None:
+def _print_plan(planned: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     columns = ("stage", "items", "tokens", "FLOPs", "bytes", "hours", "cost")
-    compared = any(stage.get("measured_hours") for stage in made["stages"])
+    compared = any(stage.get("measured_hours") for stage in planned["stages"])
     table = Table(*columns, *(("measured", "ratio") if compared else ()))
-    for stage in made["stages"]:
+    for stage in planned["stages"]:
         cost = "" if stage["cost"] is None else f"{stage['cost']:,.2f}"
-        figures = [
-            stage["name"],
-            f"{stage['items']:,}",
-            *(f"{stage[key]:.3g}" for key in ("tokens", "flops", "bytes_moved")),
-        ]
-        figures += [f"{stage['hours']:.3f}", cost]
+        amounts = [f"{stage[key]:.3g}" for key in ("tokens", "flops", "bytes_moved")]
+        figures = [stage["name"], f"{stage['items']:,}", *amounts, f"{stage['hours']:.3f}", cost]
         if compared and stage.get("measured_hours"):
             ratio = stage.get("hours_of_measured", stage["hours"]) / stage["measured_hours"]
             figures += [f"{stage['measured_hours']:.3f}", f"{ratio:.2f}"]
         table.add_row(*figures)
     Console().print(table)
-    click.echo("Assumed, not measured: " + ", ".join(f"{key} {value}" for key, value in made["assumptions"].items()))
-    for name, program in made["programs"].items():
+    click.echo("Assumed, not measured: " + ", ".join(f"{key} {value}" for key, value in planned["assumptions"].items()))
+    for name, program in planned["programs"].items():
         click.echo(f"Compiled: {name}: {program['estimated_seconds']} s, {program['peak_gib']} GiB, {program['mesh']}")

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.topology.compiler import ask_worker
 from humpback_jax.topology.request import FitReport, FitRequest, Mesh
 
@@ -23,6 +24,11 @@ def fit(request: FitRequest, cache: pathlib.Path | None) -> FitReport:
         raise ValueError(answer["invalid"])
     report = FitReport(**answer)
     return report if report.fits else dataclasses.replace(report, knob=first_knob(request, report))
+
+
+def fit_or_recall(request: FitRequest) -> FitReport:
+    """`fit` with the cache of all answers on this machine."""
+    return fit(request, default_cache() / "topology")
 
 
 def resident_gib(request: FitRequest) -> float:

@@ -14,6 +14,7 @@ _SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8, "s4": 0.5}
+_WINDOW_STEPS = ("stride", "lhs_dilate", "rhs_dilate")
 _COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 
 
@@ -115,30 +116,28 @@ class HloModule:
         `unknown` where the bound is no constant.
         """
         condition = self.computations[loop.called("condition") or ""]
-        found = []
+        trips = []
         for instruction in condition.values():
             if instruction.opcode != "compare":
                 continue
             bounds = [b for name in instruction.operands if (b := _constant(condition, name)) is not None]
             counters = [condition[name] for name in instruction.operands if name in condition]
-            counters = [one for one in counters if one.opcode == "get-tuple-element"]
+            counters = [counter for counter in counters if counter.opcode == "get-tuple-element"]
             if bounds and counters:
                 index = int(re.search(r"index=(\d+)", counters[0].text).group(1))  # type: ignore[union-attr]
-                found.append(max(1, -(-bounds[0] // self._step(loop, index))))
-        if found:
-            return min(found)
-        return self._fused_bound(condition) or unknown
+                trips.append(max(1, -(-bounds[0] // self._step(loop, index))))
+        return min(trips) if trips else self._fused_bound(condition) or unknown
 
     def _fused_bound(self, condition: dict[str, _Instruction]) -> int | None:
         """Where the comparison is inside a fusion: the one constant that goes into it, if it is one."""
         constants = [value for name in condition if (value := _constant(condition, name)) is not None]
-        fused = any(one.opcode == "fusion" for one in condition.values())
+        fused = any(instruction.opcode == "fusion" for instruction in condition.values())
         return max(constants) if fused and constants and max(constants) > 0 else None
 
     def _step(self, loop: _Instruction, index: int) -> int:
         """What one run of the body adds to the counter at `index` of the tuple; unrolled loops add more than 1."""
         body = self.computations[loop.called("body") or ""]
-        name = [one for one in body.values() if one.opcode == "tuple"][-1].operands[index]
+        name = [last for last in body.values() if last.opcode == "tuple"][-1].operands[index]
         step = 0
         for _ in range(20):
             instruction = body.get(name)
@@ -162,7 +161,7 @@ def _constant(computation: dict[str, _Instruction], name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _valid_positions(size: int, base: int, out: int, stride: int, lhs: int, rhs: int, low: int) -> int:
+def _valid_positions(size: int, base: int, out: int, low: int, stride: int, lhs: int, rhs: int) -> int:
     """Pairs of output position and window position of one dimension that fall on an input element, not on padding."""
     if out * size > 4_000_000:
         return out * size
@@ -180,12 +179,12 @@ def convolution_flops(computation: dict[str, "_Instruction"], instruction: _Inst
     window = dict(part.split("=") for part in match.group(1).split()) if match else {}
     valid = 1
     for i in range(sum(letter.isdigit() for letter in of_kernel)):
-        part = lambda name, i=i: int(window[name].split("x")[i]) if name in window else 1  # noqa: E731
+        steps = [int(window[name].split("x")[i]) if name in window else 1 for name in _WINDOW_STEPS]
         low = int(window["pad"].split("x")[i].split("_")[0]) if "pad" in window else 0
         size, base, out = (
             shape[of.index(str(i))] for shape, of in ((kernel, of_kernel), (left, of_left), (instruction.shape, of_out))
         )
-        valid *= _valid_positions(size, base, out, part("stride"), part("lhs_dilate"), part("rhs_dilate"), low)
+        valid *= _valid_positions(size, base, out, low, *steps)
     out_batch, out_features = (instruction.shape[of_out.index(letter)] for letter in "bf")
     return 2.0 * valid * out_batch * out_features * kernel[of_kernel.index("i")]
 
@@ -212,48 +211,48 @@ class _Walk:
     def visit(self, name: str, times: int) -> None:
         """Adds a computation that runs so many times, and all that it calls."""
         computation = self.module.computations[name]
-        for one in computation.values():
-            if match := re.search(r'"estimated_cycles":"(\d+)"', one.text):
+        for instruction in computation.values():
+            if match := re.search(r'"estimated_cycles":"(\d+)"', instruction.text):
                 self.cycles += int(match.group(1)) * times
-            if one.opcode == "while":
-                trips = self.module.trips(one, self.unknown)
-                self.loops.append((one.name, trips))
-                self.visit(one.called("body") or "", times * trips)
-            elif one.opcode == "conditional":
-                branches = re.search(r"branch_computations=\{([^}]*)\}", one.text)
-                names = branches.group(1).split(", ") if branches else [one.called("true_computation") or ""]
+            if instruction.opcode == "while":
+                trips = self.module.trips(instruction, self.unknown)
+                self.loops.append((instruction.name, trips))
+                self.visit(instruction.called("body") or "", times * trips)
+            elif instruction.opcode == "conditional":
+                branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.text)
+                names = branches.group(1).split(", ") if branches else [instruction.called("true_computation") or ""]
                 self.visit(names[0].lstrip("%"), times)
-            elif one.opcode in ("call", "async-start"):
-                self.visit(one.called("to_apply") or one.called("calls") or "", times)
-            elif one.opcode == "custom-call":
-                self._kernel(one, times)
-            elif one.opcode.removesuffix("-start") in _COLLECTIVES:
-                entry = self.collectives[one.opcode.removesuffix("-start")]
+            elif instruction.opcode in ("call", "async-start"):
+                self.visit(instruction.called("to_apply") or instruction.called("calls") or "", times)
+            elif instruction.opcode == "custom-call":
+                self._kernel(instruction, times)
+            elif instruction.opcode.removesuffix("-start") in _COLLECTIVES:
+                entry = self.collectives[instruction.opcode.removesuffix("-start")]
                 entry[0] += times
-                entry[1] += times * _bytes_of(one.text.split(one.opcode + "(")[0])
-            self.flops += times * self._matrix_flops(computation, one)
+                entry[1] += times * _bytes_of(instruction.text.split(instruction.opcode + "(")[0])
+            self.flops += times * self._matrix_flops(computation, instruction)
 
-    def _matrix_flops(self, computation: dict[str, _Instruction], one: _Instruction) -> float:
-        if one.opcode == "convolution":
-            return convolution_flops(computation, one)
-        if one.opcode != "fusion":
+    def _matrix_flops(self, computation: dict[str, _Instruction], instruction: _Instruction) -> float:
+        if instruction.opcode == "convolution":
+            return convolution_flops(computation, instruction)
+        if instruction.opcode != "fusion":
             return 0.0
-        inner = one.called("calls") or ""
+        inner = instruction.called("calls") or ""
         if inner not in self._products:
             inside = self.module.computations[inner]
             self._products[inner] = sum(self._matrix_flops(inside, deeper) for deeper in inside.values())
         return self._products[inner]
 
-    def _kernel(self, one: _Instruction, times: int) -> None:
-        if 'custom_call_target="tpu_custom_call"' not in one.text:
+    def _kernel(self, instruction: _Instruction, times: int) -> None:
+        if 'custom_call_target="tpu_custom_call"' not in instruction.text:
             return
-        cost = re.search(r'"cost_estimate":\{([^}]*)\}', one.text)
+        cost = re.search(r'"cost_estimate":\{([^}]*)\}', instruction.text)
         figures = dict(re.findall(r'"(\w+)":"?([\d.e+]+)', cost.group(1))) if cost else {}
-        name = re.search(r'op_name="[^"]*?(\w+)(?:/pallas_call)?"', one.text)
-        layouts = re.search(r"operand_layout_constraints=\{(.*?\})\}", one.text)
+        name = re.search(r'op_name="[^"]*?(\w+)(?:/pallas_call)?"', instruction.text)
+        layouts = re.search(r"operand_layout_constraints=\{(.*?\})\}", instruction.text)
         shapes = _SHAPE.findall(layouts.group(1)) if layouts else []
         kernel = Kernel(
-            name.group(1) if name else one.name,
+            name.group(1) if name else instruction.name,
             0,
             float(figures.get("flops", 0)),
             float(figures.get("bytes_accessed", 0)),
@@ -263,7 +262,7 @@ class _Walk:
 
 
 def hlo_cost(text: str, unknown_trips: int = 1) -> HloCost:
-    """Costs of one run of a compiled TPU program.
+    """Costs of instruction run of a compiled TPU program.
 
     Args:
       text: `compiled.as_text()`.

@@ -16,8 +16,7 @@ from humpback_jax.align import Recipe
 from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.run_files import MANIFEST
-from humpback_jax.runtime.compilation_cache import default_cache
-from humpback_jax.topology.fit import Ask, candidate_meshes, fit
+from humpback_jax.topology.fit import Ask, candidate_meshes, fit_or_recall
 from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
 from humpback_jax.topology.work import Lengths, StageWork, recipe_work
 
@@ -88,13 +87,7 @@ class PlanRequest:
     Attributes:
       recipe: the recipe.
       slice: a name of `humpback_jax.hardware`, or `cpu`: this machine.
-      model: a published size, in the place of the recipe's architecture.
-      segments: of the corpus; default: what the recipe keeps at most.
-      price_per_chip_hour: adds what every stage costs.
-      of_estimate: in the place of `Assumptions.of_estimate`.
-      slots: rows that are decoded together, in the place of the recipe's.
-      machine_gflops: of matrix products on this machine; default: they are timed.
-      run_dir: of a finished run of the recipe, whose times are set beside the estimates.
+      model, segments, …: as the options of `humpback plan`.
     """
 
     recipe: Recipe
@@ -124,10 +117,8 @@ class PlanRequest:
         return self.slots or stage.config.engine.slots
 
 
-def plan_recipe(request: PlanRequest, ask: Ask | None = None) -> dict[str, Any]:
+def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any]:
     """Stages with their work, hours and cost; the assumptions; the compiled programs. See the verb `plan`.
-
-    `ask` compiles a program; default: `fit`, with its cache of answers.
 
     Raises:
       ValueError: the model is none of the published sizes, or a program does not fit the slice.
@@ -140,7 +131,7 @@ def plan_recipe(request: PlanRequest, ask: Ask | None = None) -> dict[str, Any]:
     else:
         asked = [stage_programs(request, stage) for stage in work]
         names = program_names(work, asked)
-        reports = {program: (ask or _compile)(program) for program in names}
+        reports = {program: ask(program) for program in names}
         programs = {names[program]: report for program, report in reports.items()}
         rates = [compiled_rates(stage, reports, assumptions.of_estimate) for stage in asked]
     plans = make_plan(config, work, rates, assumptions, request.chips, request.price_per_chip_hour)
@@ -168,10 +159,6 @@ def plan_assumptions(request: PlanRequest) -> Assumptions:
         of_estimate=1.0,
         start_seconds=MACHINE_START_SECONDS,
     )
-
-
-def _compile(request: FitRequest) -> FitReport:
-    return fit(request, default_cache() / "topology")
 
 
 def stage_flops(config: LlamaConfig, work: StageWork) -> float:

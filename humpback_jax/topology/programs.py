@@ -129,7 +129,7 @@ class AbstractEngine(Engine):
         shapes = abstract_params(self.model)
         placed = shardings(self.mesh, self.rules, logical_specs(self.model), shapes)
 
-        def one(path: tuple, leaf: Any, sharding: NamedSharding) -> Any:
+        def quantized(path: tuple, leaf: Any, sharding: NamedSharding) -> Any:
             if not int8_weights or leaf.ndim < 2:
                 return _struct(leaf.shape, leaf.dtype, sharding)
             kept = [i for i in range(leaf.ndim) if i not in CONTRACTED_AXES[path[-2].key]]
@@ -139,7 +139,7 @@ class AbstractEngine(Engine):
             values: Any = _struct(leaf.shape, jnp.int8, sharding)
             return QuantizedKernel(values, scales)
 
-        return jax.tree_util.tree_map_with_path(one, shapes, placed)
+        return jax.tree_util.tree_map_with_path(quantized, shapes, placed)
 
     def put(self, array: np.ndarray) -> Any:
         """The shape of a host array, replicated."""

@@ -16,23 +16,11 @@ class FitRequest:
     """A program and the slice that should run it.
 
     Attributes:
-      model: a published size.
-      slice: by the name users type.
-      step: which program.
+      model, step, length, prefix, packed, …: as the options of `humpback fit`, with the same defaults.
+      slice: by a name of `humpback_jax.hardware`.
       mesh: (axis, size) of the axes that are not 1; training: `fsdp` defaults to the rest, inference: `data`.
       batch: rows: per device in training, in all otherwise.
-      length: positions per row; of a scoring or prefill call without the shared prefix.
-      prefix: tokens that all prompts of a call share (inference).
-      packed: rows hold several examples, told apart by segment ids (training), as the trainer's do.
-      dropout: residual dropout rate (training).
-      remat: a name in `humpback_jax.models.llama.REMAT_POLICIES` (training).
-      param_dtype: of the weights in training; their moments are float32.
       gradient_dtype: of the weights' gradients as devices sum them, as the paper's recipes have it.
-      logits_chunk: positions per row whose logits exist at one time (training).
-      microbatches: parts of an update (training).
-      kv_dtype: of the cache (inference), default bfloat16; or `int8`.
-      weight_dtype: `bfloat16` or `int8` (inference).
-      layers: fewer layers than the model has, for quick tests.
       options: compiler options on top of the program's own.
     """
 
