@@ -105,7 +105,7 @@ def test_t5x_stays_in_its_adapter():
 def test_only_the_top_knows_the_stages():
     outside = {name for name in importers("humpback_jax.stages") if not of_room(name, "stages")}
     above = {n for n in outside if of_room(n, "evaluation", "report")}
-    edge = {"align", "cli", "command_options", "gin_utils", "topology.plan", "topology.work", "interop.t5x"}
+    edge = {"align", "cli", "command_options", "gin_utils", "topology.work", "interop.t5x"}
     assert without_commands(outside) <= edge | above
     importers_of_align = without_commands(importers("humpback_jax.align"))
     assert importers_of_align == {

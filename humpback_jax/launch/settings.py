@@ -69,6 +69,7 @@ class Settings:
                 raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, or the full path of a shared folder")
         else:
             self._check_given("project", "zone", "slice")
+        if self.slice:
             get_slice(self.slice)
         self._check_backend()
         self._check_variables()
