@@ -28,8 +28,7 @@ from humpback_jax.models.llama import Llama, hidden_states, init_params, unstack
 from humpback_jax.partitioning import axes_size
 from humpback_jax.stages.model import open_model
 from humpback_jax.training.config import dropout_rates
-from humpback_jax.training.cross_entropy import token_losses
-from humpback_jax.training.loss import summed_loss
+from humpback_jax.training.loss import summed_loss, token_losses
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from humpback_jax.weights.model_folder import load_model_folder
 

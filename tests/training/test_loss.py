@@ -9,7 +9,7 @@ import pytest
 
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, init_params, logits
-from humpback_jax.training.cross_entropy import summed_cross_entropy, token_losses
+from humpback_jax.training.loss import summed_cross_entropy, token_losses
 
 ROWS, LENGTH = 2, 37
 
