@@ -73,11 +73,15 @@ def literals(tree):
             yield node.lineno, text
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and skeleton_of(node.right) in FOLDERS:
             yield node.lineno, skeleton_of(node.right)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) in ("join", "joinpath"):
+            yield from ((node.lineno, skeleton_of(part)) for part in node.args if skeleton_of(part) in FOLDERS)
 
 
 def test_literals_are_found():
-    code = 'a / "shards"; b = "manifest.json"; c = f"scores{t}"; d = {"shards": 1}; e = f"{x}/manifest"'
-    assert [name for _, name in literals(ast.parse(code))] == ["shards", "manifest.json", "scores{}"]
+    code = 'a / "shards"; b = "manifest.json"; c = f"scores{t}"; d = {"shards": 1}; e = a.joinpath("shards")'
+    code += '; f = os.path.join(a, "profile")'
+    found = sorted(name for _, name in literals(ast.parse(code)))
+    assert found == ["manifest.json", "profile", "scores{}", "shards", "shards"]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -166,7 +166,7 @@ def _generation(
     **engine: Any,
 ) -> Any:
     """The `GenerationConfig` of options."""
-    from humpback_jax.inference.engine import EngineConfig
+    from humpback_jax.inference.requests import EngineConfig
     from humpback_jax.inference.sampling import SamplingConfig
     from humpback_jax.stages.jobs import GenerationConfig
 

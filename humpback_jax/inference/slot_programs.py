@@ -1,12 +1,13 @@
-"""The slot programs of an engine, fed with requests: host arrays in, device state kept, reports out."""
+"""The slot programs of a model, fed with requests: host arrays in, device state kept, reports out."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
+from humpback_jax.inference.compiled import Call, Program
 from humpback_jax.inference.decode import (
     ChunkReport,
     RowSettings,
@@ -17,64 +18,65 @@ from humpback_jax.inference.decode import (
     prefill_into_slots,
     probe_slots,
 )
+from humpback_jax.inference.loaded import LoadedModel
 from humpback_jax.inference.requests import PROBE_ROOM, PROBE_ROWS, Completion, Probe, Request
 from humpback_jax.inference.sampling import request_number
 from humpback_jax.inference.slots import Finished
-
-if TYPE_CHECKING:
-    from humpback_jax.inference.engine import Engine
+from humpback_jax.models.kv_cache import KeyValues
 
 CACHE_MULTIPLE = 256  # slots per row of a cache on TPUs
 
 
 class SlotPrograms:
-    """The programs of one call of `Engine.generate`: holds the device state; `run_slots` decides what is dispatched.
+    """The programs of one call of `Engine.generate`: holds the device state; `Slots` decides what is dispatched.
 
     The list is short and known before the first request: a prefill per prompt bucket; and per room (the prompt tokens
     that the caches hold) an init, a chunk of decode steps, the growth of a layer to the next room, a probe where
     there are any.
     """
 
-    def __init__(self, engine: "Engine", stop_ids: Sequence[int], prefix_ids: Sequence[int]) -> None:
-        self.engine, self.config = engine, engine.config
-        self.prefix_ids, self.prefix = tuple(prefix_ids), engine.prefix(prefix_ids)
-        self.stop_ids = engine.put(np.asarray(stop_ids, np.int32))
-        self.requests: Sequence[Request] = ()
-        self.seed = engine.put(np.asarray(0, np.uint32))
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        stop_ids: Sequence[int],
+        prefix_ids: Sequence[int],
+        requests: Sequence[Request] = (),
+        seed: int = 0,
+    ) -> None:
+        """Nothing is dispatched yet; indices of requests stand for places in `requests`."""
+        self.loaded, self.config, self.requests = loaded, loaded.config, requests
+        self.prefix_ids, self.prefix = tuple(prefix_ids), loaded.prefix(prefix_ids)
+        self.stop_ids = loaded.put(np.asarray(stop_ids, np.int32))
+        self.seed = loaded.put(np.asarray(seed, np.uint32))
         self.room = 0  # prompt tokens that the state has room for
         self._state: SlotState | None = None
 
-    def begin(self, requests: Sequence[Request], seed: int) -> None:
-        """Takes the requests that indices stand for from now on."""
-        self.requests, self.seed = requests, self.engine.put(np.asarray(seed, np.uint32))
-
     def compile(self, buckets: Sequence[int], probe_width: int | None) -> None:
         """Compiles what prompts of these buckets need, and probes with so many candidates if a number is given."""
-        compile_one, rooms = self.engine.programs.compile, self._rooms(buckets)
+        programs, rooms = self.loaded.programs, self._rooms(buckets)
         for room in rooms:
-            state = self.engine.programs.outputs(*self._init(room), {})
+            state = programs.outputs(*self._init(room))
             for bucket in buckets:
                 if self.config.room(bucket) == room:
-                    compile_one(*self._prefill(bucket), self._prefill_arguments(state, bucket, ()))
-            compile_one(*self._decode(room), self._decode_arguments(state, 0))
+                    programs.compile(*self._prefill(state, bucket, ()))
+            programs.compile(*self._decode(state, room, 0))
             if probe_width is not None:
-                compile_one(*self._probe(room, probe_width), self._probe_arguments(state, (), (), probe_width))
+                programs.compile(*self._probe(state, room, (), probe_width))
             if room < rooms[-1]:
-                compile_one(*self._grow(room), {"cache": state.caches[0]})
+                programs.compile(*self._grow(room, state.caches[0]))
 
     def group_size(self, bucket: int) -> int:
         """Rows of one prefill call."""
-        return self.engine.rows(self.config.group_size(bucket))
+        return self.loaded.rows(self.config.group_size(bucket))
 
     def insert(self, bucket: int, members: Sequence[tuple[int, int]]) -> None:
         """Prefills (slot, request index) pairs of one bucket; the slots are made or grown first where needed."""
-        room, run = self.config.room(bucket), self.engine.programs.run
+        room, run = self.config.room(bucket), self.loaded.programs.run
         if not self.room:
             self.room, self._state = room, run(*self._init(room))
         while self.room < room:
             self._grow_caches()
-        arguments = self._prefill_arguments(self.state, bucket, members)
-        self._state = run(*self._prefill(bucket), **arguments)
+        self._state = run(*self._prefill(self.state, bucket, members))
 
     def _grow_caches(self) -> None:
         """To the next room, layer by layer: of one layer, not of all, there are two copies at a time."""
@@ -82,7 +84,7 @@ class SlotPrograms:
         remaining, grown = list(caches), []
         del caches
         while remaining:
-            grown.append(self.engine.programs.run(*self._grow(self.room), cache=remaining.pop(0)))
+            grown.append(self.loaded.programs.run(*self._grow(self.room, remaining.pop(0))))
         self._state = SlotState(tuple(grown), sampling, rows)
         self.room = self._next_room(self.room)
 
@@ -94,8 +96,7 @@ class SlotPrograms:
 
     def decode(self, exit_at: int) -> ChunkReport:
         """Dispatches one chunk of steps, and the copy of its report to the host."""
-        arguments = self._decode_arguments(self.state, exit_at)
-        self._state, report = self.engine.programs.run(*self._decode(self.room), **arguments)
+        self._state, report = self.loaded.programs.run(*self._decode(self.state, self.room, exit_at))
         for array in report:
             array.copy_to_host_async()
         return report
@@ -109,29 +110,25 @@ class SlotPrograms:
     ) -> list[Completion]:
         """What was written, with the answers to probes; called before the slots are used again."""
         completions, asked = [], []
-        for row, one in enumerate(finished):
-            request = self.requests[one.index]
-            if not one.finite:
+        for place, done in enumerate(finished):
+            request = self.requests[done.index]
+            if not done.finite:
                 raise FloatingPointError(
                     f"request {request.id!r}: the model produced logits that are not numbers; check its weights with "
                     "`humpback weights verify`"
                 )
-            completions.append(Completion(request.id, one.token_ids, truncated=not one.stopped))
+            completions.append(Completion(request.id, done.token_ids, truncated=not done.stopped))
             question = probe(completions[-1]) if probe is not None else None
             if question is not None:
-                asked.append((row, question))
+                asked.append((place, question))
         for start in range(0, len(asked), PROBE_ROWS):
             group = asked[start : start + PROBE_ROWS]
-            for (row, _), log_probs in zip(group, self._answers(finished, group), strict=False):
-                completions[row] = dataclasses.replace(completions[row], probe_log_probs=tuple(log_probs))
+            questions = [(finished[place], question) for place, question in group]
+            width = len(questions[0][1].candidate_ids)
+            answers = np.asarray(self.loaded.programs.run(*self._probe(self.state, self.room, questions, width)))
+            for (place, _), log_probs in zip(group, answers.tolist(), strict=False):
+                completions[place] = dataclasses.replace(completions[place], probe_log_probs=tuple(log_probs))
         return completions
-
-    def _answers(self, finished: Sequence[Finished], group: Sequence[tuple[int, Probe]]) -> list[list[float]]:
-        """Log-probabilities for (row of `finished`, question)."""
-        width = len(group[0][1].candidate_ids)
-        arguments = self._probe_arguments(self.state, finished, group, width)
-        values = self.engine.programs.run(*self._probe(self.room, width), **arguments)
-        return np.asarray(values).tolist()
 
     def _rooms(self, buckets: Sequence[int]) -> list[int]:
         """Rooms that caches of these buckets go through, ascending."""
@@ -141,97 +138,69 @@ class SlotPrograms:
     def _next_room(self, room: int) -> int:
         return self.config.rooms[self.config.rooms.index(room) + 1]
 
-    # Each program: its name, the jitted function, the static arguments.
-
-    def _program(self, name: tuple, function: Any, **static: Any) -> tuple[tuple, Any, dict[str, Any]]:
-        return (*name, len(self.prefix_ids), self.stop_ids.size), function, static
-
-    def _init(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
-        return self._program(
-            ("init", room),
-            init_slots,
-            model=self.engine.model,
-            slots=self.config.slots,
-            cache_length=self._cache_length(room),
-            max_new_tokens=self.config.max_new_tokens,
-            cache_dtype=self.engine.cache_dtype,
-        )
-
-    def _grow(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
-        return self._program(("grow", room), grow_cache, cache_length=self._cache_length(self._next_room(room)))
-
-    def _prefill(self, bucket: int) -> tuple[tuple, Any, dict[str, Any]]:
-        return self._program(("prefill", bucket), prefill_into_slots, model=self.engine.model)
-
-    def _decode(self, room: int) -> tuple[tuple, Any, dict[str, Any]]:
-        steps = self.engine.decode_steps
-        return self._program(("decode", room), decode_chunk, model=self.engine.model, max_steps=steps)
-
-    def _probe(self, room: int, width: int) -> tuple[tuple, Any, dict[str, Any]]:
-        return self._program(("probe", room, width), probe_slots, model=self.engine.model)
-
     def _cache_length(self, room: int) -> int:
         """A chunk is written as a block: room for it also where a row ends at once."""
-        length = room + self.config.max_new_tokens + self.engine.decode_steps
-        if self.engine.model.platform != "tpu":
+        length = room + self.config.max_new_tokens + self.loaded.decode_steps
+        if self.loaded.model.platform != "tpu":
             return length
         # The decode kernel reads whole blocks; lengths with few divisors would leave it short ones.
         return -(-length // CACHE_MULTIPLE) * CACHE_MULTIPLE
 
-    def _prefill_arguments(self, state: SlotState, bucket: int, members: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        engine, size = self.engine, self.group_size(bucket)
+    def _program(self, name: tuple, function: Any, **static: Any) -> Program:
+        return Program((*name, len(self.prefix_ids), self.stop_ids.size), function, static)
+
+    def _init(self, room: int) -> Call:
+        static = {"slots": self.config.slots, "max_new_tokens": self.config.max_new_tokens}
+        shapes = {"cache_length": self._cache_length(room), "cache_dtype": self.loaded.cache_dtype}
+        return self._program(("init", room), init_slots, model=self.loaded.model, **static, **shapes), {}
+
+    def _grow(self, room: int, cache: KeyValues) -> Call:
+        length = self._cache_length(self._next_room(room))
+        return self._program(("grow", room), grow_cache, cache_length=length), {"cache": cache}
+
+    def _prefill(self, state: SlotState, bucket: int, members: Sequence[tuple[int, int]]) -> Call:
+        size, put = self.group_size(bucket), self.loaded.put
         tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
         slots = np.full(size, self.config.slots, np.int32)  # out of range: dropped
+        numbers, limits = np.zeros(size, np.uint32), np.zeros(size, np.int32)
+        temperature, top_p = np.zeros(size, np.float32), np.zeros(size, np.float32)
         for row, (slot, index) in enumerate(members):
-            ids = self.requests[index].prompt_ids[len(self.prefix_ids) :]
+            request = self.requests[index]
+            ids = request.prompt_ids[len(self.prefix_ids) :]
             tokens[row, : len(ids)], lengths[row], slots[row] = ids, len(ids), slot
-        return {
-            "params": engine.params,
-            "prefix": self.prefix,
-            "state": state,
-            "tokens": engine.put(tokens),
-            "lengths": engine.put(lengths),
-            "slots": engine.put(slots),
-            "settings": self._settings([index for _, index in members], size),
-            "stop_ids": self.stop_ids,
-        }
+            numbers[row], limits[row] = request_number(request.id), request.max_new_tokens
+            temperature[row], top_p[row] = request.sampling.temperature, request.sampling.top_p
+        settings = RowSettings(put(numbers), self.seed, put(temperature), put(top_p), put(limits))
+        rows = {"tokens": put(tokens), "lengths": put(lengths), "slots": put(slots), "settings": settings}
+        program = self._program(("prefill", bucket), prefill_into_slots, model=self.loaded.model)
+        return program, self._weights | {"state": state, "stop_ids": self.stop_ids} | rows
 
-    def _decode_arguments(self, state: SlotState, exit_at: int) -> dict[str, Any]:
-        exit_at_ = self.engine.put(np.asarray(exit_at, np.int32))
-        arguments = {"params": self.engine.params, "prefix": self.prefix, "state": state}
-        return arguments | {"stop_ids": self.stop_ids, "exit_at": exit_at_}
+    def _decode(self, state: SlotState, room: int, exit_at: int) -> Call:
+        static = {"model": self.loaded.model, "max_steps": self.loaded.decode_steps}
+        chunk = {"state": state, "stop_ids": self.stop_ids, "exit_at": self.loaded.put(np.asarray(exit_at, np.int32))}
+        return self._program(("decode", room), decode_chunk, **static), self._weights | chunk
 
-    def _probe_arguments(
-        self, state: SlotState, finished: Sequence[Finished], group: Sequence[tuple[int, Probe]], width: int
-    ) -> dict[str, Any]:
-        """For (row of `finished`, question); the last written token is fed again first."""
-        count = self.engine.rows(PROBE_ROWS)
+    def _probe(self, state: SlotState, room: int, questions: Sequence[tuple[Finished, Probe]], width: int) -> Call:
+        """Asks slots about what they hold; the last written token is fed again first."""
+        count = self.loaded.rows(PROBE_ROWS)
         tokens, candidates = np.zeros((count, PROBE_ROOM), np.int32), np.zeros((count, width), np.int32)
         lengths, starts, slots = (np.full(count, value, np.int32) for value in (1, 0, 0))
-        for i, (row, question) in enumerate(group):
-            one = finished[row]
-            request = self.requests[one.index]
-            written = (*request.prompt_ids, *one.token_ids)
+        for row, (done, question) in enumerate(questions):
+            request = self.requests[done.index]
+            written = (*request.prompt_ids, *done.token_ids)
             ids = (written[-1], *question.forced_ids)
             if len(ids) > PROBE_ROOM:
                 raise ValueError(
                     f"request {request.id!r}: a probe of {len(question.forced_ids)} tokens; {PROBE_ROOM - 1} fit"
                 )
-            tokens[i, : len(ids)], lengths[i], slots[i] = ids, len(ids), one.slot
-            starts[i] = len(written) - 1 - len(self.prefix_ids)
-            candidates[i] = question.candidate_ids
+            tokens[row, : len(ids)], lengths[row], slots[row] = ids, len(ids), done.slot
+            starts[row] = len(written) - 1 - len(self.prefix_ids)
+            candidates[row] = question.candidate_ids
         rows = {"slots": slots, "tokens": tokens, "starts": starts, "lengths": lengths, "candidates": candidates}
-        placed = {name: self.engine.put(array) for name, array in rows.items()}
-        return {"params": self.engine.params, "prefix": self.prefix, "caches": state.caches} | placed
+        placed = {name: self.loaded.put(array) for name, array in rows.items()}
+        program = self._program(("probe", room, width), probe_slots, model=self.loaded.model)
+        return program, self._weights | {"caches": state.caches} | placed
 
-    def _settings(self, indices: Sequence[int], size: int) -> RowSettings:
-        members = [self.requests[i] for i in indices]
-        pad = [0] * (size - len(members))
-        column = lambda values, dtype: self.engine.put(np.asarray([*values, *pad], dtype))  # noqa: E731
-        return RowSettings(
-            request_numbers=column((request_number(r.id) for r in members), np.uint32),
-            seed=self.seed,
-            temperature=column((r.sampling.temperature for r in members), np.float32),
-            top_p=column((r.sampling.top_p for r in members), np.float32),
-            max_new_tokens=column((r.max_new_tokens for r in members), np.int32),
-        )
+    @property
+    def _weights(self) -> dict[str, Any]:
+        return {"params": self.loaded.params, "prefix": self.prefix}

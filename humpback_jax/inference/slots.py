@@ -6,7 +6,7 @@ of one prompt bucket, and that order alone decides the schedule: nothing here de
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,14 @@ class Finished:
     token_ids: tuple[int, ...]
     stopped: bool
     finite: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """What the loop knows of a request: the bucket and the length of its prompt, the shared prefix not counted."""
+
+    bucket: int
+    length: int
 
 
 @dataclasses.dataclass
@@ -80,95 +88,77 @@ class Programs(Protocol):
         """Rows of one prefill call."""
 
 
-def run_slots(
-    programs: Programs,
-    buckets: Sequence[int],
-    lengths: Sequence[int],
-    slots: int,
-    overlap: bool,
-    on_finished: Callable[[Sequence[Finished]], None],
-    stats: SlotStats,
-) -> None:
-    """Runs all requests.
+class Slots:
+    """The slots of one run, and which request stands in which."""
 
-    Args:
-      programs: of an engine with empty slots.
-      buckets: prompt bucket of every request, ascending.
-      lengths: prompt tokens of every request, for the statistics.
-      slots: rows.
-      overlap: dispatch chunk k + 1 before reading chunk k. Hides the host behind the device, at the price of one chunk
-        per request in which its slot is idle. Without it a chunk also ends as soon as enough slots are free.
-      on_finished: called with the requests that a report shows finished, before their slots are used again.
-      stats: updated in place.
-    """
-    pending = collections.deque(range(len(buckets)))
-    occupants: list[Occupant | None] = [None] * slots
-    under_way: collections.deque[tuple[Any, tuple[Occupant | None, ...]]] = collections.deque()
-    while pending or any(occupants) or under_way:
-        while group := _next_group(programs, buckets, pending, occupants):
-            _insert(programs, buckets, lengths, group, occupants, stats)
-        if any(occupant is not None for occupant in occupants):
-            wanted = min(programs.group_size(buckets[pending[0]]), len(pending)) if pending else slots
-            under_way.append((programs.decode(slots + 1 if overlap else wanted), tuple(occupants)))
-            stats.chunks += 1
-            if overlap and len(under_way) < 2:
+    def __init__(self, programs: Programs, prompts: Sequence[Prompt], stats: SlotStats, overlap: bool) -> None:
+        """Nothing is dispatched yet.
+
+        Args:
+          programs: of an engine with empty slots.
+          prompts: of all requests, by ascending bucket.
+          stats: of the engine; updated in place.
+          overlap: dispatch chunk k + 1 before reading chunk k. Hides the host behind the device, at the price of one
+            chunk per request in which its slot is idle. Without it a chunk also ends as soon as enough slots are free.
+        """
+        self._programs, self._prompts, self._stats, self._overlap = programs, prompts, stats, overlap
+        self._pending = collections.deque(range(len(prompts)))
+        self._occupants: list[Occupant | None] = [None] * stats.slots
+        self._under_way: collections.deque[tuple[Any, tuple[Occupant | None, ...]]] = collections.deque()
+
+    def run(self) -> Iterator[list[Finished]]:
+        """Runs all requests; yields those that a report shows finished, before their slots are used again."""
+        while self._pending or any(self._occupants) or self._under_way:
+            while group := self._next_group():
+                self._insert(group)
+            if any(occupant is not None for occupant in self._occupants):
+                self._under_way.append((self._programs.decode(self._exit_at()), tuple(self._occupants)))
+                self._stats.chunks += 1
+                if self._overlap and len(self._under_way) < 2:
+                    continue
+            report, snapshot = self._under_way.popleft()
+            if finished := self._read(self._programs.read(report), snapshot):
+                yield finished
+
+    def _next_group(self) -> list[tuple[int, int]]:
+        """(slot, request) pairs of the next prefill call, or nothing while too few slots are free for a full one."""
+        if not self._pending:
+            return []
+        bucket, count = self._prompts[self._pending[0]].bucket, 0
+        most = min(len(self._pending), self._programs.group_size(bucket))
+        while count < most and self._prompts[self._pending[count]].bucket == bucket:
+            count += 1
+        free = [slot for slot, occupant in enumerate(self._occupants) if occupant is None]
+        return [(slot, self._pending.popleft()) for slot in free[:count]] if len(free) >= count else []
+
+    def _insert(self, group: Sequence[tuple[int, int]]) -> None:
+        bucket = self._prompts[group[0][1]].bucket
+        self._programs.insert(bucket, group)
+        for slot, index in group:
+            self._occupants[slot] = Occupant(index)
+            self._stats.prompt_tokens += self._prompts[index].length
+        self._stats.prefill_tokens += bucket * self._programs.group_size(bucket)
+
+    def _exit_at(self) -> int:
+        """Rows that may be done before a chunk ends: where chunks do not overlap, as many as the next group needs."""
+        if self._overlap:
+            return self._stats.slots + 1
+        if not self._pending:
+            return self._stats.slots
+        return min(self._programs.group_size(self._prompts[self._pending[0]].bucket), len(self._pending))
+
+    def _read(self, report: Any, snapshot: Sequence[Occupant | None]) -> list[Finished]:
+        """What the rows of this report's own occupants wrote; frees their slots."""
+        self._stats.steps += int(report.steps)
+        self._stats.kept += int(report.kept)
+        finished = []
+        for slot, occupant in enumerate(snapshot):
+            if occupant is None or occupant.finished or not report.done[slot]:
                 continue
-        report, snapshot = under_way.popleft()
-        _read(programs.read(report), snapshot, occupants, on_finished, stats)
-
-
-def _next_group(
-    programs: Programs,
-    buckets: Sequence[int],
-    pending: collections.deque[int],
-    occupants: Sequence[Occupant | None],
-) -> list[tuple[int, int]]:
-    """(slot, request) pairs of the next prefill call, or nothing while too few slots are free for a full one."""
-    if not pending:
-        return []
-    bucket = buckets[pending[0]]
-    count = 0
-    while count < min(len(pending), programs.group_size(bucket)) and buckets[pending[count]] == bucket:
-        count += 1
-    free = [slot for slot, occupant in enumerate(occupants) if occupant is None]
-    return [(slot, pending.popleft()) for slot in free[:count]] if len(free) >= count else []
-
-
-def _insert(
-    programs: Programs,
-    buckets: Sequence[int],
-    lengths: Sequence[int],
-    group: Sequence[tuple[int, int]],
-    occupants: list[Occupant | None],
-    stats: SlotStats,
-) -> None:
-    bucket = buckets[group[0][1]]
-    programs.insert(bucket, group)
-    for slot, index in group:
-        occupants[slot] = Occupant(index)
-        stats.prompt_tokens += lengths[index]
-    stats.prefill_tokens += bucket * programs.group_size(bucket)
-
-
-def _read(
-    report: Any,
-    snapshot: Sequence[Occupant | None],
-    occupants: list[Occupant | None],
-    on_finished: Callable[[Sequence[Finished]], None],
-    stats: SlotStats,
-) -> None:
-    """Hands over what the rows of this report's own occupants wrote, and frees their slots."""
-    stats.steps += int(report.steps)
-    stats.kept += int(report.kept)
-    finished = []
-    for slot, occupant in enumerate(snapshot):
-        if occupant is None or occupant.finished or not report.done[slot]:
-            continue
-        ids = np.asarray(report.output[slot, : report.counts[slot]]).tolist()
-        stopped, finite = bool(report.stopped[slot]), bool(report.finite[slot])
-        finished.append(Finished(occupant.index, slot, tuple(ids), stopped, finite))
-        occupant.finished = True
-        occupants[slot] = None
-    if finished:
-        stats.requests += len(finished)
-        on_finished(finished)
+            ids = np.asarray(report.output[slot, : report.counts[slot]]).tolist()
+            stopped, finite = bool(report.stopped[slot]), bool(report.finite[slot])
+            finished.append(Finished(occupant.index, slot, tuple(ids), stopped, finite))
+            occupant.finished = True
+            self._occupants[slot] = None
+        self._stats.requests += len(finished)
+        return finished

@@ -7,8 +7,9 @@ import jax
 from etils import epath
 
 from humpback_jax.files import PathLike
-from humpback_jax.inference.engine import Engine, EngineConfig
+from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.precision import quantize_params
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama
 from humpback_jax.prompts.chat import ChatFormat

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from humpback_jax.inference import compiled
 from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
-from humpback_jax.inference.engine import Engine, EngineConfig
+from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.precision import CONTRACTED_AXES
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.quantized import QuantizedKernel
@@ -104,11 +106,11 @@ class _Recorder(Programs):
         self.asked: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._compiling = Programs(mesh, rules)
 
-    def compile(self, name: Any, function: Any, static: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
-        self.asked[name[0]] = (function, {**static, **arguments})
+    def compile(self, program: compiled.Program, arguments: Mapping[str, Any]) -> Any:
+        self.asked[program.name[0]] = (program.function, {**program.static, **arguments})
 
-    def outputs(self, name: Any, function: Any, static: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
-        return self._compiling.outputs(name, function, static, arguments)
+    def outputs(self, program: compiled.Program, arguments: Mapping[str, Any]) -> Any:
+        return self._compiling.outputs(program, arguments)
 
 
 class AbstractEngine(Engine):
@@ -167,11 +169,11 @@ def _inference(request: FitRequest, devices: Sequence[Any]) -> Program:
     mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=engine_config.tensor_parallelism), devices)
     check_layout(request.config, mesh, LogicalAxisRules(), request.batch, request.length)
     engine = AbstractEngine(model, engine_config, devices, request.weight_dtype == "int8")
-    prefix, prompt = range(request.prefix), [engine_config.max_prompt_length]
+    engine.job_prefix_ids, prompt = tuple(range(request.prefix)), [engine_config.max_prompt_length]
     if request.step == "score":
-        engine.compile_scoring(prompt, RATINGS, prefix)
+        engine.compile_scoring(prompt, RATINGS)
     else:
-        engine.compile_generation(prompt, STOP_IDS, prefix_ids=prefix)
+        engine.compile_generation(prompt, STOP_IDS)
     function, arguments = engine.programs.asked[request.step]
     with use_mesh(engine.mesh, engine.rules):
         lowered = function.lower(**arguments)

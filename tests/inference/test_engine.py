@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from humpback_jax.inference.engine import Engine, EngineConfig, Probe, Request, shared_prefix
+from humpback_jax.inference.engine import Engine, shared_prefix
+from humpback_jax.inference.requests import EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import (
     SamplingConfig,
     perturbed_log_probs,
@@ -322,9 +323,10 @@ def test_a_shared_prefix_changes_neither_text_nor_logits(params):
             np.testing.assert_allclose(completion.probe_log_probs, expected, atol=ROUNDING, err_msg=request.id)
 
 
-def test_a_prefix_that_a_prompt_lacks_is_refused(engine):
+def test_a_prefix_that_a_prompt_lacks_is_refused(engine, monkeypatch):
+    monkeypatch.setattr(engine, "job_prefix_ids", (1, 2))
     with pytest.raises(ValueError, match="does not begin with the 2 shared tokens"):
-        engine.generate(make_requests(3), SEED, STOP_IDS, prefix_ids=(1, 2))
+        engine.generate(make_requests(3), SEED, STOP_IDS)
 
 
 @pytest.mark.parametrize(

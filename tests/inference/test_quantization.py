@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.inference.engine import Engine, EngineConfig, Probe, Request
+from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.precision import precision_effect, quantize_params, weight_bytes
+from humpback_jax.inference.requests import EngineConfig, Probe, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.scoring import rating_distribution
 from humpback_jax.models.attention import Source, attention
@@ -289,13 +290,14 @@ def test_text_from_an_int8_cache_does_not_depend_on_neighbours(weights):
     """Where chunks end depends on the neighbours; a token must read the same before and after it is merged."""
     engine = make_engine(TINY, weights, kv_dtype="int8", slots=4, decode_steps=8)
     jobs = requests(60)
-    texts = engine.generate(jobs, 5, STOP_IDS, prefix_ids=())
+    engine.job_prefix_ids = ()
+    texts = engine.generate(jobs, 5, STOP_IDS)
     assert any(len(text.token_ids) > 5 for text in texts)
-    assert engine.generate(jobs, 5, STOP_IDS, prefix_ids=()) == texts
-    assert engine.generate(jobs[::-1], 5, STOP_IDS, prefix_ids=()) == texts[::-1]
+    assert engine.generate(jobs, 5, STOP_IDS) == texts
+    assert engine.generate(jobs[::-1], 5, STOP_IDS) == texts[::-1]
     for start in range(0, 60, 12):
         part = jobs[start : start + 3]
-        assert engine.generate(part, 5, STOP_IDS, prefix_ids=()) == texts[start : start + 3]
+        assert engine.generate(part, 5, STOP_IDS) == texts[start : start + 3]
 
 
 @pytest.mark.slow
@@ -310,7 +312,8 @@ def test_all_options_at_once_in_bfloat16():
 SHARDED = """
     import json, sys
     import jax, jax.numpy as jnp
-    from humpback_jax.inference.engine import Engine, EngineConfig, Request
+    from humpback_jax.inference.engine import Engine
+    from humpback_jax.inference.requests import EngineConfig, Request
     from humpback_jax.inference.precision import quantize_params
     from humpback_jax.models.config import get_config
     from humpback_jax.models.llama import Llama, init_params

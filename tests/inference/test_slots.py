@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.inference.shards import Shards
-from humpback_jax.inference.slots import SlotStats, run_slots
+from humpback_jax.inference.slots import Prompt, Slots, SlotStats
 
 STOP, LIMIT = 0, 256
 
@@ -103,14 +103,11 @@ def run(requests, slots, overlap, group=2, steps=8):
     ordered = sorted(requests, key=lambda request: (request.bucket, request.name))
     programs, stats, written = FakePrograms(ordered, slots, group, steps), SlotStats(slots), {}
 
-    def on_finished(finished):
+    for finished in Slots(programs, [Prompt(r.bucket, 1) for r in ordered], stats, overlap).run():
         for one in finished:
             name = ordered[one.index].name
             assert name not in written
             written[name] = (one.token_ids, one.stopped)
-
-    lengths = [1] * len(ordered)
-    run_slots(programs, [r.bucket for r in ordered], lengths, slots, overlap, on_finished, stats)
     assert programs.most_unread == (2 if overlap else 1)
     assert stats.requests == len(requests)
     return written, stats

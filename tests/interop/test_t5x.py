@@ -18,8 +18,7 @@ import tensorflow as tf  # noqa: E402
 
 from humpback_jax.data.examples import supervised_examples  # noqa: E402
 from humpback_jax.data.pairs import read_pairs  # noqa: E402
-from humpback_jax.inference.engine import EngineConfig  # noqa: E402
-from humpback_jax.inference.requests import Request  # noqa: E402
+from humpback_jax.inference.requests import EngineConfig, Request  # noqa: E402
 from humpback_jax.inference.sampling import SamplingConfig  # noqa: E402
 from humpback_jax.interop.t5x_checkpoints import import_t5x  # noqa: E402
 from humpback_jax.models.config import get_config  # noqa: E402

@@ -3,7 +3,7 @@
 import pytest
 
 from humpback_jax.files import write_jsonl
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import open_model

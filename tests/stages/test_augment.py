@@ -6,7 +6,7 @@ import json
 import pytest
 
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.jobs import JobResult

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from humpback_jax.data.pairs import Pair
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.llama import Llama
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 

@@ -14,7 +14,7 @@ import dataclasses, json, pathlib, sys
 
 from etils import epath
 
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import ModelHandle, open_model
 
@@ -90,7 +90,7 @@ FAILING = """
 import sys, threading
 from etils import epath
 
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import open_model
 

@@ -20,7 +20,7 @@ if coordinator:
     set_process(int(sys.argv[3]), 2)
     join_processes(coordinator)
 
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
 from humpback_jax.stages.model import open_model
 

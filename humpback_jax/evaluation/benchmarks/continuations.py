@@ -119,7 +119,7 @@ class ContinuationScorer:
         """Log-likelihoods, float64 [n], and whether greedy decoding would write the continuation, bool [n]."""
         pairs = [(str(i), *self._fitting(request)) for i, request in enumerate(requests)]
         longest = max((len(prompt) + len(answer) for _, prompt, answer in pairs), default=1)
-        scored = self.engine(longest).log_likelihoods_and_misses(pairs, progress)
+        scored = self.engine(longest).log_likelihoods(pairs, progress, count_misses=True)
         return scored[:, 0], scored[:, 1] == 0
 
     def _fitting(self, request: Encoded) -> tuple[tuple[int, ...], tuple[int, ...]]:

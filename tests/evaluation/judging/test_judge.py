@@ -16,7 +16,7 @@ from humpback_jax.evaluation.judging.comparisons import (
 )
 from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model, letter_ids
 from humpback_jax.evaluation.judging.win_rate import annotation_figures
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import open_model
 

@@ -7,7 +7,7 @@ import pytest
 from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
-from humpback_jax.inference.engine import EngineConfig
+from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.jobs import GenerationConfig
 
