@@ -63,7 +63,7 @@ def without_commands(names):
 
 def test_the_rules_are_checked_against_real_imports():
     assert len(SOURCES) > 50
-    assert "inference.engine" in importers("humpback_jax.models")
+    assert "inference.loaded" in importers("humpback_jax.models")
     assert "stages.rating" in importers("humpback_jax.inference")
     assert len(importers("jax")) > len(importers("flax")) > 0
 

@@ -75,9 +75,12 @@ class SlotState(NamedTuple):
 
 def _placed(state: SlotState) -> SlotState:
     """Caches sharded by heads, all else on every device: every program leaves the state as the next expects it."""
-    replicated = lambda x: constrain(x, *(None,) * x.ndim)  # noqa: E731
     caches = tuple(constrain_cache(cache) for cache in state.caches)
-    return SlotState(caches, jax.tree.map(replicated, state.sampling), jax.tree.map(replicated, state.rows))
+    return SlotState(caches, jax.tree.map(_replicated, state.sampling), jax.tree.map(_replicated, state.rows))
+
+
+def _replicated(x: jax.Array) -> jax.Array:
+    return constrain(x, *(None,) * x.ndim)
 
 
 class ChunkReport(NamedTuple):
@@ -203,7 +206,10 @@ def prefill_into_slots(
     zeros, false = jnp.zeros((count,), jnp.int32), jnp.zeros((count,), bool)
     empty = Rows(zeros, zeros, jnp.zeros((count, max_new_tokens), jnp.int32), zeros, false, false, ~false)
     rows = accept(empty, scores, _prefix_length(prefix) + lengths, sampling, stop_ids)
-    put = lambda old, new: old.at[slots].set(new, mode="drop")  # noqa: E731
+
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        return old.at[slots].set(new, mode="drop")
+
     caches = tuple(insert_rows(cache, new, slots) for cache, new in zip(state.caches, written, strict=True))
     return _placed(SlotState(caches, jax.tree.map(put, state.sampling, sampling), jax.tree.map(put, state.rows, rows)))
 
@@ -251,7 +257,7 @@ def decode_chunk(
     caches = tuple(merge(cache, new, starts) for cache, new in zip(state.caches, recents, strict=True))
     kept = jnp.sum(rows.counts - state.rows.counts)
     report = ChunkReport(rows.output, rows.counts, rows.stopped, rows.done, rows.finite, steps, kept)
-    report = ChunkReport(*(constrain(x, *(None,) * x.ndim) for x in report))
+    report = ChunkReport(*map(_replicated, report))
     return _placed(SlotState(caches, state.sampling, rows)), report
 
 

@@ -117,8 +117,8 @@ def sample(
     order = jnp.argsort(~open_rows)
 
     def draw_row(i: jax.Array, drawn: jax.Array) -> jax.Array:
-        row = lambda x: jax.lax.dynamic_slice_in_dim(x, order[i], 1)  # noqa: E731
-        scores = perturbed_log_probs(row(logits), row(keys), row(positions), row(safe_temperature), row(top_p))
+        rows = (logits, keys, positions, safe_temperature, top_p)
+        scores = perturbed_log_probs(*(jax.lax.dynamic_slice_in_dim(x, order[i], 1) for x in rows))
         return drawn.at[order[i]].set(jnp.argmax(scores[0]).astype(jnp.int32))
 
     drawn = jax.lax.fori_loop(0, jnp.sum(open_rows), draw_row, drawn)
