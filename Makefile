@@ -1,5 +1,8 @@
-# Everything below does its own set-up in a virtual environment; a fresh machine needs Python 3.11 or 3.12 with pip.
-PYTHON ?= python3.11
+# Everything below does its own set-up in a virtual environment; a fresh machine needs Python 3.11, 3.12 or 3.13
+# with pip. PYTHON=python3.13 says which, each has an environment of its own; by default it is the first that is there.
+ifndef PYTHON
+PYTHON := $(or $(firstword $(foreach version,3.11 3.12 3.13,$(shell python$(version) -c "print('python$(version)')" 2>/dev/null))),python3.11)
+endif
 VENV ?= .venv-$(notdir $(PYTHON))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
