@@ -14,7 +14,9 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
 from humpback_jax.data.tasks import mean_log_likelihood, register_tasks
@@ -22,12 +24,10 @@ from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
 from humpback_jax.inference.decode import RowSettings, decode_chunk, init_slots, prefill_into_slots
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.interop.t5x_layout import ACTIVATION_RULES, PARAMETER_RULES, parameter_axes
-from humpback_jax.models.dtypes import dtype_of
-from humpback_jax.models.llama import Llama, hidden_states, init_params, unstack_layers
-from humpback_jax.partitioning import axes_size
+from humpback_jax.models.llama import hidden_states, init_params, logical_specs, unstack_layers
+from humpback_jax.partitioning import LogicalAxisRules, axes_size
 from humpback_jax.stages.model import open_model
-from humpback_jax.training.config import dropout_rates
+from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.loss import summed_loss, token_losses
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from humpback_jax.weights.model_folder import load_model_folder
@@ -39,6 +39,16 @@ try:
 except ImportError as error:
     raise ImportError(f"running under t5x needs t5x ({error}); docs/t5x.md has the lines that install it") from error
 
+# The names of our axes that t5x's standard rules know; and rules for ours where they know none, which are added behind
+# t5x's own: the first rule of a name counts, so a gin file can set others.
+AXIS_NAMES = {"head_dim": "kv", "norm": "embed"}
+PARAMETER_RULES = (("kv_heads", "model"),)
+# Activations lie as under our own rules: `tensor` is t5x's `model`, and batches are split over all other axes.
+_MESH_AXES = {"data": ("replica", "data"), "fsdp": (), "sequence": (), "tensor": ("model",)}
+ACTIVATION_RULES: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
+    (name, tuple(mapped for axis in axes for mapped in _MESH_AXES[axis]))
+    for name, axes in LogicalAxisRules().as_pairs()
+)
 NO_TOKEN = -1  # after the end of a prediction: no id of any vocabulary
 Batch = Mapping[str, jax.Array]
 
@@ -63,7 +73,7 @@ class LlamaPartitioner(partitioning.PjitPartitioner):
         count, partitions = jax.device_count(), self._num_partitions
         if count % partitions:
             raise ValueError(f"num_partitions is {partitions}, which does not divide {count} devices")
-        return jax.make_mesh((count // partitions, partitions), ("data", "model"), axis_types=_auto(2))
+        return jax.make_mesh((count // partitions, partitions), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
     def partition(self, fn: Callable, *args: Any, **kwargs: Any) -> Any:
         """As t5x's, of `fn` under the rules of our activations."""
@@ -98,10 +108,6 @@ class LlamaPartitioner(partitioning.PjitPartitioner):
             yield
 
 
-def _auto(number: int) -> tuple:
-    return (jax.sharding.AxisType.Auto,) * number
-
-
 class AdamW(optimizers.OptaxWrapper):
     """The optimizer of our trainer; the learning rate is the one of t5x's `Trainer.learning_rate_fn`."""
 
@@ -131,13 +137,14 @@ def learning_rate_schedule(
     final_learning_rate: float = OptimizerConfig.final_learning_rate,
     warmup_steps: int = OptimizerConfig.warmup_steps,
 ) -> Callable[[jax.Array], jax.Array]:
-    """`OptimizerConfig.learning_rate_at` as a function of a traced step (int32 scalar, 0 before the first update)."""
+    """`OptimizerConfig.learning_rate_at` as a function of a traced step (scalar, 0 before the first update)."""
+    config = OptimizerConfig(
+        learning_rate=learning_rate, final_learning_rate=final_learning_rate, warmup_steps=warmup_steps
+    )
+    rates = np.array([config.learning_rate_at(step, num_steps) for step in range(num_steps)], np.float32)
 
     def schedule(step: jax.Array) -> jax.Array:
-        warming = learning_rate * (step + 1) / (warmup_steps + 1)
-        progress = (step - warmup_steps) / max(num_steps - 1 - warmup_steps, 1)
-        falling = learning_rate + (final_learning_rate - learning_rate) * jnp.minimum(progress, 1.0)
-        return jnp.where(step < warmup_steps, warming, falling).astype(jnp.float32)
+        return jnp.asarray(rates)[jnp.clip(step, 0, num_steps - 1).astype(jnp.int32)]
 
     return schedule
 
@@ -157,15 +164,14 @@ class ModelFolderInitializer(utils.TrainStateInitializer):
     def from_scratch(self, init_rng: jax.Array) -> Any:
         """The state before the first update; `init_rng` does not matter."""
         axes, mesh = self.train_state_axes, self._partitioner.mesh
-        place = lambda spec: NamedSharding(mesh, spec)  # noqa: E731
-        params = self._model.load_params(jax.tree.map(place, flax.core.unfreeze(axes.params)))
-
-        def initialize(params: Any) -> Any:
-            variables = flax.core.freeze({"params": params, "params_axes": self._model.parameter_axes()})
-            return train_state.FlaxOptimTrainState.create(self._model.optimizer_def, variables)
-
-        begin = self._partitioner.partition(initialize, (axes.params,), axes, donate_argnums=0)
+        shardings = jax.tree.map(functools.partial(NamedSharding, mesh), flax.core.unfreeze(axes.params))
+        params = self._model.load_params(shardings)
+        begin = self._partitioner.partition(self._initial_state, (axes.params,), axes, donate_argnums=0)
         return begin(flax.core.freeze(params))
+
+    def _initial_state(self, params: Any) -> Any:
+        variables = flax.core.freeze({"params": params, "params_axes": self._model.parameter_axes()})
+        return train_state.FlaxOptimTrainState.create(self._model.optimizer_def, variables)
 
 
 class LlamaModel(models.BaseTransformerModel):
@@ -198,7 +204,7 @@ class LlamaModel(models.BaseTransformerModel):
         Args:
           model_dir: native model folder, for architecture, tokenizer and chat format.
           optimizer_def: `AdamW()` or another optimizer of t5x; None for evaluation and inference.
-          dtype, param_dtype, remat_policy, dropout, dropout_schedule, logits_chunk, z_loss: as in `FinetuneConfig`.
+          dtype, param_dtype, remat_policy, dropout, dropout_schedule, logits_chunk, z_loss: as in `ComputeConfig`.
           max_new_tokens: limit of a prediction, in tokens.
           temperature, top_p: of predictions; 0 is greedy.
           chat_format: in place of the card's; it decides which tokens end a prediction.
@@ -206,14 +212,10 @@ class LlamaModel(models.BaseTransformerModel):
         self._model_dir, handle = model_dir, open_model(model_dir, chat_format)
         vocabulary = TokenizerVocabulary(handle.tokenizer)
         super().__init__(None, vocabulary, vocabulary, optimizer_def, z_loss=z_loss)
-        config = handle.card.config
-        self.llama = Llama(
-            config,
-            dtype=dtype_of(dtype),
-            param_dtype=dtype_of(param_dtype),
-            remat_policy=remat_policy,
-            dropout_rates=dropout_rates(dropout, config.num_layers, dropout_schedule),
+        compute = ComputeConfig(
+            dtype, param_dtype, remat_policy=remat_policy, dropout=dropout, dropout_schedule=dropout_schedule
         )
+        self.llama = compute.model(handle.card.config, "cpu")  # attention by XLA: the kernels know our mesh only
         self._stop_ids = jnp.asarray(handle.stop_ids, jnp.int32)
         self._sampling = SamplingConfig(temperature, top_p)
         self._max_new_tokens, self._logits_chunk = max_new_tokens, logits_chunk
@@ -224,8 +226,11 @@ class LlamaModel(models.BaseTransformerModel):
 
     def parameter_axes(self) -> dict:
         """Beside each parameter NAME, NAME_axes with t5x's names of its axes."""
-        is_names = lambda x: isinstance(x, tuple)  # noqa: E731
-        return _with_axes_suffix(jax.tree.map(AxisMetadata, parameter_axes(self.llama), is_leaf=is_names))
+        names = {
+            (*path, f"{leaf}_axes"): AxisMetadata(tuple(AXIS_NAMES.get(name, name) for name in spec))
+            for (*path, leaf), spec in flatten_dict(logical_specs(self.llama)).items()
+        }
+        return unflatten_dict(names)
 
     def load_params(self, shardings: dict) -> dict:
         """The weights of the model folder, in `param_dtype`."""
@@ -275,13 +280,12 @@ class LlamaModel(models.BaseTransformerModel):
         model = self.llama.clone(scan_layers=False, dropout_rates=None, remat_policy="none")
         layers = unstack_layers(flax.core.unfreeze(params), model.config.num_layers)
         seed = jnp.uint32(0) if rng is None else jax.random.bits(rng, (), jnp.uint32)
-        full = lambda value, dtype: jnp.full((rows,), value, dtype)  # noqa: E731
         settings = RowSettings(
             jnp.arange(rows, dtype=jnp.uint32),
             seed,
-            full(self._sampling.temperature, jnp.float32),
-            full(self._sampling.top_p, jnp.float32),
-            full(limit, jnp.int32),
+            jnp.full(rows, self._sampling.temperature, jnp.float32),
+            jnp.full(rows, self._sampling.top_p, jnp.float32),
+            jnp.full(rows, limit, jnp.int32),
         )
         state = init_slots(model, rows, length + limit, limit, model.dtype)
         slots = jnp.arange(rows)
@@ -300,13 +304,6 @@ class LlamaModel(models.BaseTransformerModel):
     def _compute_logits(self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None) -> jax.Array:
         """Abstract in t5x, which asks for it in its own loss only."""
         raise NotImplementedError("all logits of a batch are never held; use loss_fn or score_batch")
-
-
-def _with_axes_suffix(tree: Any) -> Any:
-    """Renames every leaf to NAME_axes, as t5x looks for it."""
-    if not isinstance(tree, dict):
-        return tree
-    return {key if isinstance(value, dict) else f"{key}_axes": _with_axes_suffix(value) for key, value in tree.items()}
 
 
 def _metrics(batch: Batch, loss: jax.Array, total: jax.Array, count: jax.Array) -> dict[str, Any]:

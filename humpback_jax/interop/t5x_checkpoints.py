@@ -9,7 +9,6 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import flax
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig
@@ -106,12 +106,7 @@ def _untrained_moments(config: LlamaConfig) -> dict:
     """
     shapes = jax.eval_shape(make_optimizer(OptimizerConfig()).init, abstract_params(Llama(config)))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return _without_empty(flax.serialization.to_state_dict(zeros))
-
-
-def _without_empty(tree: Mapping) -> dict:
-    filled = {key: _without_empty(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
-    return {key: value for key, value in filled.items() if not (isinstance(value, dict) and not value)}
+    return unflatten_dict(flatten_dict(flax.serialization.to_state_dict(zeros)))  # which leaves empty branches out
 
 
 def _check_tensors(state: epath.Path, config: LlamaConfig) -> None:
@@ -119,7 +114,7 @@ def _check_tensors(state: epath.Path, config: LlamaConfig) -> None:
     tree = ocp.PyTreeCheckpointHandler().metadata(state).tree
     if TARGET not in tree:
         raise ValueError(f"{state}: there is no {TARGET!r} in it; expected a checkpoint that t5x.train wrote")
-    check_params(tree[TARGET], config, str(state))
+    check_params(tree[TARGET], config, f"{state} (give the model folder that its run began with)")
 
 
 class _T5xParams(StoredParams):
