@@ -57,16 +57,21 @@ def write_json(path: PathLike, value: Any) -> None:
 def read_jsonl(path: PathLike) -> Iterator[tuple[int, dict]]:
     """Yields (line number from 1, object) for every non-empty line; ValueError names file and line."""
     with epath.Path(path).open("r") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not valid JSON ({error}); every line must be one object") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-            yield number, row
+        yield from json_lines(stream, path)
+
+
+def json_lines(stream: Iterable[str], path: PathLike) -> Iterator[tuple[int, dict]]:
+    """What `read_jsonl` yields, of lines that are open already; `path` is for messages."""
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not valid JSON ({error}); every line must be one object") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+        yield number, row
 
 
 def jsonl_line(row: dict) -> str:

@@ -67,18 +67,18 @@ def select(conversation: Conversation) -> tuple[str | None, Message | None]:
     """
     if conversation.prompt is None:
         return "no_prompt", None
-    if reason := _flaw(conversation.prompt):
+    if reason := _reason(conversation.prompt):
         return f"prompt_{reason}", None
     # Equal ranks do not occur in the published data; the id makes the choice independent of the file's order.
     best = sorted((reply for reply in conversation.replies if reply.rank == 0), key=lambda reply: reply.id)
     if not best:
         return "no_rank_0_reply", None
-    if reason := _flaw(best[0]):
+    if reason := _reason(best[0]):
         return f"reply_{reason}", None
     return None, best[0]
 
 
-def _flaw(message: Message) -> str | None:
+def _reason(message: Message) -> str | None:
     if message.deleted:
         return "deleted"
     if message.failed_review:

@@ -16,9 +16,13 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.data import oasst
-from humpback_jax.files import PathLike, read_jsonl, write_jsonl
+from humpback_jax.files import PathLike, json_lines, read_jsonl, write_jsonl
 
-FORMATS = ("jsonl", "alpaca", "oasst_trees", "oasst_messages")
+OASST_READERS = {
+    "oasst_trees": oasst.conversations_of_trees,
+    "oasst_messages": oasst.conversations_of_messages,
+}
+FORMATS = ("jsonl", "alpaca", *OASST_READERS)
 
 # Keys by which seed files name the same thing: ours first, then Dolly's and others'.
 INSTRUCTION_KEYS = ("instruction", "prompt")
@@ -78,13 +82,10 @@ def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -
     if not epath.Path(path).exists():
         raise FileNotFoundError(f"seed file {path} does not exist; give the path of a JSONL, Alpaca or OASST1 file")
     chosen = _recognise(path) if format == "auto" else format
-    readers = {
-        "jsonl": _read_jsonl_pairs,
-        "alpaca": _read_alpaca_pairs,
-        "oasst_trees": _read_oasst_trees,
-        "oasst_messages": _read_oasst_messages,
-    }
-    return _report(list(readers[chosen](path)), limit)
+    if chosen in OASST_READERS:
+        conversations = OASST_READERS[chosen](_rows(path), str(path))
+        return _report([_oasst_candidate(conversation) for conversation in conversations], limit)
+    return _report(list(_read_jsonl_pairs(path) if chosen == "jsonl" else _read_alpaca_pairs(path)), limit)
 
 
 def write_pairs(path: PathLike, pairs: Iterable[Pair]) -> None:
@@ -164,26 +165,14 @@ def _open_text(path: PathLike) -> Any:
 
 def _rows(path: PathLike) -> Iterator[tuple[int, dict]]:
     """(line number, object) of a JSONL file, unzipped where its name ends in .gz."""
-    try:
-        yield from _gzip_rows(path) if str(path).endswith(".gz") else read_jsonl(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); convert the file to UTF-8") from error
-
-
-def _gzip_rows(path: PathLike) -> Iterator[tuple[int, dict]]:
     number = 0
     try:
         with _open_text(path) as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+            for number, row in json_lines(stream, path):
                 yield number, row
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{number}: not valid JSON ({error}); every line must be one object") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); convert the file to UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: damaged gzip after line {number} ({error}); fetch the file again") from error
 
 
@@ -209,14 +198,6 @@ def _read_alpaca_pairs(path: PathLike) -> Iterator[_Candidate]:
         if not isinstance(row, dict):
             raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
         yield _candidate(row, where, default_id=f"{name}:{number}", default_source=name)
-
-
-def _read_oasst_trees(path: PathLike) -> Iterator[_Candidate]:
-    return map(_oasst_candidate, oasst.conversations_of_trees(_rows(path), str(path)))
-
-
-def _read_oasst_messages(path: PathLike) -> Iterator[_Candidate]:
-    return map(_oasst_candidate, oasst.conversations_of_messages(_rows(path), str(path)))
 
 
 def _oasst_candidate(conversation: oasst.Conversation) -> _Candidate:

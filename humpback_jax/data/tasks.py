@@ -49,19 +49,14 @@ def register_tasks(
 
     `<prefix>_seed`: tagged seed instruction → output. `<prefix>_backward`: backward prompt of a seed output →
     instruction. With `augmented_path`: `<prefix>_augmented`, with the web tag, and the mixture
-    `<prefix>_seed_and_augmented`. They are as `register_mixture` makes them. An example of which one feature would not
-    fit its `sequence_length` is left out with a warning, never cut; `task_counts` counts them.
+    `<prefix>_seed_and_augmented`. They are as `register_mixture` makes them.
 
     Args:
-      name_prefix: letters, digits, `_`, `.`, `:` or `#`.
-      tokenizer, chat_format: give the ids; the tokenizer is also the features' vocabulary.
+      name_prefix, rates, metric_fns, replace: see `register_mixture`; `mean_log_likelihood` is such a metric.
+      tokenizer, chat_format, prompts: give the ids; None: the package's templates and tags.
       seed_path, augmented_path: files, see `read_pairs` and `read_curated`; or data sets, `tfds:NAME:VERSION`.
-      prompts: templates and tags; None: the package's.
       seed_format, seed_limit: as `read_pairs` takes them.
-      rates: of "seed" and "augmented" in the mixture; None: by their numbers of pairs, so each is seen equally often.
-      metric_fns: of every task, as seqio takes them; `mean_log_likelihood` is one.
       tfds_data_dir: where TFDS keeps the data sets that are named `tfds:NAME:VERSION`; None: its default.
-      replace: register again what is registered under this prefix.
 
     Returns:
       The names, the mixture last.
@@ -97,7 +92,8 @@ def register_mixture(
     """Registers a task `<prefix>_<set>` for every set of pairs, and of several the mixture `<prefix>_<set>_and_<set>`.
 
     Each task has the split "train", of which parts can be asked for (`train[:50%]`), and the features "inputs" and
-    "targets" (int32 [n]: prompt and answer ids, special tokens included) beside the pair's "id".
+    "targets" (int32 [n]: prompt and answer ids, special tokens included) beside the pair's "id". An example of which
+    one feature would not fit its `sequence_length` is left out with a warning, never cut; `task_counts` counts them.
 
     Args:
       mixture: the declaration.
