@@ -9,12 +9,11 @@ import dataclasses
 import math
 
 from humpback_jax.hardware import Chip
-from humpback_jax.topology.hlo import HloCost, Kernel
+from humpback_jax.topology.hlo import DTYPE_BYTES, HloCost, Kernel
 
 KERNEL_UTILISATION = 0.5  # of the matrix units, inside an attention kernel: assumed
 # Matrix products over all pairs of a query and a key it sees.
 _SPLASH_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
-_DTYPE_BYTES = {"bf16": 2, "f16": 2, "s8": 1, "u8": 1, "pred": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +51,6 @@ def kernel_flops(kernel: Kernel) -> float:
 def kernel_seconds(kernel: Kernel, chip: Chip) -> float:
     """Seconds of one run."""
     size = kernel.bytes_accessed or sum(
-        math.prod(shape) * _DTYPE_BYTES.get(dtype, 4) for dtype, shape in kernel.operands
+        math.prod(shape) * DTYPE_BYTES.get(dtype, 4) for dtype, shape in kernel.operands
     )
     return max(kernel_flops(kernel) / (KERNEL_UTILISATION * chip.peak_flops), size / chip.hbm_bandwidth)

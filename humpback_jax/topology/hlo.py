@@ -13,7 +13,8 @@ import re
 _SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8, "s4": 0.5}
+_WIDE, _HALF = {"s64": 8, "u64": 8, "f64": 8}, {"bf16": 2, "f16": 2, "s16": 2, "u16": 2}
+DTYPE_BYTES = _WIDE | _HALF | {"pred": 1, "s8": 1, "u8": 1, "s4": 0.5}  # all others: 4
 _WINDOW_STEPS = ("stride", "lhs_dilate", "rhs_dilate")
 _COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 
@@ -192,7 +193,7 @@ def convolution_flops(computation: dict[str, "_Instruction"], instruction: _Inst
 def _bytes_of(text: str) -> float:
     """Bytes of all arrays named in a shape."""
     return sum(
-        _BYTES.get(dtype, 4) * math.prod(int(size) for size in sizes.split(",") if size)
+        DTYPE_BYTES.get(dtype, 4) * math.prod(int(size) for size in sizes.split(",") if size)
         for dtype, sizes in _SHAPE.findall(text)
     )
 

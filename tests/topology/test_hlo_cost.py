@@ -40,7 +40,7 @@ def test_splash_gives_no_account_and_is_counted(name, products):
 
 
 def test_estimated_seconds_are_cycles_over_the_clock_and_kernels_by_the_roofline():
-    found = estimate(hlo_cost(TEXT), CHIPS["v5e"])
-    assert found.fusions == pytest.approx(300 / 1.5e9)
-    assert found.kernels == pytest.approx(3 * max(1000 / (0.5 * 197e12), 500 / 819e9))
-    assert found.total == found.fusions + found.kernels
+    parts = estimate(hlo_cost(TEXT), CHIPS["v5e"])
+    assert parts.fusions == pytest.approx(300 / 1.5e9)
+    assert parts.kernels == pytest.approx(3 * max(1000 / (0.5 * 197e12), 500 / 819e9))
+    assert parts.total == parts.fusions + parts.kernels

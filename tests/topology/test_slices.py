@@ -59,6 +59,11 @@ def test_an_unknown_name_is_an_error_with_advice(name, message):
         get_slice(name)
 
 
+def test_the_table_of_hardware_needs_nothing_heavy():
+    heavy = "import sys, humpback_jax.hardware; assert not {'jax', 'numpy', 'etils'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", heavy], timeout=300).returncode == 0
+
+
 def test_only_whole_tori_wrap():
     wrapped = {name for name, one in SLICES.items() if any(one.wrap)}
     assert {"v4-128", "v4-256", "v5p-256", "v5e-256", "v6e-256"} <= wrapped
