@@ -56,6 +56,8 @@ def verb_of(words):
     """(command, arguments) of the words after `humpback`."""
     command, words = cli, list(words)
     while isinstance(command, click.Group):
+        if command.invoke_without_command and words[:1] and words[0].startswith("-"):
+            break
         assert words and words[0] in command.commands, f"no verb {words[:1]} in {sorted(command.commands)}"
         command = command.commands[words.pop(0)]
     return command, words
