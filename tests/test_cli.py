@@ -22,7 +22,8 @@ VERBS = [
     *(("corpus", "build"), ("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
     *(("fit",), ("plan",)),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
-    *(("launch", verb) for verb in ("create", "wait", "setup", "run", "status", "logs", "stop", "resume", "delete")),
+    *(("launch", verb) for verb in ("init", "create", "wait", "setup", "run", "status", "logs")),
+    *(("launch", verb) for verb in ("stop", "resume", "delete")),
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
     *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
 ]

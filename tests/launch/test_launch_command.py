@@ -93,8 +93,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(launch, kind, monkeypatch, 
     printed.append(typed("run", "experiments/quickstart.gin").output)
     assert "humpback_jax align --gin_file=experiments/quickstart.gin" in printed[-1]
     printed.append(typed("run", "experiments/quickstart.gin", "--gin_file=smoke.gin").output)
-    assert "/runs/quickstart " in printed[-2]
-    assert "/runs/quickstart-smoke --gin_file=smoke.gin" in printed[-1]
+    assert ["runs/quickstart-smoke" in text for text in printed[-2:]] == [False, True]
     assert launch.world()["calls"] == []
     assert not (tmp_path / ".launch").exists()
     assert "value-of-HF_TOKEN" not in "".join(printed)
