@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from humpback_jax.run_files import default_run_dir
-from humpback_jax.runtime.compilation_cache import use_default_compilation_cache
+from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.distributed import join_processes
 from humpback_jax.runtime.processes import is_leader, set_process
@@ -158,7 +158,7 @@ def keep_compiled_programs(verb: Any) -> Any:
 
     @functools.wraps(verb)
     def keeping(*args: Any, **kwargs: Any) -> Any:
-        use_default_compilation_cache()
+        use_compilation_cache()
         return verb(*args, **kwargs)
 
     return keeping
@@ -174,7 +174,7 @@ def process_options(verb: Any) -> Any:
     def joined(*args: Any, **kwargs: Any) -> Any:
         set_process(kwargs.pop("process_index"), kwargs.pop("process_count"))
         with stop_on_sigterm():
-            use_default_compilation_cache()
+            use_compilation_cache()
             join_processes(kwargs.pop("coordinator"))
             return verb(*args, **kwargs)
 

@@ -25,31 +25,15 @@ GIN_CONFIGS = os.fspath(str(importlib.resources.files("humpback_jax.gin_configs"
 BESIDE_THE_RECIPE = ("Sweep",)
 _ROOMS = "rooms"  # gin takes two names for one where they have one module
 # Bindings of earlier versions, and what they are called now.
-RENAMED = {
-    "FinetuneConfig.batch_size": "BatchConfig.batch_size",
-    "FinetuneConfig.batch_unit": "BatchConfig.batch_unit",
-    "FinetuneConfig.row_length": "BatchConfig.row_length",
-    "FinetuneConfig.rows_per_microbatch": "BatchConfig.rows_per_microbatch",
-    "FinetuneConfig.packing": "BatchConfig.packing",
-    "FinetuneConfig.seed": "BatchConfig.seed",
-    "FinetuneConfig.num_steps": "LoopConfig.num_steps",
-    "FinetuneConfig.step_table": "LoopConfig.step_table",
-    "FinetuneConfig.epochs": "LoopConfig.epochs",
-    "FinetuneConfig.step_limit_minutes": "LoopConfig.step_limit_minutes",
-    "FinetuneConfig.init_from": "CheckpointConfig.init_from",
-    "FinetuneConfig.resume": "CheckpointConfig.resume",
-    "FinetuneConfig.cast_on_resume": "CheckpointConfig.cast_on_resume",
+_MOVED = {
+    "BatchConfig": "batch_size batch_unit row_length rows_per_microbatch packing seed",
+    "LoopConfig": "num_steps step_table epochs step_limit_minutes",
+    "CheckpointConfig": "init_from resume cast_on_resume save_limit_minutes",
+    "ComputeConfig": "dtype param_dtype gradient_dtype remat_policy logits_chunk dropout dropout_schedule z_loss",
+}
+RENAMED = {f"FinetuneConfig.{name}": f"{cls}.{name}" for cls, names in _MOVED.items() for name in names.split()} | {
     "FinetuneConfig.checkpoint_minutes": "CheckpointConfig.minutes",
     "FinetuneConfig.checkpoint_period": "CheckpointConfig.period",
-    "FinetuneConfig.save_limit_minutes": "CheckpointConfig.save_limit_minutes",
-    "FinetuneConfig.dtype": "ComputeConfig.dtype",
-    "FinetuneConfig.param_dtype": "ComputeConfig.param_dtype",
-    "FinetuneConfig.gradient_dtype": "ComputeConfig.gradient_dtype",
-    "FinetuneConfig.remat_policy": "ComputeConfig.remat_policy",
-    "FinetuneConfig.logits_chunk": "ComputeConfig.logits_chunk",
-    "FinetuneConfig.dropout": "ComputeConfig.dropout",
-    "FinetuneConfig.dropout_schedule": "ComputeConfig.dropout_schedule",
-    "FinetuneConfig.z_loss": "ComputeConfig.z_loss",
 }
 _MACRO = "gin.macro"
 
@@ -136,13 +120,15 @@ def parse(cls: type[T], gin_files: Sequence[str], bindings: Sequence[str]) -> T:
     """The dataclass that gin files describe, perhaps beside their recipe; raises as `parse_recipe` does."""
     gin.clear_config()
     _register(cls)
+    logging.disable(logging.ERROR)  # gin logs an error for every folder that lacks a file, also when the next has it
     try:
-        with _quiet_search():
-            gin.parse_config_files_and_bindings(list(gin_files), list(bindings), finalize_config=False)
+        gin.parse_config_files_and_bindings(list(gin_files), list(bindings), finalize_config=False)
     except OSError as error:
         raise ValueError(f"{error}; experiments of the package are {', '.join(_experiments())}") from error
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"gin: {_first_line(error)}{_suggestion(str(error), cls)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
     _check_macros()
     if not gin_files:
         raise ValueError(f"no recipe given: add --gin_file; experiments of the package are {', '.join(_experiments())}")
@@ -226,16 +212,6 @@ def _close(name: str, known: Any) -> str:
     if matches:
         return f". Did you mean {matches[0]!r}?"
     return f"; known are {', '.join(sorted(known))}" if known else ""
-
-
-@contextlib.contextmanager
-def _quiet_search() -> Iterator[None]:
-    """gin logs an error for every folder of the search path that lacks a file, also when the next one has it."""
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _first_line(error: Exception) -> str:

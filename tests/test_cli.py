@@ -209,7 +209,7 @@ def test_verbs_that_work_on_models_know_their_process_and_stop_on_sigterm(humpba
 
     monkeypatch.setattr(MODEL_VERBS[arguments], work)
     monkeypatch.setattr("humpback_jax.align.Alignment.cut_segments", lambda self: None)
-    monkeypatch.setattr("humpback_jax.command_options.use_default_compilation_cache", lambda: seen.append("cache"))
+    monkeypatch.setattr("humpback_jax.command_options.use_compilation_cache", lambda: seen.append("cache"))
     status, _, err = humpback(*arguments, "--process_index=0", "--process_count=2")
     assert seen == ["cache", (0, 2)], err
     assert status == 0

@@ -24,20 +24,15 @@ def machine_name() -> str:
     return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
-def use_compilation_cache(folder: pathlib.Path) -> None:
-    """Keeps compiled programs under `folder`, or where $HUMPBACK_COMPILATION_CACHE says (`off`: nowhere).
+def use_compilation_cache() -> None:
+    """Keeps compiled programs beside the fetched models, or where $HUMPBACK_COMPILATION_CACHE says (`off`: nowhere).
 
     A directory that JAX itself has been given stays in force.
     """
     import jax
 
-    wanted = os.environ.get(VARIABLE)
-    if wanted == "off" or jax.config.values["jax_compilation_cache_dir"]:
+    folder = os.environ.get(VARIABLE) or str(default_cache() / "compiled" / machine_name())
+    if folder == "off" or jax.config.values["jax_compilation_cache_dir"]:
         return
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(wanted) if wanted else folder / machine_name()))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def use_default_compilation_cache() -> None:
-    """`use_compilation_cache` in the folder that all verbs share, beside the downloaded weights."""
-    use_compilation_cache(default_cache() / "compiled")

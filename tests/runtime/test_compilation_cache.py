@@ -9,12 +9,11 @@ import pytest
 from humpback_jax.runtime.compilation_cache import machine_name
 
 SCRIPT = """
-import pathlib, sys
 import jax
 
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 
-use_compilation_cache(pathlib.Path(sys.argv[1]))
+use_compilation_cache()
 if jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 hits = []
@@ -27,14 +26,15 @@ print(len(hits), jax.config.jax_compilation_cache_dir)
 def run(folder, **variables):
     """(cache hits, cache directory) of a fresh process."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    environment["HUMPBACK_CACHE"] = str(folder)
+    command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | variables)
     hits, directory = done.stdout.split()
     return int(hits), directory
 
 
 def test_a_second_process_loads_what_the_first_compiled(tmp_path):
-    assert run(tmp_path) == (0, str(tmp_path / machine_name()))
+    assert run(tmp_path) == (0, str(tmp_path / "compiled" / machine_name()))
     hits, _ = run(tmp_path)
     assert hits > 0
 
