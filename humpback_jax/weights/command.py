@@ -4,7 +4,7 @@ import os
 
 import click
 
-from humpback_jax.command_options import json_option
+from humpback_jax.command_options import json_option, keep_compiled_programs
 from humpback_jax.runtime.console import print_figures, print_json
 
 
@@ -64,6 +64,7 @@ def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: b
 
 @weights.command("verify")
 @click.argument("src", type=click.Path())
+@keep_compiled_programs
 @json_option
 def weights_verify(src: str, as_json: bool) -> None:
     """Compare logits and greedy text with transformers on the same weights."""
