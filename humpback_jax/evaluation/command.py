@@ -276,14 +276,12 @@ def sweep(experiment: Experiment, out: str, base: str, as_json: bool) -> None:
 @json_option
 def scaling(table: str, metric: str, base: str, plot: str | None, as_json: bool) -> None:
     """Fit metric = alpha log N + C to each data set of a sweep's table, with bootstrap intervals."""
-    from humpback_jax.evaluation.scaling.fit import fit_figures
+    from humpback_jax.evaluation.scaling.fit import fit_figures, plot_scaling
     from humpback_jax.files import read_jsonl
 
     rows = [row for _, row in read_jsonl(table)]
     fits = fit_figures(rows, metric, base)
     if plot:
-        from humpback_jax.evaluation.scaling.plots import plot_scaling
-
         plot_scaling(plot, rows, metric, fits)
     print_figures(fits, as_json)
 

@@ -19,9 +19,8 @@ from humpback_jax import run_files
 from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.report.pairs import KEPT, PairRecord, RunPairs, read_pairs
 from humpback_jax.report.payload import make_payload
-from humpback_jax.report.plots import THEME, Plot, draw_plots
+from humpback_jax.report.plots import Plot, draw_plots, inline_svg
 from humpback_jax.report.run_data import RunData, read_run, result_rows
-from humpback_jax.report.svg import inline_svg
 from humpback_jax.report.words import clip, model_name, reason_label, reason_text, stage_words
 
 MAX_PAIRS = 50_000
@@ -59,7 +58,7 @@ def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport
 def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
     drawings: dict[str, list[tuple[str, str]]] = {}
     for plot in plots:
-        drawings.setdefault(plot.section, []).append((plot.title, inline_svg(plot.svg, THEME, plot.alt)))
+        drawings.setdefault(plot.section, []).append((plot.title, inline_svg(plot)))
     return render_page(
         "report.html.j2",
         styles=("base.css", "report.css"),
@@ -67,7 +66,6 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         title=run.run_dir.resolve().name,
         run=run,
         pairs=pairs,
-        summary=_summary(run),
         plots=drawings,
         examples=_examples(run, pairs),
         payload=make_payload(pairs.records, run.rounds),
@@ -133,30 +131,6 @@ def _seconds(value: float) -> str:
         return f"{seconds} s"
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _count(run: RunData, stage: str, key: str) -> int | None:
-    return run.stages[stage]["counts"][key] if stage in run.stages else None
-
-
-def _summary(run: RunData) -> dict[str, Any]:
-    """The few numbers at the top; absent stages leave None."""
-    stages, nll = run.stages, run.heldout_nll
-    last = run.rounds[-1] if run.rounds else None
-    final = list(nll)[-1] if len(nll) > 1 else None
-    candidates = _count(run, "augmented", "out")
-    return {
-        "pages": stages.get("segments", {}).get("figures", {}).get("pages"),
-        "seeds": stages.get("seeds", {}).get("figures", {}).get("seed", {}).get("kept"),
-        "segments": _count(run, "segments", "out"),
-        "candidates": _count(run, run_files.CURATED_STAGE.format(t=last), "in") if candidates is None else candidates,
-        "kept": _count(run, run_files.CURATED_STAGE.format(t=last), "out"),
-        "last_round": last,
-        "model": model_name(final) if final else None,
-        "before": nll["base"]["perplexity"] if final and "base" in nll else None,
-        "after": nll[final]["perplexity"] if final else None,
-        "seconds": sum(stage["seconds"] for stage in stages.values()),
-    }
 
 
 def _examples(run: RunData, pairs: RunPairs) -> list[tuple[str, PairRecord]]:

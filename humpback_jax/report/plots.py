@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import itertools
+import re
 import warnings
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +45,8 @@ STYLE: Any = {
     "legend.fontsize": 9,
 }
 RATING_EDGES = np.arange(0.875, 5.2, 0.25)
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_FONT_SIZE = re.compile(r"([0-9.]+)px")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -250,3 +254,41 @@ def _plain(text: str, length: int = 22) -> str:
 
 def _color(place: int) -> str:
     return SERIES[place % len(SERIES)]
+
+
+def inline_svg(plot: Plot) -> str:
+    """The drawing as a part of a page with a strict content policy: no style, no colours of its own, no script.
+
+    It has presentation attributes instead of styles, and each colour is replaced by its CSS variable.
+    """
+    root = ElementTree.fromstring(plot.svg)
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style")]:
+            parent.remove(child)
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", plot.svg))
+    for element in root.iter():
+        _restyle(element)
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
+    width, height = (float(root.get(side, "0pt").removesuffix("pt")) for side in ("width", "height"))
+    root.attrib.update({"width": f"{width / 0.72:.0f}", "height": f"{height / 0.72:.0f}"})
+    root.attrib |= {"role": "img", "aria-label": plot.alt}
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _restyle(element: ElementTree.Element) -> None:
+    declarations = [part.partition(":") for part in element.attrib.pop("style", "").split(";") if part.strip()]
+    for name, _, value in declarations:
+        name, value = name.strip(), value.strip()
+        if name == "font":
+            size = _FONT_SIZE.search(value)
+            name, value = "font-size", size.group(1) if size else "10"
+        element.set(name, value)
+    for name in ("fill", "stroke"):
+        value = element.get(name, "")
+        if value.lower() in THEME:
+            element.set(name, f"var({THEME[value.lower()]})")
+    if element.tag == f"{{{SVG}}}text" and "fill" not in element.attrib:
+        element.set("fill", "var(--ink)")

@@ -52,6 +52,10 @@ class RunData:
         """Held-out likelihood by model, the base model's first; empty where nothing was measured."""
         return self.stages.get(run_files.EVALUATION_STAGE, {}).get("figures", {}).get("nll_per_token", {})
 
+    def count(self, stage: str, key: str) -> int | None:
+        """`in` or `out` of a stage; None where it is not complete."""
+        return self.stages[stage]["counts"][key] if stage in self.stages else None
+
 
 def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
     """Manifests of the complete stages by name, in the order of the algorithm.

@@ -65,10 +65,10 @@ class ContinuationScorer:
     def prefix_id(self) -> int:
         """The token that an empty context stands for: BOS, or else EOS."""
         tokenizer = self.model.tokenizer
-        found = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-        if found is None:
+        token_id = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+        if token_id is None:
             raise ValueError(f"the tokenizer of {self.model.path} has neither BOS nor EOS for an empty context")
-        return found
+        return token_id
 
     def engine(self, longest: int, max_new_tokens: int = 8) -> Engine:
         """An engine with room for `longest` prompt tokens; loaded once per room for new tokens."""

@@ -1,4 +1,4 @@
-"""The data-scaling fit w = α · log_b N + C (paper, section 3.4) with bootstrap intervals.
+"""The data-scaling fit w = α · log_b N + C (paper, section 3.4) with bootstrap intervals, and its figures (2, 3, 5, 7).
 
 The paper gives neither the base of its logarithm nor C; ours is stated with every result. α of another base is α times
 a constant: α per natural-log unit = α per decade / ln 10.
@@ -7,13 +7,19 @@ a constant: α per natural-log unit = α per decade / ln 10.
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
+
+from humpback_jax.files import PathLike
 
 BASES = {"e": math.e, "2": 2.0, "10": 10.0}
 RESAMPLES = 4999
+LABELS = {"win_rate": "win rate (%)", "heldout_nll": "held-out NLL (nats per token)"}
+SUFFIXES = (".png", ".svg", ".pdf")
+DATELESS = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # equal tables give equal files
 CONFIDENCE = 0.95
 
 
@@ -117,7 +123,7 @@ def _intervals(x: np.ndarray, y: np.ndarray, confidence: float, resamples: int, 
     return intervals
 
 
-def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") -> dict[str, Any]:
+def fit_figures(rows: Sequence[Mapping[str, Any]], metric: str, base: str = "e") -> dict[str, Any]:
     """A fit for every data set of a table of runs: rows with `dataset`, `size` and the metric.
 
     A data set with a single size has no fit, and says so.
@@ -125,13 +131,8 @@ def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") ->
     Raises:
       ValueError: a row lacks one of the three.
     """
-    groups: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
-    for number, row in enumerate(rows):
-        if any(not isinstance(row.get(key), int | float) for key in ("size", metric)) or "dataset" not in row:
-            raise ValueError(f"row {number} of the table: expected dataset, size and {metric}, found {row}")
-        groups[str(row["dataset"])].append((row["size"], row[metric]))
     figures: dict[str, Any] = {}
-    for name, points in groups.items():
+    for name, points in _points(rows, metric).items():
         sizes, values = zip(*points, strict=True)
         if len(set(sizes)) < 2:
             figures[name] = {"fit": f"none: a single size ({sizes[0]})"}
@@ -139,3 +140,54 @@ def fit_figures(rows: Sequence[dict[str, Any]], metric: str, base: str = "e") ->
             fit = dataclasses.asdict(fit_scaling(sizes, values, base))
             figures[name] = {"formula": f"{metric} = alpha * log_{base}(N) + C"} | fit
     return figures
+
+
+def _points(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, list[tuple[float, float]]]:
+    """(size, metric) of every run by data set."""
+    groups: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
+    for number, row in enumerate(rows):
+        if any(not isinstance(row.get(key), int | float) for key in ("size", metric)) or "dataset" not in row:
+            raise ValueError(f"row {number} of the table: expected dataset, size and {metric}, found {row}")
+        groups[str(row["dataset"])].append((row["size"], row[metric]))
+    return groups
+
+
+def plot_scaling(
+    path: PathLike, rows: Sequence[Mapping[str, Any]], metric: str, fits: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Draws every run of a table as a dot, means over seeds joined, and the fits of `fit_figures` dashed.
+
+    Raises:
+      ValueError: a suffix that is none of SUFFIXES.
+    """
+    target = epath.Path(path)
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f"--plot {path}: expected one of {', '.join(SUFFIXES)}")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(_points(rows, metric).items()):
+        color, fit = f"C{number}", fits.get(name, {})
+        sizes = sorted({size for size, _ in points})
+        means = [np.mean([value for s, value in points if s == size]) for size in sizes]
+        axes.plot(*zip(*points, strict=True), ".", color=color, alpha=0.5)
+        axes.plot(sizes, means, "-o", color=color, label=_label(name, fit))
+        if "alpha" in fit:
+            x = np.geomspace(sizes[0], sizes[-1], 50)
+            y = fit["intercept"] + fit["alpha"] * np.log(x) / math.log(BASES[fit["base"]])
+            axes.plot(x, y, "--", color=color, alpha=0.7)
+    axes.set(xscale="log", xlabel="examples", ylabel=LABELS.get(metric, metric))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as stream:
+        figure.savefig(stream, format=target.suffix[1:], dpi=150, metadata=DATELESS.get(target.suffix))
+
+
+def _label(name: str, fit: Mapping[str, Any]) -> str:
+    if "alpha" not in fit:
+        return name
+    interval = fit["alpha_interval"]
+    bounds = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    return f"{name}: α = {fit['alpha']:.2f}{bounds} (log base {fit['base']})"

@@ -84,11 +84,8 @@ class Sweep:
 
     def bindings(self, cell: "Cell") -> list[str]:
         """The gin bindings of a cell, the variant's last."""
-        values = {"{size}": str(cell.size), "{seed}": str(cell.seed)}
-        texts = [*self.size_bindings, *self.seed_bindings, *self.datasets[cell.dataset]]
-        for mark, value in values.items():
-            texts = [text.replace(mark, value) for text in texts]
-        return texts
+        texts = (*self.size_bindings, *self.seed_bindings, *self.datasets[cell.dataset])
+        return [text.replace("{size}", str(cell.size)).replace("{seed}", str(cell.seed)) for text in texts]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from humpback_jax.evaluation.scaling.fit import fit_figures, fit_scaling
+from humpback_jax.evaluation.scaling.fit import fit_figures, fit_scaling, plot_scaling
 
 SIZES = (100, 800, 1600, 3200, 6400, 12800, 25600, 51200)
 
@@ -72,9 +72,6 @@ def test_every_data_set_of_a_table_has_a_fit():
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_plot_is_drawn(tmp_path, suffix):
-    pytest.importorskip("matplotlib", reason="needs the extra `eval`")
-    from humpback_jax.evaluation.scaling.plots import plot_scaling
-
     plot_scaling(tmp_path / f"a.{suffix}", ROWS, "win_rate", fit_figures(ROWS, "win_rate"))
     data = (tmp_path / f"a.{suffix}").read_bytes()
     assert data.startswith(b"\x89PNG") if suffix == "png" else b"<svg" in data

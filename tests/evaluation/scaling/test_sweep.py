@@ -85,6 +85,19 @@ def test_a_sweep_that_stopped_measures_only_what_is_left(monkeypatch, tmp_path):
         run_sweep(tmp_path / "whole", Sweep((10,), {"A": (), "B": ()}, (0, 1)), lambda bindings: recipe)
 
 
+def test_a_follower_waits_for_no_file_of_the_leader(monkeypatch, tmp_path):
+    """Of several processes one writes the table; all of them know it."""
+    monkeypatch.setattr("humpback_jax.evaluation.scaling.sweep._measure", lambda alignment, _: [{"heldout_nll": 1.0}])
+    recipe, plan = parse_recipe(["experiments/quickstart.gin"], []), Sweep((10,), {"A": ()})
+    tables = []
+    for index in ("1", "0"):
+        monkeypatch.setenv("HUMPBACK_PROCESS_INDEX", index)
+        monkeypatch.setenv("HUMPBACK_PROCESS_COUNT", "2")
+        tables.append(run_sweep(tmp_path, plan, lambda bindings: recipe))
+        assert (tmp_path / "table.jsonl").exists() == (index == "0")
+    assert tables[0] == tables[1] == [json.loads((tmp_path / "table.jsonl").read_text())]
+
+
 GIN = """
 include 'defaults.gin'
 Recipe.base = '{base}'
