@@ -71,7 +71,7 @@ class Segment:
 
     def to_row(self) -> dict[str, str]:
         """The line of `segments.jsonl`."""
-        return {"id": self.id, "url": self.url, "header": self.header, "text": self.text}
+        return {"id": self.id} | dataclasses.asdict(self)
 
 
 @dataclasses.dataclass
@@ -142,11 +142,10 @@ def candidate_reason(header: str, text: str, config: CorpusConfig) -> str | None
     """Why a section is no segment, or None; the cheap tests come first."""
     reason = filters.header_reason(header, config.navigation_phrases, config.navigation_headers)
     reason = reason or filters.length_reason(text, config.min_chars, config.max_chars)
-    if reason is None and filters.is_repetitive(
-        text, config.ngram, config.jaccard_threshold, config.min_sentence_words
-    ):
-        return "repetitive"
-    return reason
+    if reason:
+        return reason
+    repeats = filters.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words)
+    return "repetitive" if repeats else None
 
 
 def segments_of_page(page: Page, config: CorpusConfig) -> tuple[list[Segment], Counter[str]]:
@@ -181,7 +180,7 @@ def build_corpus(
     for name in (CORPUS_REPORT, SEGMENTS):
         (folder / name).unlink(missing_ok=True)
     report = CorpusReport()
-    with progress_bar("corpus", sum(_units(file.size) for file in files), "kB", show=show_progress) as bar:
+    with progress_bar("corpus", sum(file.size for file in files) // _BYTES_PER_UNIT, "kB", show=show_progress) as bar:
         segments = _unique_segments(files, config, report, bar)
         write_jsonl(folder / SEGMENTS, (segment.to_row() for segment in segments))
     for problem in report.problems:
@@ -197,10 +196,10 @@ def _unique_segments(
 ) -> Iterator[Segment]:
     """All segments in input order; everything read is counted in `report` as it comes."""
     seen: set[bytes] = set()
+    bytes_before = 0
     for file in files:
-        shown = 0
         for record in read_pages(file, config.max_page_bytes):
-            shown += _advance(bar, record.position, shown, report)
+            _advance(bar, bytes_before + record.position, report)
             if isinstance(record, RejectedRecord):
                 report.reject_record(file, record)
                 continue
@@ -213,7 +212,8 @@ def _unique_segments(
                 else:
                     report.segments += 1
                     yield segment
-        _advance(bar, file.size, shown, report)
+        bytes_before += file.size
+        _advance(bar, bytes_before, report)
 
 
 def _reason_among(segment: Segment, seen: set[bytes], kept: int, max_segments: int | None) -> str | None:
@@ -225,15 +225,8 @@ def _reason_among(segment: Segment, seen: set[bytes], kept: int, max_segments: i
     return "over_max_segments" if max_segments is not None and kept >= max_segments else None
 
 
-def _units(size: int) -> int:
-    return -(-size // _BYTES_PER_UNIT)
-
-
-def _advance(bar: ProgressReporter, position: int, shown: int, report: CorpusReport) -> int:
-    """Moves the bar to `position` bytes of a file of which `shown` units were shown; returns the units added."""
-    step = max(_units(position) - shown, 0)
-    bar.advance(step, pages=report.pages, segments=report.segments)
-    return step
+def _advance(bar: ProgressReporter, bytes_read: int, report: CorpusReport) -> None:
+    bar.advance(max(bytes_read // _BYTES_PER_UNIT - bar.done, 0), pages=report.pages, segments=report.segments)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

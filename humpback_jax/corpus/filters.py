@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 # A header that holds one of these anywhere, as whole words in any case, introduces page furniture.
 NAVIGATION_PHRASES = (
@@ -72,17 +72,14 @@ def is_repetitive(text: str, n: int, threshold: float, min_words: int) -> bool:
 
     Sentences of fewer than `min_words` words are left out: lines of code and table cells repeat without harm.
     """
-    parts = sentences(text)[:MAX_COMPARED_SENTENCES]
-    return _any_pair_similar([word_ngrams(part, n, min_words) for part in parts], threshold)
-
-
-def _any_pair_similar(sets: Sequence[frozenset], threshold: float) -> bool:
+    sets: list[frozenset] = []
     seen_in: defaultdict[tuple, list[int]] = defaultdict(list)
-    for index, grams in enumerate(sets):
+    for index, sentence in enumerate(sentences(text)[:MAX_COMPARED_SENTENCES]):
+        grams = word_ngrams(sentence, n, min_words)
         shared = Counter(other for gram in grams for other in seen_in[gram])
-        for other, common in shared.items():
-            if common >= threshold * (len(grams) + len(sets[other]) - common):
-                return True
+        if any(common >= threshold * (len(grams) + len(sets[i]) - common) for i, common in shared.items()):
+            return True
+        sets.append(grams)
         for gram in grams:
             seen_in[gram].append(index)
     return False

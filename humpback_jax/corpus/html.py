@@ -7,11 +7,13 @@ siblings. A header inside <main> or <article> ends with that element at the late
 """
 
 import dataclasses
+import itertools
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from resiliparse.parse.html import ElementNode, HTMLTree, Node
+from resiliparse.parse.html import ELEMENT, HTMLTree, traverse_dom
 
 _HEADER_LEVEL = {f"h{level}": level for level in range(1, 7)}
 _SCOPES = frozenset(("article", "main"))
@@ -62,14 +64,18 @@ class Block:
     group: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Section:
-    """A header and the range of blocks under it: `blocks[first:end]`, its own text not included."""
+    """A header and the range of blocks under it: `blocks[first:end]`, its own text not included.
+
+    `end` is known once the section has ended; `depth` is the number of <main> and <article> elements it lies in.
+    """
 
     level: int
     header: str
     first: int
     end: int
+    depth: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +102,7 @@ def read_html(markup: str) -> PageText:
     tree = HTMLTree.parse(markup.replace("\0", ""))
     reader = _Reader()
     if tree.document is not None:
-        for opens, tag, node in _walk(tree.document):
-            if tag == "#text":
-                reader.add_text(node.value or "")
-            elif opens:
-                reader.open(tag, node)
-            else:
-                reader.close(tag)
+        traverse_dom(tree.document, reader.enter, reader.leave)
     return reader.finish()
 
 
@@ -114,35 +114,12 @@ def read_plain_text(text: str) -> PageText:
     return PageText(blocks, sections)
 
 
-def _walk(root: Node) -> Iterator[tuple[bool, str, Node]]:
-    """(opens, tag, node) of every visible node in document order; no recursion, so depth has no limit."""
-    ancestors: list[tuple[str, Node]] = []
-    node: Node | None = root
-    while node is not None:
-        tag = node.tag or ""
-        child = None
-        if tag == "#text":
-            yield True, tag, node
-        elif node is root or (isinstance(node, ElementNode) and not _is_invisible(tag, node)):
-            yield True, tag, node
-            child = node.first_child
-            if child is None:
-                yield False, tag, node
-        if child is not None:
-            ancestors.append((tag, node))
-            node = child
-            continue
-        while (following := node.next) is None and ancestors:
-            tag, node = ancestors.pop()
-            yield False, tag, node
-        node = following
-
-
-def _is_invisible(tag: str, node: Any) -> bool:
-    if tag in _INVISIBLE:
-        return True
-    if tag in ("html", "body"):
+def _is_invisible(node: Any) -> bool:
+    tag = node.tag
+    if tag in ("#document", "#text", "html", "body"):
         return False
+    if tag in _INVISIBLE or node.type != ELEMENT:
+        return True
     if node.has_attribute("hidden") or node.getattr("role") in _INVISIBLE_ROLES:
         return True
     style = node.getattr("style")
@@ -158,22 +135,14 @@ class _OpenList:
     marker: str = ""
 
 
-@dataclasses.dataclass
-class _OpenSection:
-    level: int
-    header: str
-    first: int
-    depth: int  # how many <main> and <article> elements were open when it began
-    end: int = 0
-
-
 class _Reader:
-    """Turns opening and closing tags and text into blocks and sections."""
+    """Turns opening and closing tags and text into blocks and sections; `traverse_dom` calls `enter` and `leave`."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
-        self._sections: list[_OpenSection] = []
-        self._open_sections: list[_OpenSection] = []  # those of _sections that have not ended
+        self.sections: list[Section] = []
+        self._open_sections: list[Section] = []  # those of `sections` that have not ended
+        self._hidden_depth = math.inf  # of the invisible node entered last
         self._scope_depth = 0  # how many <main> and <article> elements are open
         self._inline: list[str] = []
         self._marks: list[int] = []  # where each open <a> or <sup> began in _inline
@@ -183,15 +152,31 @@ class _Reader:
         self._lists: list[_OpenList] = []
         self._tables: list[bool] = []  # of each open table: holds data, not layout
         self._row: list[str] = []
-        self._groups = 0
+        self._groups = itertools.count(1)
         self._list_group = self._table_group = self._term_group = 0
 
-    def add_text(self, text: str) -> None:
+    def enter(self, context: Any) -> None:
+        node = context.node
+        if context.depth > self._hidden_depth:
+            return
+        self._hidden_depth = context.depth if _is_invisible(node) else math.inf
+        if node.tag == "#text":
+            self._add_text(node.value or "")
+        elif context.depth < self._hidden_depth:
+            self._open(node.tag, node)
+            if node.first_child is None:  # such a node is not left
+                self._close(node.tag)
+
+    def leave(self, context: Any) -> None:
+        if context.depth < self._hidden_depth:
+            self._close(context.node.tag)
+
+    def _add_text(self, text: str) -> None:
         self._inline.append(text)
         if self._header is not None and not self._header_has_text:
             self._header_has_text = not text.isspace()
 
-    def open(self, tag: str, node: Any) -> None:
+    def _open(self, tag: str, node: Any) -> None:
         if tag == "br":
             self._inline.append(_BREAK)
         elif tag in ("a", "sup"):
@@ -202,7 +187,7 @@ class _Reader:
         elif tag in _BLOCKS:
             self._open_block(tag, node)
 
-    def close(self, tag: str) -> None:
+    def _close(self, tag: str) -> None:
         if tag in ("a", "sup"):
             self._close_mark(tag)
         elif tag in _HEADER_LEVEL:
@@ -213,8 +198,7 @@ class _Reader:
     def finish(self) -> PageText:
         self._flush()
         self._end_sections(lambda level, depth: True)
-        sections = (Section(each.level, each.header, each.first, each.end) for each in self._sections)
-        return PageText(tuple(self.blocks), tuple(sections))
+        return PageText(tuple(self.blocks), tuple(self.sections))
 
     def _open_block(self, tag: str, node: Any) -> None:
         if self._header is not None and not (tag in _ENDS_OPEN_HEADER and self._header_has_text):
@@ -236,7 +220,7 @@ class _Reader:
         elif tag == "table":
             self._open_table(node)
         elif tag == "dt":
-            self._term_group = self._new_group()
+            self._term_group = next(self._groups)
         elif tag in _SCOPES:
             self._scope_depth += 1
 
@@ -270,7 +254,7 @@ class _Reader:
 
     def _open_list(self, tag: str, node: Any) -> None:
         if not self._lists:
-            self._list_group = self._new_group()
+            self._list_group = next(self._groups)
         outer = self._lists[-1] if self._lists else None
         indent = min(outer.indent + outer.marker_width, _MAX_INDENT) if outer else 0
         start = node.getattr("start") or "1"
@@ -288,7 +272,7 @@ class _Reader:
     def _open_table(self, node: Any) -> None:
         is_data = node.getattr("role") != "presentation" and node.query_selector(_LAYOUT_TABLE) is None
         self._tables.append(is_data)
-        self._table_group = self._new_group()
+        self._table_group = next(self._groups)
 
     def _in_data_table(self) -> bool:
         return bool(self._tables) and self._tables[-1]
@@ -309,7 +293,7 @@ class _Reader:
         while cells and not cells[-1]:
             cells.pop()
         if any(cells):
-            self._emit(" | ".join(cells).strip(), self._table_group)
+            self.blocks.append(Block(" | ".join(cells).strip(), self._table_group))
 
     def _close_mark(self, tag: str) -> None:
         """Drops permalink signs and citation numbers: they point somewhere and say nothing."""
@@ -337,7 +321,7 @@ class _Reader:
         if self._lists:
             self._emit_item(text)
         else:
-            self._emit(text, self._term_group)
+            self.blocks.append(Block(text, self._term_group))
             # The first block of a definition stands right under its term, the next ones apart.
             if self._term_group and len(self.blocks) > 1 and self.blocks[-2].group == self._term_group:
                 self._term_group = 0
@@ -347,10 +331,10 @@ class _Reader:
         if self._lists:  # a card in a list: its header stands in for the list marker
             self._lists[-1].marker, self._lists[-1].marker_width, self._lists[-1].indent = "", 0, 0
         if header:
-            self._emit(header, 0)
-        section = _OpenSection(level, header, len(self.blocks), self._scope_depth)
+            self.blocks.append(Block(header))
+        section = Section(level, header, len(self.blocks), len(self.blocks), self._scope_depth)
         self._open_sections.append(section)
-        self._sections.append(section)
+        self.sections.append(section)
 
     def _end_sections(self, ends: Callable[[int, int], bool]) -> None:
         """Ends the innermost open sections for which `ends(level, scope depth)` holds."""
@@ -364,14 +348,7 @@ class _Reader:
         first = " " * current.indent + current.marker if current.marker else margin
         current.marker = ""
         rest = [margin + line if line else "" for line in lines[1:]]
-        self._emit("\n".join([first + lines[0], *rest]), self._list_group)
-
-    def _emit(self, text: str, group: int) -> None:
-        self.blocks.append(Block(text, group))
-
-    def _new_group(self) -> int:
-        self._groups += 1
-        return self._groups
+        self.blocks.append(Block("\n".join([first + lines[0], *rest]), self._list_group))
 
 
 def _collapse(inline: list[str]) -> str:

@@ -43,9 +43,9 @@ def list_inputs(inputs: Sequence[PathLike], exclude_dir: PathLike | None = None)
             below = sorted(_files_under(path, epath.Path(exclude_dir) if exclude_dir else None))
             if not below:
                 raise ValueError(f"folder {path} has no files; pass WARC, WET or HTML files, or folders of them")
-            files.extend(_input_file(file, file.relative_to(path).as_posix()) for file in below)
+            files += [InputFile(file, file.relative_to(path).as_posix(), file.stat().length) for file in below]
         elif path.exists():
-            files.append(_input_file(path, path.name))
+            files.append(InputFile(path, path.name, path.stat().length))
         else:
             raise FileNotFoundError(f"input {path} does not exist; pass WARC, WET or HTML files, or folders of them")
     return files
@@ -61,22 +61,16 @@ def _files_under(folder: epath.Path, excluded: epath.Path | None) -> Iterator[ep
                 folders.append(path)
 
 
-def _input_file(path: epath.Path, name: str) -> InputFile:
-    return InputFile(path, name, path.stat().length)
-
-
-def file_kind(name: str, head: bytes) -> FileKind:
+def file_kind(file: InputFile) -> FileKind:
     """What a file is, from its first bytes; the name decides only where they do not (a damaged archive)."""
+    with file.path.open("rb") as stream:
+        head = stream.read(_SNIFFED_BYTES)
     if not head:
         return "empty"
-    content = gunzip_start(head) if head.startswith(GZIP_MAGIC) else head
-    if content.startswith(b"WARC/"):
+    content = content_start(head)
+    if content.startswith(b"WARC/") or _ARCHIVE_NAME.search(file.name) or head.startswith(_ZSTD_MAGIC):
         return "warc"
-    if _ARCHIVE_NAME.search(name) or head.startswith(_ZSTD_MAGIC):
-        return "warc"
-    if _HTML_NAME.search(name) or looks_like_html(content):
-        return "html"
-    return "unknown"
+    return "html" if _HTML_NAME.search(file.name) or looks_like_html(content) else "unknown"
 
 
 def looks_like_html(content: bytes) -> bool:
@@ -84,15 +78,14 @@ def looks_like_html(content: bytes) -> bool:
     return _HTML_START.search(content[:_SNIFFED_BYTES].replace(b"\0", b"")) is not None
 
 
-def gunzip_start(head: bytes, limit: int = _SNIFFED_BYTES) -> bytes:
-    """Up to `limit` bytes of the content of a gzip file whose first bytes are `head`; what is damaged is left out."""
+def content_start(head: bytes) -> bytes:
+    """The first bytes of what a file whose first bytes are `head` holds, gzip or not; what is damaged is left out."""
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, limit)
+        return gunzip(head, _SNIFFED_BYTES)
     except zlib.error:
         return b""
 
 
-def read_head(file: InputFile) -> bytes:
-    """The first bytes of a file, enough for `file_kind`."""
-    with file.path.open("rb") as stream:
-        return stream.read(_SNIFFED_BYTES)
+def gunzip(data: bytes, limit: int) -> bytes:
+    """Up to `limit` bytes of the content of a gzip file's start, other files' as they are; zlib.error for damage."""
+    return zlib.decompressobj(wbits=31).decompress(data, limit) if data.startswith(GZIP_MAGIC) else data

@@ -3,13 +3,13 @@
 import dataclasses
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
 from humpback_jax.corpus.charset import UndecodableError, decode_page
-from humpback_jax.corpus.inputs import GZIP_MAGIC, InputFile, file_kind, looks_like_html, read_head
-from humpback_jax.corpus.warc import BadRecord, RawRecord, read_warc
+from humpback_jax.corpus.inputs import InputFile, file_kind, gunzip, looks_like_html
+from humpback_jax.corpus.warc import RawRecord, RejectedRecord, read_warc
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 # Some archives keep the headers of a body that they have already decoded, so each step may be one too many.
@@ -26,61 +26,38 @@ class Page:
     position: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class RejectedRecord:
-    """A record that is no page; `detail` says more where a person should look at it (damage), else it is empty."""
-
-    reason: str
-    position: int = 0
-    detail: str = ""
-
-
 class _Reject(Exception):
     """Carries the reason why a record is no page."""
 
 
 def read_pages(file: InputFile, max_page_bytes: int) -> Iterator[Page | RejectedRecord]:
     """Every record of one file as a page or a rejection, in file order, one at a time."""
-    kind = file_kind(file.name, read_head(file))
+    kind = file_kind(file)
     if kind == "empty":
         yield RejectedRecord("empty_file", detail="the file has no bytes")
     elif kind == "unknown":
         yield RejectedRecord("unknown_file", detail="neither WARC, WET nor HTML by name or content")
     elif kind == "html":
-        yield _html_file_page(file, max_page_bytes)
+        try:
+            yield _html_file_page(file, max_page_bytes)
+        except _Reject as rejection:
+            yield RejectedRecord(str(rejection))
     else:
         with file.path.open("rb") as stream:
             for record in read_warc(stream, max_page_bytes):
-                yield _page_or_rejection(record, max_page_bytes)
+                try:
+                    yield record if isinstance(record, RejectedRecord) else _record_page(record, max_page_bytes)
+                except _Reject as rejection:
+                    yield RejectedRecord(str(rejection), record.position)
 
 
-def _html_file_page(file: InputFile, max_page_bytes: int) -> Page | RejectedRecord:
+def _html_file_page(file: InputFile, max_page_bytes: int) -> Page:
+    with file.path.open("rb") as stream:
+        content = stream.read(max_page_bytes + 1)
     try:
-        with file.path.open("rb") as stream:
-            body = _read_html_bytes(stream, max_page_bytes)
-        return Page(file.name, _decode(body, None, max_page_bytes), is_html=True)
-    except _Reject as rejection:
-        return RejectedRecord(str(rejection))
-
-
-def _read_html_bytes(stream: BinaryIO, max_page_bytes: int) -> bytes:
-    body = stream.read(max_page_bytes + 1)
-    if not body.startswith(GZIP_MAGIC):
-        return body
-    try:
-        return zlib.decompressobj(wbits=31).decompress(body, max_page_bytes + 1)
+        return Page(file.name, _decode(gunzip(content, max_page_bytes + 1), None, max_page_bytes), is_html=True)
     except zlib.error:
         raise _Reject("bad_encoding") from None
-
-
-def _page_or_rejection(record: RawRecord | BadRecord, max_page_bytes: int) -> Page | RejectedRecord:
-    if isinstance(record, BadRecord):
-        detail = "" if record.reason == "page_too_large" else record.detail
-        return RejectedRecord(record.reason, record.position, detail)
-    try:
-        return _record_page(record, max_page_bytes)
-    except _Reject as rejection:
-        return RejectedRecord(str(rejection), record.position)
 
 
 def _record_page(record: RawRecord, max_page_bytes: int) -> Page:

@@ -1,16 +1,17 @@
 """The records of a WARC or WET file, with what is damaged reported and what comes after it still read."""
 
 import dataclasses
+import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from humpback_jax.corpus.inputs import GZIP_MAGIC, gunzip_start
+from humpback_jax.corpus.inputs import GZIP_MAGIC, content_start
 
-PAGE_TYPES = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
+_PAGE_TYPES = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 
 _BLOCK_BYTES = 1 << 16
 _RECORD_HEAD_BYTES = 512
@@ -29,15 +30,28 @@ class RawRecord:
 
 
 @dataclasses.dataclass(frozen=True)
-class BadRecord:
-    """A record, or a stretch of the file, that cannot be used; `reason` is the name it is counted under."""
+class RejectedRecord:
+    """A record, or a stretch of the file, that gives no page; `reason` is the name it is counted under.
+
+    `detail` says more where a person should look at it (damage), else it is empty.
+    """
 
     reason: str
-    position: int
+    position: int = 0
     detail: str = ""
 
 
-def read_warc(stream: BinaryIO, max_record_bytes: int) -> Iterator[RawRecord | BadRecord]:
+@dataclasses.dataclass(frozen=True)
+class _Damage:
+    """Where and why reading cannot go on; `began` if a record was there, `at_end` if none can follow."""
+
+    position: int
+    detail: str
+    began: bool
+    at_end: bool = False
+
+
+def read_warc(stream: BinaryIO, max_record_bytes: int) -> Iterator[RawRecord | RejectedRecord]:
     """Every record of a seekable WARC stream (plain, gzip or zstd), in file order.
 
     Damage never raises: what cannot be read becomes one `damaged_warc`, after which reading goes on at the next record
@@ -46,58 +60,45 @@ def read_warc(stream: BinaryIO, max_record_bytes: int) -> Iterator[RawRecord | B
     """
     start: int | None = 0
     while start is not None:
-        attempt = _Attempt(start)
-        yield from attempt.records(stream, max_record_bytes)
-        if attempt.error is None:
+        damage = yield from _whole_records(stream, start, max_record_bytes)
+        if damage is None:
             return
-        following = None if attempt.at_end else find_record(stream, attempt.position + 1)
-        reason = "damaged_warc" if following is not None else "truncated_warc" if attempt.began else "not_a_warc"
+        following = None if damage.at_end else _find_record(stream, damage.position + 1)
+        reason = "damaged_warc" if following is not None else "truncated_warc" if damage.began else "not_a_warc"
         # A restart that reads nothing is the same stretch of damage, already counted.
-        if attempt.began or start == 0:
-            yield BadRecord(reason, attempt.position, attempt.error)
+        if damage.began or start == 0:
+            yield RejectedRecord(reason, damage.position, damage.detail)
         start = following
 
 
-class _Attempt:
-    """Reads whole records from one offset until the end of the file or the first damage."""
-
-    def __init__(self, start: int) -> None:
-        self.start = self.position = start
-        self.count = 0
-        self.began = False
-        self.at_end = False
-        self.error: str | None = None
-
-    def records(self, stream: BinaryIO, max_record_bytes: int) -> Iterator[RawRecord | BadRecord]:
-        stream.seek(self.start)
-        try:
-            for record in ArchiveIterator(stream, parse_http=False):
-                self.began = True
-                self.position = max(record.stream_pos, self.start)
-                raw = _read_record(record, max_record_bytes)
-                if isinstance(raw, str):
-                    self.error = raw
-                    return
-                self.count += 1
-                yield raw
-        except OSError as error:
-            self.error = str(error)[:200]
-            return
-        if not self.count or _has_cut_tail(stream, self.position, self.start):
-            self.error, self.at_end, self.began = "the file ends inside a record", True, True
+def _whole_records(
+    stream: BinaryIO, start: int, max_record_bytes: int
+) -> Generator[RawRecord | RejectedRecord, None, _Damage | None]:
+    """The records from one offset until the end of the file (returns None) or the first damage."""
+    stream.seek(start)
+    position, began = start, False
+    try:
+        for record in ArchiveIterator(stream, parse_http=False):
+            position, began = max(record.stream_pos, start), True
+            yield _read_record(record, max_record_bytes)
+    except OSError as error:
+        return _Damage(position, str(error)[:200], began)
+    if not began or _has_cut_tail(stream, position, start):
+        return _Damage(position, "the file ends inside a record", began=True, at_end=True)
+    return None
 
 
-def _read_record(record: WarcRecord, max_record_bytes: int) -> RawRecord | BadRecord | str:
-    """The record; or, for one that is not all there, how much of it is."""
+def _read_record(record: WarcRecord, max_record_bytes: int) -> RawRecord | RejectedRecord:
+    """The record; OSError for one that is not all there."""
     position, length = record.stream_pos, record.content_length
-    is_page = record.record_type in PAGE_TYPES
+    is_page = record.record_type in _PAGE_TYPES
     content = record.reader.read() if is_page and length <= max_record_bytes else None
     size = record.consume() if content is None else len(content)
     declared = record.headers.get("Content-Length")
     if declared is None or not declared.strip().isdigit() or size < length:
-        return f"{size} of {declared or '?'} bytes of a record are there"
+        raise OSError(f"{size} of {declared or '?'} bytes of a record are there")
     if is_page and content is None:
-        return BadRecord("page_too_large", position, f"{length} bytes; max_page_bytes is {max_record_bytes}")
+        return RejectedRecord("page_too_large", position)
     url = (record.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
     return RawRecord(record.record_type, url, record.headers.get("Content-Type") or "", content, position)
 
@@ -125,42 +126,33 @@ def _plain_tail(stream: BinaryIO, position: int) -> bool:
 
 def _gzip_tail(stream: BinaryIO, position: int) -> bool:
     stream.seek(position)
-    member = zlib.decompressobj(wbits=31)
-    pending = stream.read(_BLOCK_BYTES)
-    if not pending.startswith(GZIP_MAGIC):
+    if stream.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
         return False
-    while pending:
-        try:
-            member.decompress(pending, _BLOCK_BYTES)
-        except zlib.error:
-            return True
-        if member.eof:
-            pending = member.unused_data or stream.read(_BLOCK_BYTES)
-            if pending:
-                member = zlib.decompressobj(wbits=31)
-        else:
-            pending = member.unconsumed_tail or stream.read(_BLOCK_BYTES)
-    return not member.eof
+    stream.seek(position)
+    try:
+        with gzip.open(stream) as content:
+            while content.read(_BLOCK_BYTES):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return True
+    return False
 
 
-def find_record(stream: BinaryIO, start: int) -> int | None:
+def _find_record(stream: BinaryIO, start: int) -> int | None:
     """Offset of the first record at or after `start` whose first bytes can be read; None if there is none."""
-    position = start
+    base = start - 1  # the pattern looks at the byte before
     while True:
-        stream.seek(max(position - 1, 0))
+        stream.seek(base)
         block = stream.read(_BLOCK_BYTES)
-        base = max(position - 1, 0)
-        for match in _RECORD_START.finditer(block):
-            candidate = base + match.start()
-            if candidate >= position and _starts_record(stream, candidate):
-                return candidate
+        for match in _RECORD_START.finditer(block, 1):
+            if _starts_record(stream, base + match.start()):
+                return base + match.start()
         if len(block) < _BLOCK_BYTES:
             return None
-        position = base + len(block) - 16
+        base += len(block) - 17
 
 
 def _starts_record(stream: BinaryIO, position: int) -> bool:
     stream.seek(position)
-    head = stream.read(_RECORD_HEAD_BYTES)
-    content = gunzip_start(head) if head.startswith(GZIP_MAGIC) else head
-    return re.match(rb"WARC/1\.[01]\r?\n[A-Za-z]", content) is not None
+    head = content_start(stream.read(_RECORD_HEAD_BYTES))
+    return re.match(rb"WARC/1\.[01]\r?\n[A-Za-z]", head) is not None

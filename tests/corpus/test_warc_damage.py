@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.corpus.warc import BadRecord, RawRecord, read_warc
+from humpback_jax.corpus.warc import RawRecord, RejectedRecord, read_warc
 
 
 def warc_record(number: int, body: bytes) -> bytes:
@@ -27,7 +27,7 @@ PLAIN, PACKED = b"".join(RECORDS), b"".join(MEMBERS)
 def read(data: bytes, max_record_bytes: int = 10**6) -> tuple[list[str], list[str]]:
     records = list(read_warc(io.BytesIO(data), max_record_bytes))
     urls = [record.url.rpartition("/")[2] for record in records if isinstance(record, RawRecord)]
-    return urls, [record.reason for record in records if isinstance(record, BadRecord)]
+    return urls, [record.reason for record in records if isinstance(record, RejectedRecord)]
 
 
 @pytest.mark.parametrize(
