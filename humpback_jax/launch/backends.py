@@ -55,17 +55,21 @@ class Worker:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One attempt at one command, which runs on all workers.
+    """One attempt at one command, which runs on all workers; `launch` remembers the last.
 
     Attributes:
       attempt: a name that no other attempt has: letters, digits and dashes.
       arguments: of `python -m`: `humpback_jax align …`.
       files: paths here that the workers need beside the command.
+      ended: whether its end was seen.
+      stopped: whether `launch stop` ended it.
     """
 
     attempt: str
     arguments: tuple[str, ...]
     files: tuple[str, ...] = ()
+    ended: bool = False
+    stopped: bool = False
 
 
 class Workers(Protocol):

@@ -3,7 +3,7 @@
 import json
 
 from humpback_jax.launch.backends import Backend, Condition, State, Workers, describe
-from humpback_jax.launch.hosts import GcloudHost, HostWorkers
+from humpback_jax.launch.hosts import HostWorkers, gcloud_host
 from humpback_jax.launch.shell import LaunchError
 
 TPUS = ("gcloud", "compute", "tpus")
@@ -71,7 +71,7 @@ class CloudTpuBackend(Backend):
             raise LaunchError(f"TPU VM {name} has no workers yet: humpback launch wait")
         flags = [*self.where, *(["--internal-ip"] if self.settings.internal_ip else [])]
         hosts = [
-            GcloudHost(address, (*TPUS, "tpu-vm"), name, (*flags, f"--worker={index}"))
+            gcloud_host(address, [*TPUS, "tpu-vm"], name, [*flags, f"--worker={index}"])
             for index, address in enumerate(addresses)
         ]
         return HostWorkers(self.settings, self.shell, hosts, self.secrets)

@@ -9,36 +9,33 @@ from typing import Any
 import click
 
 from humpback_jax.command_options import json_option
-from humpback_jax.launch.files import TEMPLATES, launch_files, placeholders
+from humpback_jax.launch.settings import TEMPLATES, launch_files, placeholders
 from humpback_jax.runtime.console import print_json
 
-settings_option = click.option(
-    "--settings",
-    "settings_file",
-    default="launch.toml",
-    show_default=True,
-    type=click.Path(),
-    envvar="HUMPBACK_LAUNCH_SETTINGS",
-    help="The settings file.",
-)
+
+def _open(needs_secrets: bool, context: click.Context, parameter: click.Parameter, settings_file: str) -> Any:
+    from humpback_jax.launch.session import open_session
+
+    return open_session(settings_file, needs_secrets)
 
 
-def acts_on_slice(needs_secrets: bool = False) -> Callable[[Any], Any]:
-    """For verbs that act on the slice of a settings file; the verb takes `session`, a `Session`."""
-
-    def decorated(verb: Any) -> Any:
-        @settings_option
-        @functools.wraps(verb)
-        def opened(settings_file: str, **options: Any) -> Any:
-            from humpback_jax.launch.session import open_session
-
-            return verb(session=open_session(settings_file, needs_secrets), **options)
-
-        return opened
-
-    return decorated
+def settings_option(name: str, callback: Callable[..., Any] | None = None) -> Any:
+    """The option `--settings`, as an argument `name` of the verb: the path, or what `callback` makes of it."""
+    return click.option(
+        "--settings",
+        name,
+        default="launch.toml",
+        show_default=True,
+        type=click.Path(),
+        envvar="HUMPBACK_LAUNCH_SETTINGS",
+        callback=callback,
+        help="The settings file.",
+    )
 
 
+# For verbs that act on the slice of a settings file; the verb takes `session`, a `Session`.
+acts_on_slice = settings_option("session", functools.partial(_open, False))
+sends_secrets = settings_option("session", functools.partial(_open, True))
 delete_option = click.option("--delete", is_flag=True, help="Delete the slice at the end, whatever the end is.")
 
 
@@ -48,7 +45,7 @@ def launch() -> None:
 
 
 @launch.command()
-@settings_option
+@settings_option("settings_file")
 @click.argument("backend", type=click.Choice(list(TEMPLATES)))
 def init(settings_file: str, backend: str) -> None:
     """Write a settings file to edit: Cloud TPU spot slices, Compute Engine, GKE, or machines you have."""
@@ -63,7 +60,7 @@ def init(settings_file: str, backend: str) -> None:
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 def create(session: Any) -> None:
     """Ask for the slice."""
     session.backend.create()
@@ -71,23 +68,23 @@ def create(session: Any) -> None:
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 def wait(session: Any) -> None:
     """Wait until the slice is there."""
-    session.watcher.wait(session.settings.wait_minutes)
+    session.wait(session.settings.wait_minutes)
     session.shell.say("the slice is there; next: humpback launch setup")
 
 
 @launch.command()
-@acts_on_slice(needs_secrets=True)
+@sends_secrets
 def setup(session: Any) -> None:
     """Make the environment on every worker, and see that each finds its chips and the others."""
-    session.watcher.setup()
+    session.setup()
     session.shell.say("ready; next: humpback launch run EXPERIMENT.gin")
 
 
 @launch.command(context_settings={"ignore_unknown_options": True})
-@acts_on_slice(needs_secrets=True)
+@sends_secrets
 @click.option("--create", is_flag=True, help="Make the slice where it is not there, and set it up.")
 @delete_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -97,20 +94,20 @@ def run(session: Any, create: bool, delete: bool, command: tuple[str, ...]) -> N
     A slice that is preempted is made anew and the command resumed. Ctrl-C only stops watching: the same command goes on
     watching. Ends with 0, with the status of the worker that failed first, or with 75 when it was cut off too often.
     """
-    sys.exit(session.run(command, create, delete))
+    sys.exit(session.run_words(command, create, delete))
 
 
 @launch.command()
-@acts_on_slice(needs_secrets=True)
+@sends_secrets
 @delete_option
 def resume(session: Any, delete: bool) -> None:
     """Go on with the last command: follow it where it runs, else start it again, on a new slice if need be."""
-    record = session.record
-    sys.exit(session.run_to_the_end(record.arguments, record.files, delete))
+    job = session.job
+    sys.exit(session.run_to_the_end(job.arguments, job.files, delete))
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 @json_option
 def status(session: Any, as_json: bool) -> None:
     """Show how the slice stands, and how each worker's command fares."""
@@ -127,7 +124,7 @@ def status(session: Any, as_json: bool) -> None:
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 @click.option("--worker", type=int, default=0, show_default=True, help="Whose log.")
 @click.option("--lines", type=int, default=50, show_default=True, help="How many of its last lines.")
 def logs(session: Any, worker: int, lines: int) -> None:
@@ -136,7 +133,7 @@ def logs(session: Any, worker: int, lines: int) -> None:
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 @click.option("--seconds", default=45, show_default=True, help="Between SIGTERM, which saves, and SIGKILL.")
 def stop(session: Any, seconds: int) -> None:
     """End the command on every worker; the slice stays."""
@@ -145,7 +142,7 @@ def stop(session: Any, seconds: int) -> None:
 
 
 @launch.command()
-@acts_on_slice()
+@acts_on_slice
 def delete(session: Any) -> None:
     """Delete the slice and all that was made for it."""
     session.backend.delete()

@@ -4,7 +4,7 @@ import json
 
 from humpback_jax.hardware import IMAGE_FAMILY
 from humpback_jax.launch.backends import Backend, Condition, State, Workers, describe
-from humpback_jax.launch.hosts import GcloudHost, HostWorkers
+from humpback_jax.launch.hosts import HostWorkers, gcloud_host
 from humpback_jax.launch.shell import LaunchError
 
 COMPUTE = ("gcloud", "compute")
@@ -61,7 +61,7 @@ class ComputeBackend(Backend):
         if not machines:
             raise LaunchError(f"instance group {self.settings.name} has no machines: humpback launch status")
         flags = (*self.where, *(["--internal-ip"] if self.settings.internal_ip else []))
-        hosts = [GcloudHost(m["networkInterfaces"][0]["networkIP"], COMPUTE, m["name"], flags) for m in machines]
+        hosts = [gcloud_host(m["networkInterfaces"][0]["networkIP"], COMPUTE, m["name"], flags) for m in machines]
         return HostWorkers(self.settings, self.shell, hosts, self.secrets)
 
     @property

@@ -9,11 +9,10 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from humpback_jax.launch.backends import Job, Worker
-from humpback_jax.launch.files import launch_files
-from humpback_jax.launch.settings import Settings
+from humpback_jax.launch.settings import Settings, launch_files
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
 T = TypeVar("T")
@@ -34,34 +33,26 @@ CHIP_FLAGS = {"v6e": ("--xla_tpu_scoped_vmem_limit_kib=98304",)}
 POLLED = "exited 0 0 0\n"
 
 
-class Host(Protocol):
-    """How to reach a worker."""
-
-    @property
-    def address(self) -> str:
-        """Name or IP address at which the others reach it."""
-
-    def command(self, script: str) -> list[str]:
-        """A command here that runs `script` there."""
-
-    def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        """A command here that copies files there, into a folder below the home."""
-
-
 @dataclasses.dataclass(frozen=True)
-class GcloudHost:
-    """A worker called `name` that a group of gcloud's commands reaches, which makes and spreads the key."""
+class Host:
+    """How to reach a worker.
+
+    Attributes:
+      address: name or IP address at which the others reach it.
+      run: a command here that runs a script there, which is written behind its last word.
+      copy: a command here that copies files there, without the files and the folder.
+      home: how `copy` writes the worker's home in front of a folder: `name:`.
+    """
 
     address: str
-    group: tuple[str, ...]
-    name: str
-    flags: tuple[str, ...]
+    run: tuple[str, ...]
+    copy: tuple[str, ...]
+    home: str
 
-    def command(self, script: str) -> list[str]:
-        return [*self.group, "ssh", self.name, *self.flags, f"--command={script}"]
 
-    def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        return [*self.group, "scp", *files, f"{self.name}:{folder}/", *self.flags]
+def gcloud_host(address: str, group: Sequence[str], name: str, flags: Sequence[str]) -> Host:
+    """A worker called `name` that a group of gcloud's commands reaches, which makes and spreads the key."""
+    return Host(address, (*group, "ssh", name, *flags, "--command="), (*group, "scp", *flags), f"{name}:")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +125,8 @@ class HostWorkers:
         """Copies files into the worker's folder, which it returns."""
         folder = self._worker_folder(index)
         self._run(index, f"umask 077 && mkdir -p {folder}", attempts=5)
-        self.shell.run(self.hosts[index].copy(files, folder), seconds=600, attempts=5)
+        host = self.hosts[index]
+        self.shell.run([*host.copy, *files, f"{host.home}{folder}/"], seconds=600, attempts=5)
         return folder
 
     def _poll(self, index: int, attempt: str, offset: int) -> Worker:
@@ -158,8 +150,8 @@ class HostWorkers:
         return f"{self.settings.worker_dir}/{index}"
 
     def _run(self, index: int, script: str, *, seconds: float = 120, attempts: int = 1, expect: str = "") -> str:
-        command = self.hosts[index].command(script)
-        return self.shell.run(command, seconds=seconds, attempts=attempts, expect=expect).stdout
+        *command, last = self.hosts[index].run
+        return self.shell.run([*command, last + script], seconds=seconds, attempts=attempts, expect=expect).stdout
 
     def _texts(self, job: Job) -> dict[str, str]:
         python = shlex.quote(self.settings.python) if self.settings.python else f'"{ENVIRONMENT}/bin/python"'
@@ -171,12 +163,9 @@ class HostWorkers:
 
     def _everywhere(self, work: Callable[[int], T]) -> list[T]:
         """Does the same for every worker, several at once; all are tried, then the first error is raised."""
-        indices = range(self.count)
-        if self.shell.dry_run:
-            return [work(index) for index in indices]
-        with concurrent.futures.ThreadPoolExecutor(min(AT_ONCE, self.count)) as pool:
-            futures = [pool.submit(work, index) for index in indices]
-            concurrent.futures.wait(futures)
+        at_once = 1 if self.shell.dry_run else min(AT_ONCE, self.count)  # what is printed is in order
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            futures = [pool.submit(work, index) for index in range(self.count)]
         errors = [(i, error) for i, future in enumerate(futures) if (error := future.exception())]
         for index, error in errors:
             if isinstance(error, LaunchError):

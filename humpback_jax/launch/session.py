@@ -1,23 +1,23 @@
-"""What a verb of `humpback launch` acts on: the settings file, a shell, a backend and a watcher."""
+"""What a verb of `humpback launch` acts on: the settings file with its shell and backend, and the last command."""
 
 import dataclasses
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from humpback_jax.launch.backends import Backend, State
+from humpback_jax.launch.backends import Backend, Job, State
 from humpback_jax.launch.cloud_tpu import CloudTpuBackend
 from humpback_jax.launch.compute_engine import ComputeBackend
 from humpback_jax.launch.gke import GkeBackend
-from humpback_jax.launch.settings import Settings, read_settings
+from humpback_jax.launch.settings import read_settings
 from humpback_jax.launch.shell import Shell
 from humpback_jax.launch.ssh import SshBackend
-from humpback_jax.launch.watcher import Logs, Record, Watcher, read_record, remember
+from humpback_jax.launch.watcher import Logs, Watcher, read_job, remember
 from humpback_jax.run_files import default_run_dir
 
 BACKENDS: dict[str, type[Backend]] = {
@@ -28,28 +28,10 @@ BACKENDS: dict[str, type[Backend]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """One settings file, and what it takes to act on it."""
+class Session(Watcher):
+    """A watcher that can do what the verbs ask for."""
 
-    settings: Settings
-    shell: Shell
-    backend: Backend
-
-    @property
-    def watcher(self) -> Watcher:
-        """Brings commands to their end."""
-        return Watcher(self.settings, self.shell, self.backend)
-
-    @property
-    def record(self) -> Record:
-        """The last command; ValueError where there was none."""
-        record = read_record(self.settings)
-        if record is None:
-            raise ValueError(f"nothing was run from {self.settings.folder}; humpback launch run EXPERIMENT.gin")
-        return record
-
-    def run(self, words: Sequence[str], create: bool, delete: bool) -> int:
+    def run_words(self, words: Sequence[str], create: bool, delete: bool) -> int:
         """Runs EXPERIMENT.gin …, or a verb of humpback, to its end; returns its status."""
         arguments, files = self._command(words)
         if self.shell.redact(" ".join(arguments)) != " ".join(arguments):
@@ -79,7 +61,7 @@ class Session:
     def run_to_the_end(self, arguments: Sequence[str], files: Sequence[str], delete: bool) -> int:
         """Brings a command to its end, and deletes the slice then if that is asked for; returns the status."""
         try:
-            status = self.watcher.run(arguments, files)
+            status = self.run(arguments, files)
         except KeyboardInterrupt:
             self.shell.say("no longer watching; the command goes on there: humpback launch resume, or stop")
             sys.exit(130)
@@ -93,22 +75,30 @@ class Session:
             self.shell.say("the slice is still there and costs money until `humpback launch delete`")
         return status
 
+    @property
+    def job(self) -> Job:
+        """The last command; ValueError where there was none."""
+        job = read_job(self.settings)
+        if job is None:
+            raise ValueError(f"nothing was run from {self.settings.folder}; humpback launch run EXPERIMENT.gin")
+        return job
+
     def status(self) -> dict[str, Any]:
         """How the slice stands, and how each worker's command fares."""
-        condition, record = self.backend.condition(), read_record(self.settings)
+        condition, job = self.backend.condition(), read_job(self.settings)
         figures: dict[str, Any] = {"name": self.settings.name}
         figures |= {"slice": condition.state.value, "detail": condition.detail}
-        if record is not None:
-            figures |= {"command": list(record.arguments), "attempt": record.attempt}
+        if job is not None:
+            figures |= {"command": list(job.arguments), "attempt": job.attempt}
             if condition.state is State.READY:
                 workers = self.backend.workers()
-                polled = workers.poll(record.attempt, [0] * workers.count)
+                polled = workers.poll(job.attempt, [0] * workers.count)
                 figures["workers"] = [{"index": w.index, "state": w.state, "status": w.status} for w in polled]
         return figures
 
     def show_log(self, worker: int, lines: int) -> None:
         """Shows the end of a worker's log; of the copy kept here where the worker is gone."""
-        attempt = self.record.attempt
+        attempt = self.job.attempt
         kept = Logs(self.settings.state_dir / "logs" / attempt, worker + 1, self.shell)
         ready = self.backend.condition().state is State.READY
         if text := self.backend.workers().tail(worker, attempt, lines) if ready else "":
@@ -119,9 +109,9 @@ class Session:
 
     def stop(self, seconds: int) -> None:
         """Ends the command on every worker: SIGTERM, after `seconds` SIGKILL."""
-        record = read_record(self.settings)
-        if record is not None and not self.shell.dry_run:  # for a watcher elsewhere, which would start it again
-            remember(self.settings, dataclasses.replace(record, stopped=True))
+        job = read_job(self.settings)
+        if job is not None and not self.shell.dry_run:  # for a watcher elsewhere, which would start it again
+            remember(self.settings, dataclasses.replace(job, stopped=True))
         if self.backend.condition().state is State.READY:
             self.backend.workers().stop(seconds)
 
@@ -148,9 +138,4 @@ def open_session(settings_file: str, needs_secrets: bool = False) -> Session:
         clock=lambda: time.monotonic() * speed,
         echo=click.echo,
     )
-    return Session(settings, shell, make_backend(settings, shell, secrets))
-
-
-def make_backend(settings: Settings, shell: Shell, secrets: Mapping[str, str]) -> Backend:
-    """The backend that the settings name."""
-    return BACKENDS[settings.backend](settings, shell, secrets)
+    return Session(BACKENDS[settings.backend](settings, shell, secrets))

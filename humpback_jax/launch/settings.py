@@ -8,10 +8,15 @@ import tomllib
 from typing import Any
 
 from humpback_jax.hardware import Slice, get_slice
-from humpback_jax.launch.files import PLACEHOLDER
 
-BACKENDS = ("tpu", "compute", "gke", "ssh")
-CAPACITIES = ("spot", "reserved", "on_demand")
+# The settings file that `humpback launch init` writes for each backend, in the folder of `launch_files`.
+TEMPLATES = {"tpu": "tpu_spot.toml", "compute": "compute.toml", "gke": "gke.toml", "ssh": "ssh.toml"}
+PLACEHOLDER = re.compile(r"<[^<>]+>")
+CHOICES = {
+    "backend": tuple(TEMPLATES),
+    "capacity": ("spot", "reserved", "on_demand"),
+    "transport": ("ssh", "shell"),
+}
 # The port that a project's default firewall rules open between its TPU VMs; JAX's own default, 8482, is shut.
 PORT = 8476
 JAX, LIBTPU = "0.10.2", "0.0.42.1"
@@ -58,38 +63,40 @@ class Settings:
     folder: str = "."
 
     def __post_init__(self) -> None:
-        self._check_choice("backend", BACKENDS)
-        self._check_choice("capacity", CAPACITIES)
-        self._check_choice("transport", ("ssh", "shell"))
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} = {getattr(self, field)!r}: expected one of {', '.join(choices)}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name = {self.name!r}: expected a letter, then up to 31 of a-z, 0-9 and dashes")
-        if self.backend == "ssh":
-            self._check_given("hosts", "python")
-            if not self.bucket.startswith(("/", "gs://")):
-                raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, or the full path of a shared folder")
-        else:
-            self._check_given("project", "zone", "slice")
+        if absent := [field for field in self._needed() if not getattr(self, field)]:
+            raise ValueError(f"`{absent[0]}` is missing; backend = {self.backend!r} needs it")
         if self.slice:
             get_slice(self.slice)
         self._check_backend()
         self._check_variables()
 
+    def _needed(self) -> list[str]:
+        """The fields that this backend cannot do without."""
+        if self.backend == "ssh":
+            return ["hosts", "python"]
+        needed = ["project", "zone", "slice"]
+        needed += ["image"] if self.backend == "gke" else [] if self.python else ["package"]
+        return needed + (["reservation"] if self.capacity == "reserved" and self.backend != "tpu" else [])
+
     def _check_backend(self) -> None:
-        if self.backend == "gke":
-            self._check_given("image")
-            if self.secrets:
-                raise ValueError(
-                    "secrets are not passed with backend = 'gke': XPK would write their values into the JobSet, for "
-                    "all users of the cluster to read; let the image read them from Secret Manager instead"
-                )
-        elif self.backend in ("tpu", "compute") and not self.python:
-            self._check_given("package")
-        if self.backend == "compute" and get_slice(self.slice).chip.machine is None:
+        if self.backend == "gke" and self.secrets:
+            raise ValueError(
+                "secrets are not passed with backend = 'gke': XPK would write their values into the JobSet, for all "
+                "users of the cluster to read; let the image read them from Secret Manager instead"
+            )
+        if self.backend == "compute" and self.tpu_slice.chip.machine is None:
             raise ValueError(f"slice = {self.slice!r}: Compute Engine does not offer it; use backend = 'tpu' or 'gke'")
-        if self.capacity == "reserved" and self.backend in ("compute", "gke"):
-            self._check_given("reservation")
-        if self.backend != "ssh" and not self.bucket.startswith("gs://"):
-            raise ValueError(f"bucket = {self.bucket!r}: expected gs://NAME, in the region of the slice")
+        starts: tuple[str, ...] = ("gs://",)
+        places = "gs://NAME, in the region of the slice"
+        if self.backend == "ssh":
+            starts, places = ("gs://", "/"), "gs://NAME, or the full path of a shared folder"
+        if not self.bucket.startswith(starts):
+            raise ValueError(f"bucket = {self.bucket!r}: expected {places}")
 
     def _check_variables(self) -> None:
         for variable in (*self.env, *self.secrets):
@@ -101,15 +108,6 @@ class Settings:
                 f"env.{suspicious[0]} looks like a secret, and env is written to logs; name it in `secrets` and set it "
                 "in the environment of `humpback launch`"
             )
-
-    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, field) not in choices:
-            raise ValueError(f"{field} = {getattr(self, field)!r}: expected one of {', '.join(choices)}")
-
-    def _check_given(self, *fields: str) -> None:
-        for field in fields:
-            if not getattr(self, field):
-                raise ValueError(f"`{field}` is missing; backend = {self.backend!r} needs it")
 
     @property
     def tpu_slice(self) -> Slice:
@@ -176,3 +174,19 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
     if kind in (str, int, bool) and type(value) is kind:
         return value
     raise ValueError(f"{name} = {value!r}: expected {getattr(kind, '__name__', kind)}")
+
+
+def launch_files() -> pathlib.Path:
+    """The folder `launch`, which people copy from and whose scripts go to workers.
+
+    It is inside an installed package, beside the package in a checkout.
+    """
+    package = pathlib.Path(__file__).resolve().parent.parent
+    installed = package / "launch_files"
+    return installed if installed.is_dir() else package.parent / "launch"
+
+
+def placeholders(settings_file: pathlib.Path) -> list[str]:
+    """Names of the fields of a settings file whose value has yet to be put in place of `<…>`."""
+    lines = [line for line in settings_file.read_text().splitlines() if not line.startswith("#")]
+    return [line.partition(" ")[0] for line in lines if PLACEHOLDER.search(line.partition("#")[0])]

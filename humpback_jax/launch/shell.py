@@ -1,5 +1,6 @@
 """Running a cloud's command line tools: time limits, bounded retries, a log, dry runs, and no secret in any of it."""
 
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -29,53 +30,40 @@ class CommandError(LaunchError):
         self.result = result
 
 
-Execute = Callable[[Sequence[str], float], Result]
-
-
+@dataclasses.dataclass(frozen=True)
 class Shell:
     """Runs commands for the backends.
 
-    Args:
+    Attributes:
       secrets: values that must not be seen; they are replaced in all that is logged, shown or raised.
       log: file that gets every command, its status and its errors; None keeps none.
       dry_run: print commands instead of running them; `run` then gives the answer it was told to expect.
-      execute: how a command is run, (arguments, seconds) to Result.
-      sleep, clock: time, which tests make run faster.
+      sleep, clock: time, which `HUMPBACK_LAUNCH_SPEED` makes run faster.
       echo: prints a line for the user.
     """
 
-    def __init__(
-        self,
-        secrets: Sequence[str] = (),
-        log: pathlib.Path | None = None,
-        dry_run: bool = False,
-        execute: Execute | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        echo: Callable[[str], None] = print,
-    ) -> None:
-        # Line by line, for logs are read so; the longest first, for one may be part of another.
-        lines = {line for secret in secrets for line in secret.splitlines() if line.strip()}
-        self._secrets = sorted(lines, key=len, reverse=True)
-        self._log = log
-        self.dry_run = dry_run
-        self._execute = execute or execute_command
-        self.sleep, self.clock = sleep, clock
-        self._echo = echo
+    secrets: Sequence[str] = ()
+    log: pathlib.Path | None = None
+    dry_run: bool = False
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    echo: Callable[[str], None] = print
 
     def say(self, message: str) -> None:
         """One line for the user, which the log keeps too."""
         self._write(message)
-        self._echo(self.redact(message))
+        self.echo(self.redact(message))
 
     def show(self, text: str) -> None:
         """Lines of a worker's log, which the log of commands does not keep."""
-        self._echo(self.redact(text.rstrip("\n")))
+        self.echo(self.redact(text.rstrip("\n")))
 
     def redact(self, text: str) -> str:
         """The text without secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
+        # Line by line, for logs are read so; the longest first, for one may be part of another.
+        lines = {line for secret in self.secrets for line in secret.splitlines() if line.strip()}
+        for line in sorted(lines, key=len, reverse=True):
+            text = text.replace(line, REDACTED)
         return text
 
     def run(
@@ -97,7 +85,7 @@ class Shell:
         if self.redact(shown) != shown:
             raise ValueError(f"a secret stands in a command line, which others can read: {self.redact(shown)}")
         if self.dry_run:
-            self._echo(shown)
+            self.echo(shown)
             return Result(0, expect)
         for attempt in range(1, attempts + 1):
             result = self._once(command, shown, seconds)
@@ -111,7 +99,7 @@ class Shell:
     def _once(self, command: Sequence[str], shown: str, seconds: float) -> Result:
         self._write(f"$ {shown}")
         try:
-            result = self._execute(command, seconds)
+            result = execute_command(command, seconds)
         except FileNotFoundError as error:
             raise LaunchError(
                 f"{command[0]} is not installed or not on PATH; {advice_for(command[0] + ': command not found')}"
@@ -126,10 +114,10 @@ class Shell:
         return f"`{shown}` {what}" + (f": {tail}" if tail else "") + (f"\n{advice}" if advice else "")
 
     def _write(self, line: str) -> None:
-        if self._log is None or self.dry_run:
+        if self.log is None or self.dry_run:
             return
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a") as stream:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as stream:
             stream.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + self.redact(line) + "\n")
 
 

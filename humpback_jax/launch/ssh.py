@@ -1,46 +1,11 @@
 """The backend `ssh`: machines that are there already. Nothing is made and nothing deleted."""
 
-import dataclasses
 import shlex
-from collections.abc import Sequence
 
 from humpback_jax.launch.backends import Backend, Condition, State, Workers
-from humpback_jax.launch.hosts import HostWorkers
+from humpback_jax.launch.hosts import Host, HostWorkers
 
 SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
-
-
-@dataclasses.dataclass(frozen=True)
-class SshHost:
-    """A host that ssh knows as `name`."""
-
-    name: str
-    options: tuple[str, ...] = ()
-
-    @property
-    def address(self) -> str:
-        """The name without its user."""
-        return self.name.rpartition("@")[2]
-
-    def command(self, script: str) -> list[str]:
-        return ["ssh", *SSH_OPTIONS, *self.options, self.name, script]
-
-    def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        return ["scp", "-q", *SSH_OPTIONS, *self.options, *files, f"{self.name}:{folder}/"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ShellHost:
-    """A shell of this machine, in a folder that stands for its home."""
-
-    home: str
-    address: str = "localhost"
-
-    def command(self, script: str) -> list[str]:
-        return ["bash", "-c", f"cd {shlex.quote(self.home)} && {script}"]
-
-    def copy(self, files: Sequence[str], folder: str) -> list[str]:
-        return ["cp", "-p", *files, f"{self.home}/{folder}/"]
 
 
 class SshBackend(Backend):
@@ -62,10 +27,15 @@ class SshBackend(Backend):
         return Condition(State.READY, f"{len(self.settings.hosts)} hosts")
 
     def workers(self) -> Workers:
-        settings = self.settings
-        if settings.transport == "ssh":
-            hosts = [SshHost(name, settings.ssh_options) for name in settings.hosts]
-            return HostWorkers(settings, self.shell, hosts, self.secrets)
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-        shells = [ShellHost(str(settings.state_dir.resolve()))] * len(settings.hosts)
-        return HostWorkers(settings, self.shell, shells, self.secrets)
+        hosts = [self._host(name) for name in self.settings.hosts]
+        return HostWorkers(self.settings, self.shell, hosts, self.secrets)
+
+    def _host(self, name: str) -> Host:
+        """What ssh knows as `name`; or a shell of this machine, in a folder that stands for its home."""
+        if self.settings.transport == "ssh":
+            options = (*SSH_OPTIONS, *self.settings.ssh_options)
+            address = name.rpartition("@")[2]
+            return Host(address, ("ssh", *options, name, ""), ("scp", "-q", *options), f"{name}:")
+        home = self.settings.state_dir.resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        return Host("localhost", ("bash", "-c", f"cd {shlex.quote(str(home))} && "), ("cp", "-p"), f"{home}/")

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from humpback_jax.files import read_json, write_json
 from humpback_jax.launch.advice import is_hopeless
@@ -14,30 +14,17 @@ from humpback_jax.launch.settings import Settings
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
 KILLED, STOPPED = 137, 143
+JOB_FILE = "job.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """How often and how long, all in seconds.
-
-    Attributes:
-      poll: between two looks at the workers.
-      state: between two looks at a slice that is awaited.
-      lost: without an answer of a worker, after which the slice counts as broken.
-      peers: for the others to end by themselves after one has failed.
-      stop: between SIGTERM and SIGKILL.
-      first_wait, longest_wait: before the first restart, which doubles with each, up to the longest.
-      healthy: a preemption after so long begins the count of restarts anew.
-    """
-
-    poll: float = 20
-    state: float = 30
-    lost: float = 900
-    peers: float = 60
-    stop: int = 45
-    first_wait: float = 30
-    longest_wait: float = 1800
-    healthy: float = 1800
+# How often and how long, in seconds.
+LOOK_SECONDS = 20.0  # between two looks at the workers
+STATE_SECONDS = 30.0  # between two looks at a slice that is awaited
+LOST_SECONDS = 900.0  # without an answer of a worker, after which the slice counts as broken
+PEERS_SECONDS = 60.0  # for the others to end by themselves after one has failed
+STOP_SECONDS = 45  # between SIGTERM and SIGKILL
+FIRST_WAIT, LONGEST_WAIT = 30.0, 1800.0  # before the first restart, which doubles with each, up to the longest
+HEALTHY_SECONDS = 1800.0  # a preemption after so long begins the count of restarts anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,52 +46,26 @@ class End:
     hopeless: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What `launch` remembers of the last command.
-
-    Attributes:
-      arguments: behind `python -m`.
-      files: that the workers need.
-      attempt: the last one.
-      ended: whether its end was seen.
-      stopped: whether `launch stop` ended it.
-    """
-
-    arguments: tuple[str, ...]
-    files: tuple[str, ...]
-    attempt: str
-    ended: bool = False
-    stopped: bool = False
-
-
-def read_record(settings: Settings) -> Record | None:
+def read_job(settings: Settings) -> Job | None:
     """The last command, if there was one."""
-    path = settings.state_dir / "job.json"
+    path = settings.state_dir / JOB_FILE
     if not path.exists():
         return None
     values = read_json(path)
-    return Record(**values | {"arguments": tuple(values["arguments"]), "files": tuple(values["files"])})
+    return Job(**values | {"arguments": tuple(values["arguments"]), "files": tuple(values["files"])})
 
 
-def remember(settings: Settings, record: Record) -> None:
-    """Keeps a record for `read_record`."""
+def remember(settings: Settings, job: Job) -> None:
+    """Keeps a job for `read_job`."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    write_json(settings.state_dir / "job.json", dataclasses.asdict(record))
+    write_json(settings.state_dir / JOB_FILE, dataclasses.asdict(job))
 
 
 class Watcher:
-    """Brings one command to its end.
+    """Brings one command to its end, on slices that `backend` makes."""
 
-    Args:
-      settings: the settings file.
-      shell: tells the user, and what time it is.
-      backend: makes slices.
-      pace: how often and how long.
-    """
-
-    def __init__(self, settings: Settings, shell: Shell, backend: Backend, pace: Pace = Pace()) -> None:
-        self.settings, self.shell, self.backend, self.pace = settings, shell, backend, pace
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.settings, self.shell = backend, backend.settings, backend.shell
         self._broken = False  # the slice is there and of no use
         self._unprepared = False  # the slice is new and bare
 
@@ -124,7 +85,7 @@ class Watcher:
                 if end.hopeless:
                     self._leave_no_wreck()
                 return end.status
-            if end.preempted and self.shell.clock() - began >= self.pace.healthy:
+            if end.preempted and self.shell.clock() - began >= HEALTHY_SECONDS:
                 failures = 0
             failures += 1
             if failures > self.settings.restarts:
@@ -133,7 +94,7 @@ class Watcher:
                 )
                 self._leave_no_wreck()
                 return end.status
-            wait = min(self.pace.first_wait * 2 ** (failures - 1), self.pace.longest_wait)
+            wait = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
             self.shell.say(f"{end.reason}\nrestart {failures} of {self.settings.restarts} in {wait:g} s")
             self.shell.sleep(wait)
 
@@ -152,7 +113,7 @@ class Watcher:
             if condition.detail != last:
                 self.shell.say(f"waiting for the slice: {condition.detail}")
                 last = condition.detail
-            self.shell.sleep(self.pace.state)
+            self.shell.sleep(STATE_SECONDS)
 
     def setup(self) -> None:
         """Makes the environment on all workers, and sees that together they have the devices of the slice."""
@@ -170,35 +131,35 @@ class Watcher:
         try:
             self._bring_up()
             workers = self.backend.workers()
-            record = read_record(self.settings)
-            if self.shell.dry_run or record is None or not self._still_runs(workers, record, arguments):
-                record = Record(arguments, files, _new_attempt())
-                self._remember(record)
-                workers.start(Job(record.attempt, arguments, files))
-            end = self._follow(workers, record.attempt)
-            kept = read_record(self.settings)
-            if kept is not None and kept.attempt == record.attempt and kept.stopped:
+            job = read_job(self.settings)
+            if self.shell.dry_run or job is None or not self._still_runs(workers, job, arguments):
+                job = Job(_new_attempt(), arguments, files)
+                self._remember(job)
+                workers.start(job)
+            end = self._follow(workers, job.attempt)
+            kept = read_job(self.settings)
+            if kept is not None and kept.attempt == job.attempt and kept.stopped:
                 end = End(STOPPED, "the command was ended by humpback launch stop; humpback launch resume goes on")
-            self._remember(dataclasses.replace(record, ended=True))
+            self._remember(dataclasses.replace(job, ended=True))
             return end
         except LaunchError as error:
             hopeless = isinstance(error.__cause__ or error, CommandError) and is_hopeless(str(error))
             return End(error.status if hopeless else RETRY_STATUS, str(error), again=not hopeless, hopeless=hopeless)
 
-    def _still_runs(self, workers: Workers, record: Record, arguments: tuple[str, ...]) -> bool:
+    def _still_runs(self, workers: Workers, job: Job, arguments: tuple[str, ...]) -> bool:
         """Whether an attempt at the same command goes on; what is left of an older one is stopped."""
-        polled = workers.poll(record.attempt, [0] * workers.count)
+        polled = workers.poll(job.attempt, [0] * workers.count)
         states = {worker.state for worker in polled}
-        if "running" in states and record.arguments != arguments:
+        if "running" in states and job.arguments != arguments:
             raise ValueError(
-                f"another command still runs ({' '.join(record.arguments)}): humpback launch resume to follow it, or "
+                f"another command still runs ({' '.join(job.arguments)}): humpback launch resume to follow it, or "
                 "humpback launch stop"
             )
         whole = states <= {"running", "exited"} and not any(worker.status for worker in polled)
-        if whole and not record.ended and record.arguments == arguments:
+        if whole and not job.ended and job.arguments == arguments:
             self.shell.say("following the command that was started before")
             return True
-        workers.stop(self.pace.stop)
+        workers.stop(STOP_SECONDS)
         return False
 
     def _bring_up(self) -> None:
@@ -235,12 +196,12 @@ class Watcher:
                 return end
             if any(worker.state in ("lost", "absent") or worker.status for worker in states):
                 failed_at = failed_at or now
-                if now - failed_at >= self.pace.peers and not unreachable:
-                    workers.stop(self.pace.stop)
+                if now - failed_at >= PEERS_SECONDS and not unreachable:
+                    workers.stop(STOP_SECONDS)
                     states = workers.poll(attempt, logs.offsets)
                     logs.add(states)
                     break
-            self.shell.sleep(self.pace.poll)
+            self.shell.sleep(LOOK_SECONDS)
         logs.close()
         return self._verdict(states, logs)
 
@@ -253,7 +214,7 @@ class Watcher:
             condition = None  # we may be the ones who are cut off
         if condition is not None and condition.state is not State.READY:
             return End(RETRY_STATUS, f"the slice has gone: {condition.detail}", again=True, preempted=True)
-        if seconds < self.pace.lost:
+        if seconds < LOST_SECONDS:
             return None
         self._broken = condition is not None
         return End(RETRY_STATUS, f"no answer from worker {names} for {seconds:.0f} s", again=True)
@@ -282,9 +243,9 @@ class Watcher:
         if self.backend.condition().state not in (State.READY, State.ABSENT):
             self.backend.delete()
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, job: Job) -> None:
         if not self.shell.dry_run:
-            remember(self.settings, record)
+            remember(self.settings, job)
 
 
 class Logs:
@@ -336,5 +297,5 @@ class Logs:
             self._shell.show(text)
 
 
-def _new_attempt(now: Callable[[], float] = time.time) -> str:
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now())) + f"-{secrets.token_hex(2)}"
+def _new_attempt() -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{secrets.token_hex(2)}"

@@ -80,7 +80,7 @@ def slice_devices(slice_: Slice) -> list[Any]:
     return devices
 
 
-def ask_worker(request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+def ask_worker(request: dict[str, Any]) -> dict[str, Any]:
     """The worker's answer to a request; both are plain JSON values.
 
     Raises:
@@ -94,7 +94,6 @@ def ask_worker(request: dict[str, Any], timeout: float | None = None) -> dict[st
         env=quiet_environment(),
         capture_output=True,
         text=True,
-        timeout=timeout,
     )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

@@ -1,7 +1,8 @@
 """What a compiled TPU program does, read from its HLO text, with every loop body counted as often as it runs.
 
 XLA's own `cost_analysis` counts a loop body once, so a scan over 80 layers looks like one layer. Every fusion of a
-program compiled for a TPU carries the compiler's own estimate of its cycles; the sums here are over those.
+program compiled for a TPU carries the compiler's own estimate of its cycles; the sums here are over those. The cycles
+know nothing of kernels, whose time follows from their own accounts, nor of collectives that nothing hides.
 """
 
 import collections
@@ -10,8 +11,14 @@ import functools
 import math
 import re
 
+from humpback_jax.hardware import Chip
+
+KERNEL_UTILISATION = 0.5  # of the matrix units, inside an attention kernel: assumed
+# Matrix products over all pairs of a query and a key it sees, of kernels that give no account of themselves.
+_SPLASH_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 _SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
+_OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")  # behind the shape
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
 _WIDE, _HALF = {"s64": 8, "u64": 8, "f64": 8}, {"bf16": 2, "f16": 2, "s16": 2, "u16": 2}
 DTYPE_BYTES = _WIDE | _HALF | {"pred": 1, "s8": 1, "u8": 1, "s4": 0.5}  # all others: 4
@@ -32,6 +39,25 @@ class Kernel:
     bytes_accessed: float
     operands: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
+    @property
+    def counted_flops(self) -> float:
+        """FLOPs of one run: by its own account, or counted for causal splash attention; else 0."""
+        products = next((n for start, n in _SPLASH_PRODUCTS.items() if self.name.startswith(start)), 0)
+        if self.flops or not products:
+            return self.flops
+        query, key, *_ = [shape for dtype, shape in self.operands if dtype in ("bf16", "f32") and len(shape) >= 3]
+        # Keys may lie with their length last or with their width last.
+        queries, keys = query[-2], math.prod(key[-2:]) // query[-1]
+        pairs = queries * keys - queries * queries / 2
+        return products * 2.0 * math.prod(query[:-2]) * query[-1] * pairs
+
+    def seconds(self, chip: Chip) -> float:
+        """An estimate of one run: its products at `KERNEL_UTILISATION`, or its bytes at the bandwidth if longer."""
+        size = self.bytes_accessed or sum(
+            math.prod(shape) * DTYPE_BYTES.get(dtype, 4) for dtype, shape in self.operands
+        )
+        return max(self.counted_flops / (KERNEL_UTILISATION * chip.peak_flops), size / chip.hbm_bandwidth)
+
 
 @dataclasses.dataclass(frozen=True)
 class HloCost:
@@ -51,6 +77,10 @@ class HloCost:
     kernels: tuple[Kernel, ...]
     loops: tuple[tuple[str, int], ...]
 
+    def kernel_seconds(self, chip: Chip) -> float:
+        """Of all runs of all kernels."""
+        return sum(kernel.count * kernel.seconds(chip) for kernel in self.kernels)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
@@ -60,13 +90,8 @@ class _Instruction:
 
     @functools.cached_property
     def operands(self) -> list[str]:
-        inside = self.text[self.text.index(self.opcode + "(") + len(self.opcode) + 1 :]
-        depth = 0
-        for end, letter in enumerate(inside):  # noqa: B007 (the end is what is wanted)
-            depth += (letter in "({[") - (letter in ")}]")
-            if depth < 0:
-                break
-        return re.findall(r"%?([\w.\-]+)(?:,|$)", re.sub(r"/\*.*?\*/|\{[^}]*\}|\[[^\]]*\]", "", inside[:end]) + ",")
+        inside = re.search(rf" {self.opcode}\((.*?)\)(?:, |$)", self.text)
+        return re.findall(r"%([\w.\-]+)", inside.group(1)) if inside else []
 
     def called(self, attribute: str) -> str | None:
         match = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.text)
@@ -75,21 +100,12 @@ class _Instruction:
     @property
     def shape(self) -> list[int]:
         match = _SHAPE.search(self.text)
-        return [int(size) for size in match.group(2).split(",") if size] if match else []
+        return _sizes(match.group(2)) if match else []
 
 
-def _opcode(text: str) -> str:
-    """The operation of `SHAPE OPCODE(…`, where the shape may be a tuple."""
-    rest = text
-    if text.startswith("("):
-        depth = 0
-        for end, letter in enumerate(text):
-            depth += (letter == "(") - (letter == ")")
-            if depth == 0:
-                rest = "tuple " + text[end + 1 :].lstrip()
-                break
-    match = re.match(r"\S+ ([a-z][a-z0-9\-]*)\(", rest)
-    return match.group(1) if match else ""
+def _sizes(text: str) -> list[int]:
+    """`8,16` of `bf16[8,16]`."""
+    return [int(size) for size in text.split(",") if size]
 
 
 class HloModule:
@@ -106,8 +122,9 @@ class HloModule:
             elif line.rstrip() == "}":
                 current = None
             elif match := _INSTRUCTION.match(line):
-                last = match.group(2)
-                current[last] = _Instruction(last, _opcode(match.group(3)), match.group(3))
+                last, text = match.group(2, 3)
+                opcode = _OPCODE.search(text)
+                current[last] = _Instruction(last, opcode.group(1) if opcode else "", text)
             elif last in current:  # the metadata of a kernel spans lines
                 current[last] = dataclasses.replace(current[last], text=current[last].text + line)
 
@@ -192,10 +209,7 @@ def convolution_flops(computation: dict[str, "_Instruction"], instruction: _Inst
 
 def _bytes_of(text: str) -> float:
     """Bytes of all arrays named in a shape."""
-    return sum(
-        DTYPE_BYTES.get(dtype, 4) * math.prod(int(size) for size in sizes.split(",") if size)
-        for dtype, sizes in _SHAPE.findall(text)
-    )
+    return sum(DTYPE_BYTES.get(dtype, 4) * math.prod(_sizes(sizes)) for dtype, sizes in _SHAPE.findall(text))
 
 
 class _Walk:
@@ -257,7 +271,7 @@ class _Walk:
             0,
             float(figures.get("flops", 0)),
             float(figures.get("bytes_accessed", 0)),
-            tuple((dtype, tuple(int(n) for n in sizes.split(",") if n)) for dtype, sizes in shapes),
+            tuple((dtype, tuple(_sizes(sizes))) for dtype, sizes in shapes),
         )
         self.kernels[kernel] += times
 

@@ -8,8 +8,8 @@ import dataclasses
 import json
 import math
 import pathlib
-import time
-from collections.abc import Callable, Sequence
+import timeit
+from collections.abc import Sequence
 from typing import Any
 
 from humpback_jax.align import Recipe
@@ -18,7 +18,7 @@ from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.run_files import MANIFEST
 from humpback_jax.topology.fit import Ask, candidate_meshes, fit_or_recall
 from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
-from humpback_jax.topology.work import Lengths, StageWork, recipe_work
+from humpback_jax.topology.work import LENGTHS, StageWork, recipe_work
 
 MACHINE = "cpu"
 MACHINE_START_SECONDS = 20.0  # of a stage on one machine: it compiles less, and loads small models
@@ -64,20 +64,6 @@ class Rates:
         steps = work.items * work.new_tokens / self.rows / assumptions.row_step_efficiency
         training = work.updates * work.microbatches * self.microbatch
         return training + prompt + steps * self.decode_step + assumptions.start_seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class StagePlan:
-    """What a stage takes: tokens, FLOPs of the model, bytes of weights and caches read or written, time and cost."""
-
-    name: str
-    kind: str
-    items: int
-    tokens: float
-    flops: float
-    bytes_moved: float
-    hours: float
-    cost: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +120,7 @@ def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any
         reports = {program: ask(program) for program in names}
         programs = {names[program]: report for program, report in reports.items()}
         rates = [compiled_rates(stage, reports, assumptions.of_estimate) for stage in asked]
-    plans = make_plan(config, work, rates, assumptions, request.chips, request.price_per_chip_hour)
-    stages = [dataclasses.asdict(plan) for plan in plans]
+    stages = make_plan(config, work, rates, assumptions, request.chips, request.price_per_chip_hour)
     if request.run_dir is not None:
         add_measured(stages, pathlib.Path(request.run_dir))
     return {
@@ -144,7 +129,7 @@ def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any
         "chips": request.chips,
         "price_per_chip_hour": request.price_per_chip_hour,
         "stages": stages,
-        "assumptions": dataclasses.asdict(assumptions) | dataclasses.asdict(Lengths()),
+        "assumptions": dataclasses.asdict(assumptions) | dataclasses.asdict(LENGTHS),
         "programs": {name: dataclasses.asdict(report) for name, report in programs.items()},
     }
 
@@ -265,18 +250,27 @@ def make_plan(
     assumptions: Assumptions,
     chips: int = 1,
     price_per_chip_hour: float | None = None,
-) -> list[StagePlan]:
-    """Tokens, FLOPs, bytes, hours and cost of every stage, and of all of them in a last line `total`."""
-    plans = []
-    for stage, rate in zip(work, rates, strict=True):
-        hours = rate.seconds(stage, assumptions) / 3600
-        cost = None if price_per_chip_hour is None else hours * chips * price_per_chip_hour
-        amounts = stage.tokens, stage_flops(config, stage), stage_bytes(config, stage, rate.rows)
-        plans.append(StagePlan(stage.name, stage.kind, stage.items, *amounts, hours, cost))
+) -> list[dict[str, Any]]:
+    """What every stage takes: tokens, FLOPs of the model, bytes of weights and caches read or written, hours and cost.
+
+    The last line, `total`, has the sums.
+    """
+    per_hour = None if price_per_chip_hour is None else chips * price_per_chip_hour
+    stages: list[dict[str, Any]] = [
+        {
+            "name": stage.name,
+            "kind": stage.kind,
+            "items": stage.items,
+            "tokens": stage.tokens,
+            "flops": stage_flops(config, stage),
+            "bytes_moved": stage_bytes(config, stage, rate.rows),
+            "hours": rate.seconds(stage, assumptions) / 3600,
+        }
+        for stage, rate in zip(work, rates, strict=True)
+    ]
     summed = ("items", "tokens", "flops", "bytes_moved", "hours")
-    total = {name: sum(getattr(plan, name) for plan in plans) for name in summed}
-    cost = None if price_per_chip_hour is None else sum(plan.cost or 0.0 for plan in plans)
-    return [*plans, StagePlan(name="total", kind="", **total, cost=cost)]
+    stages.append({"name": "total", "kind": ""} | {name: sum(stage[name] for stage in stages) for name in summed})
+    return [stage | {"cost": None if per_hour is None else stage["hours"] * per_hour} for stage in stages]
 
 
 def _matmul_flops(size: int = 1024) -> float:
@@ -287,7 +281,7 @@ def _matmul_flops(size: int = 1024) -> float:
     x = jnp.ones((size, size), jnp.bfloat16)
     multiply = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
     multiply(x).block_until_ready()
-    return 2.0 * size**3 / _least_seconds(lambda: multiply(x).block_until_ready())
+    return 2.0 * size**3 / min(timeit.repeat(lambda: multiply(x).block_until_ready(), number=1))
 
 
 def _bandwidth(megabytes: int = 256) -> float:
@@ -295,16 +289,7 @@ def _bandwidth(megabytes: int = 256) -> float:
     import numpy as np
 
     array = np.ones(megabytes << 18, np.float32)
-    return array.nbytes / _least_seconds(array.sum)
-
-
-def _least_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return array.nbytes / min(timeit.repeat(array.sum, number=1))
 
 
 def add_measured(stages: list[dict[str, Any]], run_dir: pathlib.Path) -> None:

@@ -42,6 +42,9 @@ class Lengths:
     packing_fill: float = 0.9
 
 
+LENGTHS = Lengths()
+
+
 @dataclasses.dataclass(frozen=True)
 class StageWork:
     """The work of a stage.
@@ -74,13 +77,12 @@ class StageWork:
         return self.items * (self.prompt_tokens + self.new_tokens)
 
 
-def recipe_work(recipe: Recipe, num_segments: int | None = None, lengths: Lengths = Lengths()) -> list[StageWork]:
+def recipe_work(recipe: Recipe, num_segments: int | None = None) -> list[StageWork]:
     """The stages that `align` runs and that cost anything, in the order of the algorithm.
 
     Args:
       recipe: the recipe.
       num_segments: segments of the corpus; default: what the recipe keeps at most.
-      lengths: of texts.
 
     Raises:
       ValueError: neither gives a number of segments.
@@ -88,7 +90,7 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None, lengths: Length
     segments = num_segments or recipe.segments.corpus.max_segments
     if segments is None:
         raise ValueError("the recipe names no CorpusConfig.max_segments; give --segments")
-    counted = _RecipeWork(recipe, segments, lengths)
+    counted = _RecipeWork(recipe, segments)
     whole = recipe.scored_run is None  # else pairs and ratings are those of another run
     work = [counted.backward_model(), counted.augmented(), counted.seed_model()] if whole else []
     for t in recipe.new_rounds:
@@ -116,20 +118,20 @@ class _Pairs:
 class _RecipeWork:
     """The work of every stage of a recipe, each method named like the stage."""
 
-    def __init__(self, recipe: Recipe, segments: int, lengths: Lengths) -> None:
-        self.recipe, self.lengths = recipe, lengths
+    def __init__(self, recipe: Recipe, segments: int) -> None:
+        self.recipe = recipe
         self.prompts = load_prompts(recipe.prompt_dir)
         self.seeds = self._read(recipe.seeds.path, recipe.seeds.limit or SEEDS, recipe.seeds.limit)
         corpus = recipe.segments.corpus
-        instruction = min(self._tokens(lengths.instruction_chars), _limit(recipe.augmentation))
-        self.web = _Pairs(segments, instruction, self._tokens((corpus.min_chars + corpus.max_chars) / 2))
+        instruction = min(_tokens(LENGTHS.instruction_chars), _limit(recipe.augmentation))
+        self.web = _Pairs(segments, instruction, _tokens((corpus.min_chars + corpus.max_chars) / 2))
 
     def backward_model(self) -> StageWork:
-        tokens = self.seeds.tokens + self._tokens(len(self.prompts.backward_template))
+        tokens = self.seeds.tokens + _tokens(len(self.prompts.backward_template))
         return self._training(run_files.BACKWARD_STAGE, self.recipe.backward, self.seeds.count, tokens)
 
     def augmented(self) -> StageWork:
-        shared, web = self._tokens(len(self.prompts.backward_template)), self.web
+        shared, web = _tokens(len(self.prompts.backward_template)), self.web
         config = self.recipe.augmentation
         return StageWork(
             run_files.AUGMENTED_STAGE, "generate", web.count, web.output, web.instruction, shared, config=config
@@ -140,21 +142,21 @@ class _RecipeWork:
         return self._training(name, self.recipe.seed_model, self.seeds.count, self.seeds.tokens)
 
     def scores(self, t: int) -> StageWork:
-        curation, rubric = self.recipe.curation, self._tokens(len(self.prompts.rating_template))
+        curation, rubric = self.recipe.curation, _tokens(len(self.prompts.rating_template))
         expected = curation.mode == "expected"
         return StageWork(
             run_files.SCORES_STAGE.format(t=t),
             "score" if expected else "generate",
             self.web.count * (curation.samples if curation.mode == "sampled" else 1),
             self.web.tokens,
-            0.0 if expected else min(self.lengths.rationale_tokens, _limit(curation.generation)),
+            0.0 if expected else min(LENGTHS.rationale_tokens, _limit(curation.generation)),
             rubric,
             config=curation.generation,
         )
 
     def round_model(self, t: int) -> StageWork:
         selection = self.recipe.selection
-        fraction = self.lengths.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
+        fraction = LENGTHS.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
         kept = min(round(self.web.count * fraction), selection.sample or self.web.count)
         counts = {"seed": self.seeds.count, "web": kept}
         tokens = {"seed": self.seeds.tokens, "web": self.web.tokens}
@@ -169,7 +171,7 @@ class _RecipeWork:
         config, whole = self.recipe.evaluation.generation, self.recipe.scored_run is None
         scoring = len(self.recipe.new_rounds) + (2 if whole else 1)  # base, M_0 and M_1, M_2, …
         writing = 2 if whole else 0  # base and M_yx
-        prompt = heldout.output + self._tokens(len(self.prompts.backward_template))
+        prompt = heldout.output + _tokens(len(self.prompts.backward_template))
         models = scoring + writing
         return StageWork(
             run_files.EVALUATION_STAGE,
@@ -180,19 +182,16 @@ class _RecipeWork:
             config=config,
         )
 
-    def _tokens(self, chars: float) -> float:
-        return chars / self.lengths.chars_per_token
-
     def _read(self, path: str, assumed: int, limit: int | None = None) -> _Pairs:
         """Pairs of a file, counted where it is there; `assumed`: how many there are where it is not."""
         path = local_path(path)
         if not os.path.exists(path):
-            lengths = self.lengths.seed_instruction_chars, self.lengths.seed_output_chars
-            return _Pairs(assumed, *map(self._tokens, lengths))
+            chars = LENGTHS.seed_instruction_chars, LENGTHS.seed_output_chars
+            return _Pairs(assumed, *map(_tokens, chars))
         pairs = read_pairs(path, limit=limit).pairs
         instruction = statistics.fmean(len(pair.instruction) for pair in pairs)
         output = statistics.fmean(len(pair.output) for pair in pairs)
-        return _Pairs(len(pairs), self._tokens(instruction), self._tokens(output))
+        return _Pairs(len(pairs), _tokens(instruction), _tokens(output))
 
     def _training(self, name: str, config: FinetuneConfig, examples: int, tokens: float) -> StageWork:
         """Updates of a training run on so many examples of so many tokens."""
@@ -200,11 +199,15 @@ class _RecipeWork:
         tokens = min(tokens, batches.row_length)
         updates, batch = config.steps_for(examples, examples * tokens)
         per_update = batch / tokens if batches.batch_unit == "tokens" else batch
-        fill = self.lengths.packing_fill
+        fill = LENGTHS.packing_fill
         rows = per_update * tokens / batches.row_length / fill if batches.packing else per_update
         microbatches = math.ceil(math.ceil(rows) / batches.rows_per_microbatch)
         items = round(updates * per_update)
         return StageWork(name, "train", items, tokens, updates=updates, microbatches=microbatches, config=config)
+
+
+def _tokens(chars: float) -> float:
+    return chars / LENGTHS.chars_per_token
 
 
 def _limit(config: GenerationConfig) -> float:

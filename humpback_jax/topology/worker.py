@@ -1,5 +1,6 @@
 """The process that compiles: reads one request as JSON from standard input, prints one answer as its last line."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,6 @@ import jax
 from humpback_jax.files import write_atomically
 from humpback_jax.hardware import Slice, get_slice
 from humpback_jax.topology.compiler import libtpu_version, slice_devices, topology_arguments
-from humpback_jax.topology.estimate import estimate, kernel_flops
 from humpback_jax.topology.hlo import hlo_cost
 from humpback_jax.topology.programs import Program, lower_program
 from humpback_jax.topology.request import FitReport, FitRequest
@@ -83,27 +83,27 @@ def _gib(size: float) -> float:
 def _report(compiled: Any, program: Program, chip_slice: Slice, seconds: float) -> FitReport:
     memory, chip = compiled.memory_analysis(), chip_slice.chip
     cost = hlo_cost(compiled.as_text(), program.unknown_trips)
-    time_parts = estimate(cost, chip)
-    flops = cost.flops + sum(kernel.count * kernel_flops(kernel) for kernel in cost.kernels)
+    fusions, in_kernels = cost.cycles / chip.clock_hz, cost.kernel_seconds(chip)
+    flops = cost.flops + sum(kernel.count * kernel.counted_flops for kernel in cost.kernels)
     peak = _gib(memory.peak_memory_in_bytes)
     units = program.units
-    kernels: dict[str, int] = {}
+    kernels: dict[str, int] = collections.Counter()
     for kernel in cost.kernels:
-        kernels[kernel.name] = kernels.get(kernel.name, 0) + kernel.count
+        kernels[kernel.name] += kernel.count
     return FitReport(
         fits=peak <= chip.hbm_gib,
         peak_gib=peak,
         hbm_gib=chip.hbm_gib,
-        estimated_seconds=round(time_parts.total / units, 6),
+        estimated_seconds=round((fusions + in_kernels) / units, 6),
         hlo_flops=flops / units,
         mesh=program.mesh,
-        fusion_seconds=round(time_parts.fusions / units, 6),
-        kernel_seconds=round(time_parts.kernels / units, 6),
+        fusion_seconds=round(fusions / units, 6),
+        kernel_seconds=round(in_kernels / units, 6),
         argument_gib=_gib(memory.argument_size_in_bytes),
         temp_gib=_gib(memory.temp_size_in_bytes),
         alias_gib=_gib(memory.alias_size_in_bytes),
         collectives={name: [count / units, _gib(size / units)] for name, (count, size) in cost.collectives.items()},
-        kernels=kernels,
+        kernels=dict(kernels),
         bound_seconds=round(flops / units / chip.peak_flops, 6),
         compile_seconds=round(seconds, 1),
     )

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 import humpback_jax.launch.hosts
+import humpback_jax.launch.shell
 from humpback_jax.launch.advice import Result
-from humpback_jax.launch.session import make_backend
+from humpback_jax.launch.session import BACKENDS
 from humpback_jax.launch.settings import read_settings
 from humpback_jax.launch.shell import Shell
-from humpback_jax.launch.watcher import Pace, Watcher
+from humpback_jax.launch.watcher import Watcher
 
 FAKE_CLOUD = pathlib.Path(__file__).parent / "fake_cloud.py"
 SECRET = "hf_AbCdEf0123456789"
@@ -97,13 +98,12 @@ class Laboratory:
         self.shell = Shell(
             tuple(secrets.values()),
             log,
-            execute=self.execute,
             sleep=self.sleep,
             clock=lambda: self.now,
             echo=self.said.append,
         )
-        self.backend = make_backend(self.settings, self.shell, secrets)
-        self.watcher = Watcher(self.settings, self.shell, self.backend, Pace())
+        self.backend = BACKENDS[self.settings.backend](self.settings, self.shell, secrets)
+        self.watcher = Watcher(self.backend)
 
     def execute(self, command, seconds):
         self.now += 1
@@ -138,7 +138,9 @@ def laboratory(fake_cloud, tmp_path, monkeypatch):
     monkeypatch.setattr(humpback_jax.launch.hosts, "AT_ONCE", 1)
 
     def make(kind, more="", folder=tmp_path, **world):
-        return Laboratory(fake_cloud, folder, kind, more, **world)
+        made = Laboratory(fake_cloud, folder, kind, more, **world)
+        monkeypatch.setattr(humpback_jax.launch.shell, "execute_command", made.execute)
+        return made
 
     return make
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from humpback_jax.launch.backends import State
 from humpback_jax.launch.shell import LaunchError
-from humpback_jax.launch.watcher import read_record, remember
+from humpback_jax.launch.watcher import read_job, remember
 
 SECRET = "hf_AbCdEf0123456789"
 KINDS = ("tpu", "vm", "compute", "gke")
@@ -127,14 +127,14 @@ def test_a_command_that_the_user_stopped_is_not_started_again(laboratory):
     look = lab.watcher._follow
 
     def stopped_while_watched(workers, attempt):
-        if record := read_record(lab.settings):
-            remember(lab.settings, dataclasses.replace(record, stopped=True))
+        if job := read_job(lab.settings):
+            remember(lab.settings, dataclasses.replace(job, stopped=True))
         return look(workers, attempt)
 
     lab.watcher._follow = stopped_while_watched
     assert lab.watcher.run(COMMAND) == 143
     assert lab.world["commands_started"] == 2
-    assert read_record(lab.settings).ended
+    assert read_job(lab.settings).ended
 
 
 def test_a_cloud_that_refuses_us_is_asked_once(laboratory):

@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from humpback_jax.cli import cli
-from humpback_jax.launch.files import TEMPLATES, launch_files, placeholders
-from humpback_jax.launch.settings import Settings, read_settings
+from humpback_jax.launch.settings import TEMPLATES, Settings, launch_files, placeholders, read_settings
 
 BACKENDS = list(TEMPLATES)
 FIELDS = {field.name: field for field in dataclasses.fields(Settings) if field.name != "folder"}

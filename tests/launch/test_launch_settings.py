@@ -5,6 +5,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
+import humpback_jax.launch.shell
 from humpback_jax.cli import cli
 from humpback_jax.hardware import get_slice
 from humpback_jax.launch.advice import ADVICE, Result, advice_for, is_not_found, is_transient
@@ -99,11 +100,10 @@ def test_advice_and_what_may_be_tried_again():
     assert not is_not_found(Result(0, "", "was not found"))
 
 
-def test_no_secret_passes_the_shell_in_any_line(tmp_path):
+def test_no_secret_passes_the_shell_in_any_line(tmp_path, monkeypatch):
     said = []
-    shell = Shell(
-        ["two\nlines of it", "it"], tmp_path / "log", execute=lambda c, s: Result(1, "", "no: two"), echo=said.append
-    )
+    monkeypatch.setattr(humpback_jax.launch.shell, "execute_command", lambda c, s: Result(1, "", "no: two"))
+    shell = Shell(["two\nlines of it", "it"], tmp_path / "log", echo=said.append)
     with pytest.raises(OSError, match=r"no: \[secret\]"):
         shell.run(["true"])
     shell.say("lines of it")

@@ -12,8 +12,8 @@ import pytest
 from waiting import is_running, wait_until
 
 from humpback_jax.launch.advice import TIMED_OUT
-from humpback_jax.launch.files import launch_files
 from humpback_jax.launch.hosts import assignments
+from humpback_jax.launch.settings import launch_files
 from humpback_jax.launch.shell import execute_command
 
 SCRIPTS = launch_files()

@@ -70,8 +70,8 @@ def test_hours_and_cost_follow_from_rates():
     assumptions = Assumptions(row_step_efficiency=0.5, padding=0.0, start_seconds=60.0)
     plans = make_plan(config, stages, rates, assumptions, 16, 2.0)
     hours = [(10 * 3 * 3.0 + 60) / 3600, (1000 * 400 * 1e-4 + 1000 * 50 / 64 / 0.5 * 0.02 + 60) / 3600]
-    assert [plan.hours for plan in plans] == pytest.approx([*hours, sum(hours)])
-    assert plans[-1].cost == pytest.approx(sum(hours) * 16 * 2.0) and plans[-1].name == "total"
+    assert [plan["hours"] for plan in plans] == pytest.approx([*hours, sum(hours)])
+    assert plans[-1]["cost"] == pytest.approx(sum(hours) * 16 * 2.0) and plans[-1]["name"] == "total"
 
 
 def fitting(request):
