@@ -3,8 +3,9 @@
 import abc
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
 from humpback_jax.launch.advice import TIMED_OUT, is_not_found
 from humpback_jax.launch.settings import Settings
@@ -101,13 +102,11 @@ class Backend(abc.ABC):
 
     Attributes:
       settings: the settings file.
-      shell: runs the commands of the cloud's tools.
-      secrets: values of the secret variables.
+      shell: runs the commands of the cloud's tools, and knows the secrets.
     """
 
     settings: Settings
     shell: Shell
-    secrets: Mapping[str, str]
     creation_seconds: ClassVar[float] = 900  # limit of each command that makes something
 
     @abc.abstractmethod
@@ -147,7 +146,7 @@ class Backend(abc.ABC):
                 self.shell.run(command, seconds=self.creation_seconds)
         except BaseException as error:
             self.shell.say("the slice could not be made; deleting what there is of it")
-            late = isinstance(error, CommandError) and error.result.status == TIMED_OUT
+            late = isinstance(error, CommandError) and error.result.returncode == TIMED_OUT
             try:
                 # What was asked for by a command that did not come back may appear only now.
                 self.delete(looks=3 if late else 1)
@@ -187,7 +186,7 @@ def delete_all(shell: Shell, commands: Sequence[Sequence[str]]) -> None:
     for command in commands:
         for attempt in range(DELETE_ATTEMPTS):
             result = shell.run(command, seconds=900, check=False)
-            if result.status == 0 or is_not_found(result):
+            if result.returncode == 0 or is_not_found(result):
                 break
             if attempt < DELETE_ATTEMPTS - 1:
                 shell.sleep(min(10 * 2**attempt, 60))
@@ -197,11 +196,12 @@ def delete_all(shell: Shell, commands: Sequence[Sequence[str]]) -> None:
         raise LaunchError("could not delete all, and what is left costs money; run: " + "; ".join(failed), LEFT_OVER)
 
 
-def describe(shell: Shell, command: Sequence[str], expect: str) -> str | None:
-    """What a command that looks at something prints; None where that is not there."""
+def describe(shell: Shell, command: Sequence[str], expect: Any) -> Any:
+    """The JSON that a command which looks at something prints; None where that is not there; `expect`: in a dry run."""
     try:
-        return shell.run(command, attempts=4, expect=expect).stdout.strip()
+        printed = shell.run(command, attempts=4, expect=json.dumps(expect)).stdout
     except CommandError as error:
         if is_not_found(error.result):
             return None
         raise
+    return json.loads(printed or "{}")

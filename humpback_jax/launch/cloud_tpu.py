@@ -1,27 +1,14 @@
 """The backend `tpu`: TPU VMs of the Cloud TPU API, waited for in the queue of queued resources or made at once."""
 
-import json
-
 from humpback_jax.launch.backends import Backend, Condition, State, Workers, describe
 from humpback_jax.launch.hosts import HostWorkers, gcloud_host
 from humpback_jax.launch.shell import LaunchError
 
 TPUS = ("gcloud", "compute", "tpus")
-QUEUED_STATES = {
-    "ACTIVE": State.READY,
-    "FAILED": State.FAILED,
-    "SUSPENDING": State.GONE,
-    "SUSPENDED": State.GONE,
-    "DELETING": State.GONE,
-}
-NODE_STATES = {
-    "READY": State.READY,
-    "PREEMPTED": State.GONE,
-    "TERMINATED": State.GONE,
-    "STOPPED": State.GONE,
-    "STOPPING": State.GONE,
-    "DELETING": State.GONE,
-}
+# Of queued resources and of VMs; all other words are PENDING.
+STATES = {"ACTIVE": State.READY, "READY": State.READY, "FAILED": State.FAILED} | dict.fromkeys(
+    ("SUSPENDING", "SUSPENDED", "DELETING", "PREEMPTED", "TERMINATED", "STOPPED", "STOPPING"), State.GONE
+)
 
 
 class CloudTpuBackend(Backend):
@@ -51,15 +38,15 @@ class CloudTpuBackend(Backend):
         if not self.settings.queued:
             return self._node_condition()
         command = [*TPUS, "queued-resources", "describe", self.settings.name, *self.where, "--format=json"]
-        answer = describe(self.shell, command, '{"state": {"state": "ACTIVE"}}')
-        if answer is None:
+        request = describe(self.shell, command, {"state": {"state": "ACTIVE"}})
+        if request is None:
             return Condition(State.ABSENT, "no queued resource")
-        state = json.loads(answer or "{}").get("state", {})
+        state = request.get("state", {})
         word = state.get("state", "UNKNOWN")
         if word == "ACTIVE":
             return self._node_condition()
         error = state.get("failedData", {}).get("error", {}).get("message", "")
-        return Condition(QUEUED_STATES.get(word, State.PENDING), f"{word} {error}".strip())
+        return Condition(STATES.get(word, State.PENDING), f"{word} {error}".strip())
 
     def workers(self) -> Workers:
         """The VM's workers, in the order of its endpoints: worker 0 first."""
@@ -74,13 +61,13 @@ class CloudTpuBackend(Backend):
             gcloud_host(address, [*TPUS, "tpu-vm"], name, [*flags, f"--worker={index}"])
             for index, address in enumerate(addresses)
         ]
-        return HostWorkers(self.settings, self.shell, hosts, self.secrets)
+        return HostWorkers(self.settings, self.shell, hosts)
 
     def _node(self) -> dict | None:
         endpoints = [{"ipAddress": f"WORKER_{i}_IP"} for i in range(self.settings.tpu_slice.hosts)]
         command = [*TPUS, "tpu-vm", "describe", self.settings.name, *self.where, "--format=json"]
-        answer = describe(self.shell, command, json.dumps({"state": "READY", "networkEndpoints": endpoints}))
-        return None if answer is None else json.loads(answer or "{}")
+        node: dict | None = describe(self.shell, command, {"state": "READY", "networkEndpoints": endpoints})
+        return node
 
     def _node_condition(self) -> Condition:
         node = self._node()
@@ -88,4 +75,4 @@ class CloudTpuBackend(Backend):
             # A queued resource that is ACTIVE without its VM will not bring it back.
             return Condition(State.GONE if self.settings.queued else State.ABSENT, "no TPU VM")
         word = node.get("state", "UNKNOWN")
-        return Condition(NODE_STATES.get(word, State.PENDING), word)
+        return Condition(STATES.get(word, State.PENDING), word)

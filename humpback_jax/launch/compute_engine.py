@@ -1,7 +1,5 @@
 """The backend `compute`: a slice of Compute Engine, which is a managed instance group with a workload policy."""
 
-import json
-
 from humpback_jax.hardware import IMAGE_FAMILY
 from humpback_jax.launch.backends import Backend, Condition, State, Workers, describe
 from humpback_jax.launch.hosts import HostWorkers, gcloud_host
@@ -62,7 +60,7 @@ class ComputeBackend(Backend):
             raise LaunchError(f"instance group {self.settings.name} has no machines: humpback launch status")
         flags = (*self.where, *(["--internal-ip"] if self.settings.internal_ip else []))
         hosts = [gcloud_host(m["networkInterfaces"][0]["networkIP"], COMPUTE, m["name"], flags) for m in machines]
-        return HostWorkers(self.settings, self.shell, hosts, self.secrets)
+        return HostWorkers(self.settings, self.shell, hosts)
 
     @property
     def _region(self) -> list[str]:
@@ -85,18 +83,18 @@ class ComputeBackend(Backend):
 
     def _instances(self) -> list[dict] | None:
         names = [f"{self.settings.name}-{i}" for i in range(self.settings.tpu_slice.compute_hosts)]
-        expect = json.dumps([{"instance": f"zones/z/instances/{n}", "instanceStatus": "RUNNING"} for n in names])
+        expect = [{"instance": f"zones/z/instances/{n}", "instanceStatus": "RUNNING"} for n in names]
         command = [*GROUPS, "list-instances", self.settings.name, *self.where, "--format=json"]
         answer = describe(self.shell, command, expect)
-        return None if answer is None else json.loads(answer or "[]")
+        return None if answer is None else list(answer)
 
     def _machine(self, name: str, index: int) -> dict:
+        expect = {"name": name, "networkInterfaces": [{"networkIP": f"WORKER_{index}_IP"}]}
         command = [*COMPUTE, "instances", "describe", name, *self.where, "--format=json"]
-        expect = json.dumps({"name": name, "networkInterfaces": [{"networkIP": f"WORKER_{index}_IP"}]})
-        answer = describe(self.shell, command, expect)
-        if answer is None:
+        machine: dict | None = describe(self.shell, command, expect)
+        if machine is None:
             raise LaunchError(f"machine {name} has just gone: humpback launch status", 75)
-        return json.loads(answer)
+        return machine
 
 
 def _worker_number(machine: dict) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """The backend `gke`: a cluster made by XPK, and workloads on it: one pod per worker, which runs our container image."""
 
-import dataclasses
 import datetime
 import json
 import shlex
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from humpback_jax.launch.backends import Backend, Condition, Job, State, Worker, Workers, delete_all, describe
 from humpback_jax.launch.hosts import assignments, job_variables
 from humpback_jax.launch.settings import Settings
-from humpback_jax.launch.shell import CommandError, Shell
+from humpback_jax.launch.shell import CommandError
 
 CLUSTER_STATES = {
     "RUNNING": State.READY,
@@ -24,7 +23,10 @@ CONTAINER = "jax-tpu"
 
 
 class GkeBackend(Backend):
-    """A cluster with one slice; its nodes come back by themselves when they were preempted."""
+    """A cluster with one slice; its nodes come back by themselves when they were preempted.
+
+    Its workers are the pods of one workload at a time, which has the cluster's name.
+    """
 
     creation_seconds = 3600
 
@@ -39,38 +41,24 @@ class GkeBackend(Backend):
         return [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]]
 
     def condition(self) -> Condition:
-        word = describe(self.shell, self._clusters("describe", "--format=value(status)"), "RUNNING")
-        if word is None:
+        cluster = describe(self.shell, self._clusters("describe", "--format=json(status)"), {"status": "RUNNING"})
+        if cluster is None:
             return Condition(State.ABSENT, "no cluster")
+        word = cluster.get("status", "UNKNOWN")
         return Condition(CLUSTER_STATES.get(word, State.PENDING), word)
 
     def workers(self) -> Workers:
         """The pods of a workload."""
         self.shell.run(self._clusters("get-credentials"), attempts=4)
-        return GkeWorkers(self.settings, self.shell, self.settings.tpu_slice.hosts)
+        return self
 
-    def _clusters(self, verb: str, *flags: str) -> list[str]:
-        region = [f"--region={self.settings.region}", f"--project={self.settings.project}"]
-        return ["gcloud", "container", "clusters", verb, self.settings.name, *region, *flags]
-
-
-@dataclasses.dataclass(frozen=True)
-class GkeWorkers:
-    """The pods of one workload at a time, which has the cluster's name.
-
-    Attributes:
-      settings: the settings file.
-      shell: runs xpk and kubectl.
-      count: pods of a workload.
-    """
-
-    settings: Settings
-    shell: Shell
-    count: int
+    @property
+    def count(self) -> int:
+        return self.settings.tpu_slice.hosts
 
     def start(self, job: Job) -> None:
         """Submits the workload in place of an older one; an attempt that is there already is left alone."""
-        if any(_attempt_of(pod) == job.attempt for pod in self._pods()):
+        if self._pods(job.attempt):
             return
         self.stop(30)
         exports = " ".join(f"export {line};" for line in assignments(job_variables(self.settings)).splitlines())
@@ -85,7 +73,7 @@ class GkeWorkers:
     def poll(self, attempt: str, offsets: Sequence[int]) -> list[Worker]:
         """One look at all pods; the log of a pod is read whole, and what is known of it dropped."""
         try:
-            pods = {_index_of(pod): pod for pod in self._pods() if _attempt_of(pod) == attempt}
+            pods = self._pods(attempt)
         except CommandError:
             return [Worker(index, "unreachable", offset=offsets[index]) for index in range(self.count)]
         absent = self._state_without_pod() if len(pods) < self.count else ""
@@ -105,25 +93,21 @@ class GkeWorkers:
         """Nothing: the container image has all."""
 
     def tail(self, index: int, attempt: str, lines: int) -> str:
-        names = [
-            pod["metadata"]["name"] for pod in self._pods() if (_attempt_of(pod), _index_of(pod)) == (attempt, index)
-        ]
-        command = ["kubectl", "logs", *names[:1], f"--container={CONTAINER}", f"--tail={lines}"]
-        return self.shell.run(command, attempts=3).stdout if names else ""
+        pod = self._pods(attempt).get(index)
+        return self._log(pod, f"--tail={lines}", check=True) if pod else ""
 
     def _state_without_pod(self) -> str:
         """What it means that a pod is not there: the workload waits for nodes, or has ended, or was never made."""
-        expect = '{"status": {"conditions": [{"type": "Completed", "status": "True"}]}}'
-        command = ["kubectl", "get", "jobset", self.settings.name, "--output=json"]
-        answer = describe(self.shell, command, expect)
-        if answer is None:
+        expect = {"status": {"conditions": [{"type": "Completed", "status": "True"}]}}
+        jobset = describe(self.shell, ["kubectl", "get", "jobset", self.settings.name, "--output=json"], expect)
+        if jobset is None:
             return "absent"
-        conditions = json.loads(answer).get("status", {}).get("conditions", [])
+        conditions = jobset.get("status", {}).get("conditions", [])
         true = {condition["type"] for condition in conditions if condition["status"] == "True"}
         return "lost" if "Failed" in true else "exited" if "Completed" in true else "running"
 
     def _worker(self, index: int, pod: dict, offset: int) -> Worker:
-        log = self._log(pod["metadata"]["name"])
+        log = self._log(pod).encode()
         new, end = log[offset:].decode(errors="replace"), max(len(log), offset)
         statuses = pod["status"].get("containerStatuses", [])
         ends = [status["state"]["terminated"] for status in statuses if "terminated" in status.get("state", {})]
@@ -132,14 +116,16 @@ class GkeWorkers:
             return Worker(index, "exited", int(ends[0]["exitCode"]), ended, new, end)
         return Worker(index, "lost" if pod["status"].get("phase") == "Failed" else "running", log=new, offset=end)
 
-    def _log(self, pod: str) -> bytes:
-        answer = self.shell.run(["kubectl", "logs", pod, f"--container={CONTAINER}"], attempts=2, check=False)
-        return answer.stdout.encode() if answer.status == 0 else b""
+    def _log(self, pod: dict, *flags: str, check: bool = False) -> str:
+        command = ["kubectl", "logs", pod["metadata"]["name"], f"--container={CONTAINER}", *flags]
+        answer = self.shell.run(command, attempts=3, check=check)
+        return answer.stdout if answer.returncode == 0 else ""
 
-    def _pods(self) -> list[dict]:
+    def _pods(self, attempt: str) -> dict[int, dict]:
+        """The pods of an attempt by the numbers of their workers."""
         chosen = f"--selector=xpk.google.com/workload={self.settings.name}"
         answer = self.shell.run(["kubectl", "get", "pods", chosen, "--output=json"], attempts=4, expect='{"items": []}')
-        return json.loads(answer.stdout)["items"]
+        return {_index_of(pod): pod for pod in json.loads(answer.stdout)["items"] if _attempt_of(pod) == attempt}
 
     def _identity(self) -> str:
         """What tells the processes apart: GKE gives every pod of a slice its number and all their names."""
@@ -149,6 +135,10 @@ class GkeWorkers:
             f"export HUMPBACK_PROCESS_INDEX=$TPU_WORKER_ID HUMPBACK_PROCESS_COUNT={self.count} "
             f"HUMPBACK_COORDINATOR=${{TPU_WORKER_HOSTNAMES%%,*}}:{self.settings.port}; "
         )
+
+    def _clusters(self, verb: str, *flags: str) -> list[str]:
+        region = [f"--region={self.settings.region}", f"--project={self.settings.project}"]
+        return ["gcloud", "container", "clusters", verb, self.settings.name, *region, *flags]
 
 
 def _cluster(settings: Settings) -> list[str]:

@@ -61,15 +61,13 @@ class HostWorkers:
 
     Attributes:
       settings: the settings file.
-      shell: runs the commands.
+      shell: runs the commands, and knows the secrets.
       hosts: reach them.
-      secrets: values of the secret variables.
     """
 
     settings: Settings
     shell: Shell
     hosts: Sequence[Host]
-    secrets: Mapping[str, str]
 
     @property
     def count(self) -> int:
@@ -159,7 +157,7 @@ class HostWorkers:
             "job.env": assignments(job_variables(self.settings)),
             "command.sh": f"exec {python} -m {shlex.join(job.arguments)}\n",
         }
-        return files | ({"secrets.env": assignments(self.secrets)} if self.secrets else {})
+        return files | ({"secrets.env": assignments(self.shell.secrets)} if self.shell.secrets else {})
 
     def _everywhere(self, work: Callable[[int], T]) -> list[T]:
         """Does the same for every worker, several at once; all are tried, then the first error is raised."""

@@ -131,11 +131,11 @@ def open_session(settings_file: str, needs_secrets: bool = False) -> Session:
         raise ValueError(f"the settings name the secret {absent[0]}, which is not set: export it, and run this again")
     speed = float(os.environ.get("HUMPBACK_LAUNCH_SPEED", "1"))
     shell = Shell(
-        tuple(secrets.values()),
+        secrets,
         settings.state_dir / "launch.log",
         dry_run,
         sleep=lambda seconds: time.sleep(seconds / speed),
         clock=lambda: time.monotonic() * speed,
         echo=click.echo,
     )
-    return Session(BACKENDS[settings.backend](settings, shell, secrets))
+    return Session(BACKENDS[settings.backend](settings, shell))

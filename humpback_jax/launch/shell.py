@@ -7,9 +7,9 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from humpback_jax.launch.advice import TIMED_OUT, Result, advice_for, is_transient
+from humpback_jax.launch.advice import TIMED_OUT, Result, advice_for, is_transient, outputs
 
 REDACTED = "[secret]"
 
@@ -35,14 +35,14 @@ class Shell:
     """Runs commands for the backends.
 
     Attributes:
-      secrets: values that must not be seen; they are replaced in all that is logged, shown or raised.
+      secrets: name to value of what must not be seen; values are replaced in all that is logged, shown or raised.
       log: file that gets every command, its status and its errors; None keeps none.
       dry_run: print commands instead of running them; `run` then gives the answer it was told to expect.
       sleep, clock: time, which `HUMPBACK_LAUNCH_SPEED` makes run faster.
       echo: prints a line for the user.
     """
 
-    secrets: Sequence[str] = ()
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict)
     log: pathlib.Path | None = None
     dry_run: bool = False
     sleep: Callable[[float], None] = time.sleep
@@ -61,7 +61,7 @@ class Shell:
     def redact(self, text: str) -> str:
         """The text without secrets."""
         # Line by line, for logs are read so; the longest first, for one may be part of another.
-        lines = {line for secret in self.secrets for line in secret.splitlines() if line.strip()}
+        lines = {line for secret in self.secrets.values() for line in secret.splitlines() if line.strip()}
         for line in sorted(lines, key=len, reverse=True):
             text = text.replace(line, REDACTED)
         return text
@@ -86,13 +86,13 @@ class Shell:
             raise ValueError(f"a secret stands in a command line, which others can read: {self.redact(shown)}")
         if self.dry_run:
             self.echo(shown)
-            return Result(0, expect)
+            return Result(command, 0, expect, "")
         for attempt in range(1, attempts + 1):
             result = self._once(command, shown, seconds)
-            if result.status == 0 or attempt == attempts or not is_transient(result):
+            if result.returncode == 0 or attempt == attempts or not is_transient(result):
                 break
             self.sleep(min(5 * 2 ** (attempt - 1), 60))
-        if check and result.status != 0:
+        if check and result.returncode != 0:
             raise CommandError(self._failure(shown, result, seconds), result)
         return result
 
@@ -104,13 +104,14 @@ class Shell:
             raise LaunchError(
                 f"{command[0]} is not installed or not on PATH; {advice_for(command[0] + ': command not found')}"
             ) from error
-        self._write(f"  status {result.status}" + ("" if result.status == 0 else f": {result.text[-2000:]}"))
+        failure = f": {outputs(result)[-2000:]}" if result.returncode else ""
+        self._write(f"  status {result.returncode}{failure}")
         return result
 
     def _failure(self, shown: str, result: Result, seconds: float) -> str:
-        what = f"took more than {seconds:g} s" if result.status == TIMED_OUT else f"ended with {result.status}"
-        tail = self.redact("\n".join(result.text.splitlines()[-5:]))
-        advice = advice_for(result.text)
+        what = f"took more than {seconds:g} s" if result.returncode == TIMED_OUT else f"ended with {result.returncode}"
+        tail = self.redact("\n".join(outputs(result).splitlines()[-5:]))
+        advice = advice_for(outputs(result))
         return f"`{shown}` {what}" + (f": {tail}" if tail else "") + (f"\n{advice}" if advice else "")
 
     def _write(self, line: str) -> None:
@@ -134,11 +135,11 @@ def execute_command(command: Sequence[str], seconds: float) -> Result:
     )
     try:
         stdout, stderr = process.communicate(timeout=seconds)
-        return Result(process.returncode, stdout, stderr)
+        return Result(command, process.returncode, stdout, stderr)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         stdout, stderr = process.communicate()
-        return Result(TIMED_OUT, stdout, stderr)
+        return Result(command, TIMED_OUT, stdout, stderr)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

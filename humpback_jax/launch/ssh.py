@@ -28,7 +28,7 @@ class SshBackend(Backend):
 
     def workers(self) -> Workers:
         hosts = [self._host(name) for name in self.settings.hosts]
-        return HostWorkers(self.settings, self.shell, hosts, self.secrets)
+        return HostWorkers(self.settings, self.shell, hosts)
 
     def _host(self, name: str) -> Host:
         """What ssh knows as `name`; or a shell of this machine, in a folder that stands for its home."""

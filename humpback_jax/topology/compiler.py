@@ -39,9 +39,7 @@ class CompilerError(click.ClickException):
 
 def libtpu_version() -> str | None:
     """The version of libtpu, or None where it is not installed."""
-    if importlib.util.find_spec("libtpu") is None:
-        return None
-    return importlib.metadata.version("libtpu")
+    return importlib.metadata.version("libtpu") if importlib.util.find_spec("libtpu") else None
 
 
 def quiet_environment() -> dict[str, str]:

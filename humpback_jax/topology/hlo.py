@@ -161,15 +161,11 @@ class HloModule:
             instruction = body.get(name)
             if instruction is None or instruction.opcode not in ("copy", "bitcast", "add"):
                 break
-            if instruction.opcode != "add":
-                name = instruction.operands[0]
-                continue
-            values = {operand: _constant(body, operand) for operand in instruction.operands}
-            known = [operand for operand, value in values.items() if value is not None]
-            if not known:
+            constants = {o: value for o in instruction.operands if (value := _constant(body, o)) is not None}
+            if instruction.opcode == "add" and not constants:
                 break
-            step += values[known[0]] or 0
-            name = next(operand for operand in instruction.operands if operand != known[0])
+            step += next(iter(constants.values()), 0)
+            name = next(operand for operand in instruction.operands if operand not in constants)
         return step or 1
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from humpback_jax.data.packing import FEATURES
 from humpback_jax.inference import compiled
 from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
@@ -33,13 +34,6 @@ from humpback_jax.training.layout import check_layout
 from humpback_jax.training.state import TrainSetup
 from humpback_jax.training.step import BATCH_AXES, make_train_step
 
-FEATURES = {
-    "decoder_input_tokens": jnp.int32,
-    "decoder_target_tokens": jnp.int32,
-    "decoder_positions": jnp.int32,
-    "decoder_segment_ids": jnp.int32,
-    "decoder_loss_weights": jnp.float32,
-}
 STOP_IDS = (2,)
 RATINGS = 5  # candidates of a scoring call
 

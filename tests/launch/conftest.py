@@ -96,13 +96,13 @@ class Laboratory:
         secrets = {"HF_TOKEN": SECRET} if kind != "gke" else {}
         log = self.settings.state_dir / "launch.log"
         self.shell = Shell(
-            tuple(secrets.values()),
+            secrets,
             log,
             sleep=self.sleep,
             clock=lambda: self.now,
             echo=self.said.append,
         )
-        self.backend = BACKENDS[self.settings.backend](self.settings, self.shell, secrets)
+        self.backend = BACKENDS[self.settings.backend](self.settings, self.shell)
         self.watcher = Watcher(self.backend)
 
     def execute(self, command, seconds):
@@ -110,8 +110,8 @@ class Laboratory:
         status, out, err = self.cloud.call(self.world, list(command))
         if status == self.cloud.HUNG:
             self.now += seconds
-            return Result(124)
-        return Result(status, out, err)
+            return Result(command, 124, "", "")
+        return Result(command, status, out, err)
 
     def sleep(self, seconds):
         self.now += seconds

@@ -268,7 +268,7 @@ def _machine(world, names, flags):
 def _cluster(world, names, flags):
     cluster = _look(world, "cluster", names[0])
     words = {"PENDING": "PROVISIONING", "ACTIVE": "RUNNING", "PREEMPTED": "RUNNING"}
-    return (1, "", NOT_FOUND) if cluster is None else (0, words[cluster["state"]] + "\n", "")
+    return (1, "", NOT_FOUND) if cluster is None else (0, json.dumps({"status": words[cluster["state"]]}), "")
 
 
 def _workload(world, names, flags):

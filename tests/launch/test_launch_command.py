@@ -56,7 +56,7 @@ def at_once(monkeypatch, tools, fake_cloud):
             world = json.loads(tools.read_text())
             status, out, err = fake_cloud.call(world, list(command))
             tools.write_text(json.dumps(world))
-        return Result(status, out, err)
+        return Result(command, status, out, err)
 
     monkeypatch.setattr(humpback_jax.launch.shell, "execute_command", execute)
 

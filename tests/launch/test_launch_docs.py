@@ -40,7 +40,7 @@ def test_commands_run(command, tmp_path, monkeypatch, filled):
     assert result.exit_code == 0 or (nothing_run and words[2] in ("resume", "logs")), result
 
 
-@pytest.mark.parametrize(("pattern", "advice"), ADVICE, ids=[advice[:30] for _, advice in ADVICE])
+@pytest.mark.parametrize(("pattern", "advice"), ADVICE.items(), ids=[advice[:30] for advice in ADVICE.values()])
 def test_every_known_error_is_in_the_table(pattern, advice):
     rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
     assert any(re.search(pattern, row) or pattern.split(":")[-1].strip() in row for row in rows), pattern

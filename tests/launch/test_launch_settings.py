@@ -91,19 +91,19 @@ def test_the_cloud_gets_its_own_name_of_a_slice_in_any_spelling(tmp_path, settin
 
 def test_advice_and_what_may_be_tried_again():
     assert "Quotas" in advice_for("ERROR: (gcloud) RESOURCE_EXHAUSTED: Quota exceeded")
-    assert len({advice for _, advice in ADVICE}) == len(ADVICE)
-    assert is_transient(Result(255, "", "ssh: connect to host 1.2.3.4 port 22: Connection refused"))
-    assert is_transient(Result(1, "", "503 UNAVAILABLE"))
-    assert not is_transient(Result(1, "", "UNAVAILABLE: PERMISSION_DENIED"))
-    assert not is_transient(Result(1, "", "invalid choice"))
-    assert is_not_found(Result(1, "", "ERROR: NOT_FOUND: Resource 'x' was not found"))
-    assert not is_not_found(Result(0, "", "was not found"))
+    assert len(set(ADVICE.values())) == len(ADVICE)
+    assert is_transient(Result([], 255, "", "ssh: connect to host 1.2.3.4 port 22: Connection refused"))
+    assert is_transient(Result([], 1, "", "503 UNAVAILABLE"))
+    assert not is_transient(Result([], 1, "", "UNAVAILABLE: PERMISSION_DENIED"))
+    assert not is_transient(Result([], 1, "", "invalid choice"))
+    assert is_not_found(Result([], 1, "", "ERROR: NOT_FOUND: Resource 'x' was not found"))
+    assert not is_not_found(Result([], 0, "", "was not found"))
 
 
 def test_no_secret_passes_the_shell_in_any_line(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(humpback_jax.launch.shell, "execute_command", lambda c, s: Result(1, "", "no: two"))
-    shell = Shell(["two\nlines of it", "it"], tmp_path / "log", echo=said.append)
+    monkeypatch.setattr(humpback_jax.launch.shell, "execute_command", lambda c, s: Result([], 1, "", "no: two"))
+    shell = Shell({"LONG": "two\nlines of it", "SHORT": "it"}, tmp_path / "log", echo=said.append)
     with pytest.raises(OSError, match=r"no: \[secret\]"):
         shell.run(["true"])
     shell.say("lines of it")
