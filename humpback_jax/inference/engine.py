@@ -19,6 +19,7 @@ from humpback_jax.inference.requests import Completion, Probe, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
 from humpback_jax.inference.slots import Prompt, Slots
 
+PromptIds = Sequence[tuple[str, Sequence[int]]]  # id and token ids
 ReportProgress = Callable[[int], None]
 LOGITS_CHUNK = 256  # answer tokens whose logits exist at once
 
@@ -47,10 +48,7 @@ class Engine(LoadedModel):
     job_prefix_ids: tuple[int, ...] | None = None
 
     def compile_generation(
-        self,
-        prompt_lengths: Sequence[int],
-        stop_ids: Sequence[int],
-        probe_width: int | None = None,
+        self, prompt_lengths: Sequence[int], stop_ids: Sequence[int], probe_width: int | None = None
     ) -> None:
         """Compiles all programs that `generate` will run for prompts of these lengths.
 
@@ -110,16 +108,13 @@ class Engine(LoadedModel):
         return [completions[request.id] for request in requests]
 
     def candidate_log_probs(
-        self,
-        prompts: Sequence[tuple[str, Sequence[int]]],
-        candidates: Sequence[Sequence[int]],
-        progress: ReportProgress | None = None,
+        self, prompts: PromptIds, candidates: Sequence[Sequence[int]], progress: ReportProgress | None = None
     ) -> np.ndarray:
         """Log-probabilities of candidate next tokens: (id, prompt ids) and ids [n, c] to float32 [n, c]."""
         width = len(candidates[0]) if candidates else 0
         wanted = _Candidates(np.asarray(candidates, np.int32).reshape(len(prompts), width))
         prefix_ids = self._prefix_ids([ids for _, ids in prompts])
-        return self._score(wanted, prompts, prefix_ids, np.zeros((len(prompts), width), np.float32), progress)
+        return self._score(wanted, prompts, prefix_ids, progress)
 
     def log_likelihoods(
         self,
@@ -135,18 +130,17 @@ class Engine(LoadedModel):
         starts = np.asarray([len(prompt) - len(prefix_ids) for _, prompt, _ in pairs], np.int32)
         wanted = _Answers(starts, np.asarray([len(answer) for *_, answer in pairs], np.int32), count_misses)
         prompts = [(name, (*prompt, *answer)) for name, prompt, answer in pairs]
-        result = np.zeros((len(pairs), 2) if count_misses else len(pairs), np.float64)
-        return self._score(wanted, prompts, prefix_ids, result, progress)
+        return self._score(wanted, prompts, prefix_ids, progress).astype(np.float64)
 
     def _score(
         self,
         wanted: "_Candidates | _Answers",
-        prompts: Sequence[tuple[str, Sequence[int]]],
+        prompts: PromptIds,
         prefix_ids: tuple[int, ...],
-        result: np.ndarray,
         progress: ReportProgress | None,
     ) -> np.ndarray:
-        """Fills `result`, a row per prompt; a batch is dispatched before the one before it is read."""
+        """float32, a row per prompt; a batch is dispatched before the one before it is read."""
+        result = np.zeros((len(prompts), *wanted.row_shape), np.float32)
         under_way: collections.deque[tuple[_Batch, jax.Array]] = collections.deque()
         for batch in [*self._batches(prompts, len(prefix_ids)), None]:
             if batch is not None:
@@ -160,7 +154,7 @@ class Engine(LoadedModel):
                     progress(len(done.indices))
         return result
 
-    def _batches(self, prompts: Sequence[tuple[str, Sequence[int]]], prefix_length: int) -> Iterator["_Batch"]:
+    def _batches(self, prompts: PromptIds, prefix_length: int) -> Iterator["_Batch"]:
         """Batches of equal bucket; empty rows hold one padding token."""
         by_bucket: dict[int, list[int]] = {}
         for i, (name, ids) in enumerate(prompts):
@@ -247,6 +241,10 @@ class _Candidates:
     def name(self) -> tuple:
         return ("score", self.ids.shape[1])
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.ids.shape[1:]
+
     def arrays(self, batch: _Batch) -> dict[str, np.ndarray]:
         candidates = np.zeros((len(batch.lengths), self.ids.shape[1]), np.int32)
         candidates[: len(batch.indices)] = self.ids[batch.indices]
@@ -269,6 +267,10 @@ class _Answers:
     @property
     def name(self) -> tuple:
         return ("log likelihood", self.count_misses)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (2,) if self.count_misses else ()
 
     def arrays(self, batch: _Batch) -> dict[str, np.ndarray]:
         starts, lengths = np.ones_like(batch.lengths), np.zeros_like(batch.lengths)

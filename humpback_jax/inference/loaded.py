@@ -34,7 +34,6 @@ class LoadedModel:
         model: Llama,
         load_params: Callable[[dict], dict],
         config: EngineConfig,
-        rules: LogicalAxisRules | None = None,
         devices: Sequence[jax.Device] | None = None,
         transform_params: Callable[[dict], dict] | None = None,
     ) -> None:
@@ -44,13 +43,12 @@ class LoadedModel:
           model: the decoder; its parameters on disk are stacked.
           load_params: called with the shardings of the stacked parameters, returns them placed accordingly.
           config: shapes of the programs.
-          rules: logical axis rules.
           devices: that the model has (default: the first `tensor_parallelism` of this host); where they are more than
             one copy of the weights needs, rows are dealt over the copies. With devices of several hosts, every host
             makes the same calls.
           transform_params: applied to the parameters after they are split by layer, for example to quantize them.
         """
-        self.rules = rules or LogicalAxisRules()
+        self.rules = LogicalAxisRules()
         devices = jax.local_devices()[: config.tensor_parallelism] if devices is None else devices
         self.mesh = make_mesh(MeshShape(data=-1, fsdp=1, tensor=config.tensor_parallelism), devices)
         self.copies = self.mesh.shape["data"]

@@ -69,20 +69,12 @@ def precision_effect(reference: Sequence[float], scores: Sequence[float]) -> dic
         raise ValueError(
             f"{len(reference)} reference scores and {len(scores)} scores; give two or more of the same pairs"
         )
-    before, after = np.asarray(reference, np.float64), np.asarray(scores, np.float64)
-    shift = np.abs(after - before)
-    ranks = [_ranks(before), _ranks(after)]
-    centred = [x - x.mean() for x in ranks]
-    spread = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    correlation = float(centred[0] @ centred[1]) / spread if spread else float("nan")
+    from scipy import stats
+
+    shift = np.abs(np.asarray(scores, np.float64) - np.asarray(reference, np.float64))
+    ranked = len(set(reference)) > 1 and len(set(scores)) > 1
     return {
         "mean_absolute": float(shift.mean()),
         "max_absolute": float(shift.max()),
-        "rank_correlation": correlation,
+        "rank_correlation": float(stats.spearmanr(reference, scores).statistic) if ranked else float("nan"),
     }
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing the mean of theirs."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
