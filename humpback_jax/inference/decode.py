@@ -239,7 +239,7 @@ def decode_chunk(
     def step(carry: Carry) -> Carry:
         rows, recents, number = carry
         masks = Masks(new=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid, cache_lengths=starts)
-        with_recent = [context._replace(recent=one) for context, one in zip(contexts, recents, strict=True)]
+        with_recent = [context._replace(recent=written) for context, written in zip(contexts, recents, strict=True)]
         hidden, recents = hidden_states_in_context(
             model, params, rows.tokens[:, None], rows.positions[:, None], masks, with_recent, number
         )

@@ -110,10 +110,10 @@ def sample(
     enough = jnp.cumsum(probabilities, axis=-1) >= top_p[:, None]
     least = jnp.take_along_axis(probabilities, jnp.argmax(enough, axis=-1)[:, None], axis=-1)
     # A tie at the end of the list may go on behind it.
-    found = jnp.any(enough, axis=-1) & (probabilities[:, -1] < least[:, 0])
+    whole = jnp.any(enough, axis=-1) & (probabilities[:, -1] < least[:, 0])
     scores = jnp.where(probabilities >= least, log_probs + token_noise(keys, positions, ids), -jnp.inf)
     drawn = jnp.take_along_axis(ids, jnp.argmax(scores, axis=-1)[:, None], axis=-1)[:, 0]
-    open_rows = (temperature > 0) & ~found
+    open_rows = (temperature > 0) & ~whole
     order = jnp.argsort(~open_rows)
 
     def draw_row(i: jax.Array, drawn: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ Items belong to shards by row index, so prompts, draws and bytes do not depend o
 processes may share the directory: each makes every n-th shard, and waits for the markers of the others.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -25,7 +26,7 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
-from humpback_jax.run_files import IDENTITY, SHARD
+from humpback_jax.run_files import IDENTITY, SHARD, SHARD_COMPLETED
 from humpback_jax.runtime.processes import POLL_SECONDS, wait_until_complete
 
 Item = TypeVar("Item")
@@ -150,7 +151,7 @@ def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float 
 
 
 def _marker(path: epath.Path) -> epath.Path:
-    return path.with_suffix(".completed")
+    return path.with_suffix(os.path.splitext(SHARD_COMPLETED)[1])
 
 
 def _is_complete(path: epath.Path) -> bool:

@@ -59,8 +59,8 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
     path = weights if epath.Path(weights).exists() else fetch_weights(weights)
     model = open_model(path, chat_format)
     if architecture is not None:
-        declared, found = architecture.architecture(), model.card.config.architecture()
-        different = [f"{k} is {found[k]}, declared {declared[k]}" for k in found if found[k] != declared[k]]
+        declared, actual = architecture.architecture(), model.card.config.architecture()
+        different = [f"{k} is {actual[k]}, declared {declared[k]}" for k in actual if actual[k] != declared[k]]
         if different:
             raise ValueError(
                 f"base model {path}: {'; '.join(different)}; include the gin file of this model's size, or drop the "

@@ -364,7 +364,7 @@ def test_precision_effect_by_hand():
     assert effect["max_absolute"] == 1.0
     # ranks 1 2 3 4 against 1 2.5 2.5 4: covariance 4.5 over sqrt(5 * 4.5)
     assert effect["rank_correlation"] == pytest.approx(4.5 / 22.5**0.5)
-    assert precision_effect([1.0, 2.0], [5.0, 4.0])["rank_correlation"] == -1.0
+    assert precision_effect([1.0, 2.0], [5.0, 4.0])["rank_correlation"] == pytest.approx(-1.0)
     assert np.isnan(precision_effect([1.0, 2.0], [3.0, 3.0])["rank_correlation"])
     with pytest.raises(ValueError, match="3 reference scores and 2 scores"):
         precision_effect([1.0, 2.0, 3.0], [1.0, 2.0])
