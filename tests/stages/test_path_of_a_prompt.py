@@ -19,7 +19,7 @@ TAKEN_BY_JAX = {
     "inference/decode.py": {"step"},
     "inference/likelihood.py": {"answer"},
     "inference/sampling.py": {"halve"},
-    "training/cross_entropy.py": {"add"},
+    "training/loss.py": {"add"},
     "training/step.py": {"train_step"},
 }
 SOURCES = [path for room in ROOMS for path in sorted((PACKAGE / room).rglob("*.py"))]
