@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from etils import epath
 
 from humpback_jax import run_files
-from humpback_jax.data.mixture import READERS, SEQIO, PairSet, TrainingMixture, read_own_set
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
+from humpback_jax.data.readers import READERS, SEQIO, read_own_set
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape

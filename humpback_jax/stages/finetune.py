@@ -11,7 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from humpback_jax.data.batching import BatchConfig, BatchPlan, plan_batches
 from humpback_jax.data.examples import Example
-from humpback_jax.data.mixture import SEQIO, TrainingMixture, read_examples
+from humpback_jax.data.mixture import TrainingMixture
+from humpback_jax.data.readers import SEQIO, read_examples
 from humpback_jax.files import PathLike, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import dtype_of

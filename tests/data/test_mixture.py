@@ -9,9 +9,10 @@ import pytest
 
 import humpback_jax
 from humpback_jax.data.batching import BatchConfig, plan_batches
-from humpback_jax.data.mixture import DIRECT, SEQIO, PairSet, TrainingMixture, read_examples
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.packing import FEATURES
 from humpback_jax.data.pairs import Pair, read_pairs
+from humpback_jax.data.readers import DIRECT, SEQIO, read_examples
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.tokenizers import load_tokenizer
@@ -112,7 +113,8 @@ def test_the_registry_forgets_what_was_read(byte_tokenizer, strange_pairs):
 PROGRAM = """
 import sys
 {before}
-from humpback_jax.data.mixture import PairSet, TrainingMixture, read_examples
+from humpback_jax.data.mixture import PairSet, TrainingMixture
+from humpback_jax.data.readers import read_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts

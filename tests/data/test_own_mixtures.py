@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from humpback_jax.data.mixture import DIRECT, SEQIO, TrainingMixture, read_examples, read_own_set
+from humpback_jax.data.mixture import TrainingMixture
+from humpback_jax.data.readers import DIRECT, SEQIO, read_examples, read_own_set
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 

@@ -8,7 +8,7 @@ import pytest
 from humpback_jax.align import Recipe
 from humpback_jax.corpus.build import CorpusConfig
 from humpback_jax.data.batching import BatchConfig
-from humpback_jax.data.mixture import DIRECT
+from humpback_jax.data.readers import DIRECT
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages.evaluate import EvaluationConfig
 from humpback_jax.stages.finetune import FinetuneConfig

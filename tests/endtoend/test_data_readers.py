@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from humpback_jax.align import Alignment
-from humpback_jax.data.mixture import DIRECT, SEQIO
+from humpback_jax.data.readers import DIRECT, SEQIO
 from humpback_jax.files import read_json
 
 pytestmark = pytest.mark.xdist_group("readers")  # one worker: the run is made once

@@ -7,8 +7,9 @@ import pathlib
 import pytest
 
 from humpback_jax.data.batching import BatchConfig
-from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
+from humpback_jax.data.readers import DIRECT
 from humpback_jax.files import read_json, write_json
 from humpback_jax.gin_utils import parse_recipe
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape

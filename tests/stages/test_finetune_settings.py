@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from humpback_jax.data.batching import BatchConfig
-from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
+from humpback_jax.data.readers import DIRECT
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, MeshShape
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model

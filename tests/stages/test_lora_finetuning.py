@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from humpback_jax.data.batching import BatchConfig
-from humpback_jax.data.mixture import DIRECT, PairSet, TrainingMixture
+from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
+from humpback_jax.data.readers import DIRECT
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
