@@ -52,12 +52,6 @@ def test_no_long_function_stands_inside_another(path):
     assert long == exempt
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_lambdas_have_no_names(path):
-    tree = ast.parse(path.read_text())
-    assert not [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Lambda)]
-
-
 @pytest.fixture
 def files_on_the_way(monkeypatch):
     """For every run of a compiled program the files of the package on the stack, from the stage on."""
