@@ -186,3 +186,11 @@ def test_a_job_runs_from_top_to_bottom(name, tmp_path):
     (run_dir,) = (tmp_path / "work" / "runs").iterdir()
     assert (run_dir / "report.html").exists()
     assert (run_dir / "m2" / "model").is_dir()
+
+
+def test_the_python_of_the_readme_runs(tiny_model_dir, monkeypatch, capsys):
+    """As it stands, with the tiny model in the place of the downloaded one."""
+    (code,) = blocks(TEXTS["README.md"], "python")
+    monkeypatch.setattr("humpback_jax.weights.fetch.fetch_weights", lambda name: tiny_model_dir)
+    exec(compile(code, "README.md", "exec"), {})
+    assert 1 <= float(capsys.readouterr().out.split()[-1]) <= 5
