@@ -153,17 +153,6 @@ def tags_option(default: str | None, help_text: str) -> Any:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
-def keep_compiled_programs(verb: Any) -> Any:
-    """For verbs that run a model: programs compiled once are kept for the next start."""
-
-    @functools.wraps(verb)
-    def keeping(*args: Any, **kwargs: Any) -> Any:
-        use_compilation_cache()
-        return verb(*args, **kwargs)
-
-    return keeping
-
-
 def process_options(verb: Any) -> Any:
     """For verbs that work on a run or a model, however many processes run them.
 

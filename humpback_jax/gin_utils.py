@@ -20,7 +20,7 @@ from humpback_jax.align import Recipe
 
 T = typing.TypeVar("T")
 
-GIN_CONFIGS = os.fspath(str(importlib.resources.files("humpback_jax.gin_configs")))
+GIN_CONFIGS = str(importlib.resources.files("humpback_jax.gin_configs"))
 # What a gin file may bind beside the recipe: classes of rooms that this module does not know.
 BESIDE_THE_RECIPE = ("Sweep",)
 _ROOMS = "rooms"  # gin takes two names for one where they have one module
@@ -155,26 +155,24 @@ def _as_gin_value(text: str) -> str:
     return text
 
 
-def _macro_references() -> Iterator[tuple[str, str]]:
-    """(macro name, the binding that uses it)."""
-    macro = gin.get_configurable(gin_config.macro)
-    for (scope, selector), parameters in gin_config._CONFIG.items():
-        for parameter, value in parameters.items():
-            where = f"{scope}/{selector.rpartition('.')[2]}.{parameter}".lstrip("/")
-            for reference in gin_config.iterate_references({"": {"": value}}, to=macro):
-                yield reference.scoped_selector.rpartition("/")[0], where
-
-
 def _check_macros() -> None:
     """gin's own message for an undefined macro does not name it, and an unused one passes in silence."""
-    defined = {scope for scope, selector in gin_config._CONFIG if selector == _MACRO}
-    used = dict(_macro_references())
-    for name, where in used.items():
-        if name not in defined:
-            raise ValueError(f"{where} uses the macro %{name}, which is not defined" + _close(name, defined))
-    for name in sorted(defined - set(used)):
-        message = f"gin binding {name!r} has no effect: nothing reads a macro of this name"
-        raise ValueError(message + _close(name, set(used)))
+    macro, config = gin.get_configurable(gin_config.macro), gin_config._CONFIG
+    defined, used = {scope for scope, selector in config if selector == _MACRO}, set()
+    bindings = [(key, parameter, value) for key, values in config.items() for parameter, value in values.items()]
+    for key, parameter, value in bindings:
+        for reference in gin_config.iterate_references({key: {parameter: value}}, to=macro):
+            name = reference.scoped_selector.rpartition("/")[0]
+            used.add(name)
+            if name not in defined:
+                where = f"{_binding_name(*key)}.{parameter}"
+                raise ValueError(f"{where} uses the macro %{name}, which is not defined" + _close(name, defined))
+    for name in sorted(defined - used):
+        raise ValueError(f"gin binding {name!r} has no effect: nothing reads a macro of this name" + _close(name, used))
+
+
+def _binding_name(scope: str, selector: str) -> str:
+    return f"{scope}/{selector.rpartition('.')[2]}".lstrip("/")
 
 
 def _check_all_used() -> None:
@@ -185,12 +183,10 @@ def _check_all_used() -> None:
             continue  # the file of a sweep is the recipe of its runs too
         parts = scope.split("/") if scope else []
         if not any(s == selector and t.split("/")[: len(parts)] == parts for t, s in operative):
-            name = selector.rpartition(".")[2]
             scopes = {t for t, s in operative if s == selector and t}
-            raise ValueError(
-                f"gin bindings of {f'{scope}/{name}'.lstrip('/')} have no effect: the recipe reads no such configurable"
-                + _close(scope, scopes)
-            )
+            name = _binding_name(scope, selector)
+            message = f"gin bindings of {name} have no effect: the recipe reads no such configurable"
+            raise ValueError(message + _close(scope, scopes))
 
 
 def _suggestion(message: str, cls: type) -> str:

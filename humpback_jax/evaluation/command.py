@@ -13,12 +13,12 @@ from humpback_jax.command_options import (
     Experiment,
     experiment_options,
     json_option,
-    keep_compiled_programs,
     model_options,
     process_options,
     recipe_options,
     tags_option,
 )
+from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
 from humpback_jax.runtime.processes import is_leader
 
@@ -335,7 +335,6 @@ def statistics(files: tuple[str, ...], verb_noun: str | None, paper: bool, as_js
 
 @evaluate.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@keep_compiled_programs
 def harness(arguments: tuple[str, ...]) -> None:
     """Run lm-evaluation-harness, its own arguments and `--model humpback --model_args path=MODEL`."""
     try:
@@ -344,4 +343,5 @@ def harness(arguments: tuple[str, ...]) -> None:
         if error.name is not None and error.name.split(".")[0] == "lm_eval":
             raise ValueError("this verb runs lm-evaluation-harness: pip install 'lm_eval>=0.4.9,<0.5'") from error
         raise
+    use_compilation_cache()
     run_harness(list(arguments))

@@ -4,7 +4,8 @@ import os
 
 import click
 
-from humpback_jax.command_options import json_option, keep_compiled_programs
+from humpback_jax.command_options import json_option
+from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
 
 
@@ -64,12 +65,12 @@ def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: b
 
 @weights.command("verify")
 @click.argument("src", type=click.Path())
-@keep_compiled_programs
 @json_option
 def weights_verify(src: str, as_json: bool) -> None:
     """Compare logits and greedy text with transformers on the same weights."""
     from humpback_jax.weights.verify import verify_weights
 
+    use_compilation_cache()
     print_figures(verify_weights(src), as_json)
 
 
