@@ -71,8 +71,7 @@ def train_here(arguments: argparse.Namespace, model: ModelHandle, examples: list
     from humpback_jax.models.llama import Llama
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, put_global, use_mesh
     from humpback_jax.training.optimizer import OptimizerConfig
-    from humpback_jax.training.state import TrainSetup
-    from humpback_jax.training.step import BATCH_AXES, batch_sharding, make_train_step
+    from humpback_jax.training.step import BATCH_AXES, TrainSetup, batch_sharding, make_train_step
 
     llama = Llama(model.card.config, dtype=jnp.float32, remat_policy=arguments.remat_policy)
     optimizer = OptimizerConfig(LEARNING_RATE, LEARNING_RATE, 0, *BETAS, EPS, WEIGHT_DECAY, CLIP)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,7 @@ MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 TPU_COMPILER_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 MeshAxes = tuple[str, ...]
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +155,7 @@ def dividing_mesh_axes(name: str, size: int) -> MeshAxes | None:
     return axes if axes and size % axes_size(mesh, axes) == 0 else None
 
 
-def on_each_device(kernel: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+def on_each_device(kernel: Callable[..., Result], in_specs: Any, out_specs: Any) -> Callable[..., Result]:
     """`kernel`, into which the partitioner cannot look: under `use_mesh` each device runs it on what it holds.
 
     Args:

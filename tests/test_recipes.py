@@ -18,8 +18,7 @@ from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, us
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.optimizer import make_optimizer
-from humpback_jax.training.state import init_train_state
-from humpback_jax.training.step import make_train_step
+from humpback_jax.training.step import init_train_state, make_train_step
 
 NO_RECIPES = "t5x/"  # files for t5x's own programs; tests/interop runs them
 FILES = sorted(str(path.relative_to(GIN_CONFIGS)) for path in pathlib.Path(GIN_CONFIGS).rglob("*.gin"))

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from humpback_jax.models.quantized import QuantizedKernel, to_int8
+from humpback_jax.models.products import QuantizedKernel, to_int8
 
 # Axes that a weight's product sums over, by the name of the module that holds it.
 CONTRACTED_AXES = {

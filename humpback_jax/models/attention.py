@@ -10,8 +10,7 @@ from jax.typing import DTypeLike
 
 from humpback_jax.models.decode_kernel import Attended
 from humpback_jax.models.kv_cache import KeyValues
-from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import kept_as_stored
+from humpback_jax.models.products import einsum, kept_as_stored
 
 
 class Source(NamedTuple):
@@ -46,9 +45,18 @@ def scaled_rows(query: jax.Array, kv_heads: int) -> jax.Array:
     The query heads that share a key head become rows of one matrix product per (batch, key head); their length comes
     first, so that rows of a sharded length stay sharded.
     """
-    batch, length, heads, head_dim = query.shape
-    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, heads // kv_heads, head_dim).swapaxes(1, 2)
-    return rows.reshape(batch, kv_heads, -1, head_dim)
+    batch, _, _, head_dim = query.shape
+    return grouped(query * head_dim**-0.5, kv_heads).reshape(batch, kv_heads, -1, head_dim)
+
+
+def grouped(x: jax.Array, kv_heads: int) -> jax.Array:
+    """[batch, length, heads, head_dim] by the key head that serves each: [batch, kv_heads, length, group, head_dim]."""
+    return x.reshape(*x.shape[:2], kv_heads, x.shape[2] // kv_heads, x.shape[3]).swapaxes(1, 2)
+
+
+def ungrouped(x: jax.Array) -> jax.Array:
+    """Inverse of `grouped`."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1, x.shape[4])
 
 
 def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | None = None) -> jax.Array:
@@ -69,7 +77,6 @@ def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | 
     if length > 1 and len(sources) > 1:
         sources = [_joined(sources, batch, length)]
     kv_heads = sources[0].kv.values.shape[-3]
-    group = heads // kv_heads
     rows = scaled_rows(query, kv_heads)
     scores = [_scores(rows, source, length) for source in sources]
     maxima = [jnp.max(x, axis=-1, keepdims=True) for x in scores]
@@ -83,20 +90,24 @@ def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | 
         totals.append(attended.total * share)
         parts.append(attended.values * share)
     result = (functools.reduce(jnp.add, parts) / functools.reduce(jnp.add, totals)).astype(query.dtype)
-    return result.reshape(batch, kv_heads, length, group, head_dim).swapaxes(1, 2).reshape(query.shape)
+    return ungrouped(result.reshape(batch, kv_heads, length, heads // kv_heads, head_dim))
 
 
 def _joined(sources: Sequence[Source], batch: int, length: int) -> Source:
     """One source in place of several: for many queries a copy of the keys costs less than one of the scores."""
     dtype = jnp.result_type(*(source.kv.keys.dtype for source in sources if source.kv.key_scales is None))
-    plain = [_plain(source.kv, batch, dtype) for source in sources]
     masks = [
         jnp.broadcast_to(True if source.mask is None else source.mask, (batch, length, source.kv.length))
         for source in sources
     ]
+    return Source(joined([source.kv for source in sources], batch, dtype), jnp.concatenate(masks, axis=-1))
+
+
+def joined(entries: Sequence[KeyValues], batch: int, dtype: DTypeLike) -> KeyValues:
+    """One after the other along the length, in `dtype`, with a batch axis and without scales."""
+    plain = [_plain(kv, batch, dtype) for kv in entries]
     keys = jnp.concatenate([kv.keys for kv in plain], axis=-1)
-    values = jnp.concatenate([kv.values for kv in plain], axis=-2)
-    return Source(KeyValues(keys, values), jnp.concatenate(masks, axis=-1))
+    return KeyValues(keys, jnp.concatenate([kv.values for kv in plain], axis=-2))
 
 
 def _plain(kv: KeyValues, batch: int, dtype: DTypeLike) -> KeyValues:

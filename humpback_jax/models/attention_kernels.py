@@ -15,8 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from humpback_jax.models.blockwise_attention import blockwise_attention
-from humpback_jax.models.chunked_attention import chunked_attention
+from humpback_jax.models.attention import joined
+from humpback_jax.models.cpu_attention import blockwise_attention, chunked_attention
 from humpback_jax.models.decode_kernel import LANES
 from humpback_jax.models.kv_cache import KeyValues, padded
 from humpback_jax.partitioning import dividing_mesh_axes, on_each_device
@@ -130,8 +130,7 @@ def prefill_attention(
         raise ValueError("int8 keys do not fit a kernel; give it keys and values in the compute dtype")
     specs = _specs(query, kv, segment_ids, prefix)
     attend = on_each_device(functools.partial(_attend, kernels[implementation]), specs, specs[0])
-    result: jax.Array = attend(query, kv, segment_ids, prefix)
-    return result
+    return attend(query, kv, segment_ids, prefix)
 
 
 def _specs(query: jax.Array, kv: KeyValues, segment_ids: jax.Array | None, prefix: KeyValues | None) -> tuple[Any, ...]:
@@ -155,16 +154,9 @@ def _attend(
     prefix: KeyValues | None,
 ) -> jax.Array:
     """The kernel over the keys of prefix and call, joined."""
-    keys, values, prefix_length = kv.keys.astype(query.dtype), kv.values.astype(query.dtype), 0
-    if prefix is not None:
-        prefix_length = prefix.length
-        keys, values = _joined(prefix.keys, keys, 3), _joined(prefix.values, values, 2)
-    return kernel(query, keys, values, segment_ids, prefix_length)
-
-
-def _joined(shared: jax.Array, rows: jax.Array, axis: int) -> jax.Array:
-    """What all rows share before what is theirs."""
-    return jnp.concatenate([jnp.broadcast_to(shared.astype(rows.dtype), (rows.shape[0], *shared.shape)), rows], axis)
+    entries = [kv] if prefix is None else [prefix, kv]
+    keys, values, _, _ = joined(entries, query.shape[0], query.dtype)
+    return kernel(query, keys, values, segment_ids, 0 if prefix is None else prefix.length)
 
 
 def block_and_length(length: int) -> tuple[int, int]:

@@ -31,8 +31,7 @@ def write_ragged(cache: KeyValues, recent: KeyValues, starts: jax.Array, interpr
     specs = cache_specs(cache)
     rows = PartitionSpec(specs.keys[0])
     write = on_each_device(functools.partial(_write_all, interpret=interpret), (specs, specs, rows), specs)
-    result: KeyValues = write(cache, cast(recent, cache), starts)
-    return result
+    return write(cache, cast(recent, cache), starts)
 
 
 def _write_all(cache: KeyValues, recent: KeyValues, starts: jax.Array, interpret: bool) -> KeyValues:

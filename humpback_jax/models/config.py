@@ -76,6 +76,18 @@ class LlamaConfig:
         embeddings = self.vocab_size * self.emb_dim * (1 if self.tie_word_embeddings else 2)
         return embeddings + self.num_layers * layer + self.emb_dim
 
+    @property
+    def axis_sizes(self) -> dict[str, int]:
+        """Length of every axis of one layer's weights, and of the embeddings, by its logical name."""
+        return {
+            "vocab": self.vocab_size,
+            "embed": self.emb_dim,
+            "heads": self.num_heads,
+            "kv_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "mlp": self.mlp_dim,
+        }
+
     def architecture(self) -> dict[str, object]:
         """Every field that decides the function the network computes (all but `name`), as plain values."""
         fields = dataclasses.asdict(self)

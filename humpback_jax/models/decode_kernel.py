@@ -82,8 +82,7 @@ def ragged_attention(
     specs = cache_specs(cache)
     rows: Any = specs.keys
     mapped = on_each_device(attend, (rows, specs, PartitionSpec(rows[0])), Attended(rows, rows, rows))
-    result: Attended = mapped(query, cache, lengths)
-    return result
+    return mapped(query, cache, lengths)
 
 
 def _attend(

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.models.quantized import to_int8
+from humpback_jax.models.products import to_int8
 from humpback_jax.partitioning import constrain, dividing_mesh_axes
 
 

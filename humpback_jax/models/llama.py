@@ -21,8 +21,7 @@ from humpback_jax.models.attention_kernels import choose_attention, prefill_atte
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.decode_kernel import ragged_attention
 from humpback_jax.models.kv_cache import Context, KeyValues, write_token
-from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import QuantizedKernel, embedding_rows
+from humpback_jax.models.products import QuantizedKernel, einsum, embedding_rows
 from humpback_jax.partitioning import constrain, num_shards
 
 _policies = jax.checkpoint_policies
@@ -109,16 +108,17 @@ class Kernel(nn.Module):
     """One weight; `equation` says how it meets its input, for example `"bte,ehn->bthn"`."""
 
     equation: str
-    shape: tuple[int, ...]
     names: tuple[str, ...]
+    config: LlamaConfig
     compute: Compute
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        shape = tuple(self.config.axis_sizes[name] for name in self.names)
         # A kernel that writes to the residual stream is contracted over all its axes but the last.
-        fan_in = math.prod(self.shape[:-1]) if self.names[-1] == "embed" else self.shape[0]
+        fan_in = math.prod(shape[:-1]) if self.names[-1] == "embed" else shape[0]
         init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
-        kernel: Any = self.param("kernel", init, self.shape, self.compute.param_dtype)
+        kernel: Any = self.param("kernel", init, shape, self.compute.param_dtype)
         return einsum(self.equation, x, kernel, self.compute.dtype, self.compute.gradient_dtype)
 
 
@@ -129,15 +129,13 @@ class Attention(nn.Module):
     compute: Compute
 
     def setup(self) -> None:
-        c = self.config
-        kv_shape, kv_names = (c.emb_dim, c.num_kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim")
-        query_shape, query_names = (c.emb_dim, c.num_heads, c.head_dim), ("embed", "heads", "head_dim")
-        out_shape, out_names = (c.num_heads, c.head_dim, c.emb_dim), ("heads", "head_dim", "embed")
+        kernel = functools.partial(Kernel, config=self.config, compute=self.compute)
+        kv_names = ("embed", "kv_heads", "head_dim")
         # Axes are contracted in alphabetical order: a weight whose contracted letters are not in it is transposed.
-        self.query = Kernel("bte,ehn->bthn", query_shape, query_names, self.compute)
-        self.key = Kernel("bte,ekn->btkn", kv_shape, kv_names, self.compute)
-        self.value = Kernel("bte,ekn->btkn", kv_shape, kv_names, self.compute)
-        self.out = Kernel("bthn,hne->bte", out_shape, out_names, self.compute)
+        self.query = kernel("bte,ehn->bthn", ("embed", "heads", "head_dim"))
+        self.key = kernel("bte,ekn->btkn", kv_names)
+        self.value = kernel("bte,ekn->btkn", kv_names)
+        self.out = kernel("bthn,hne->bte", ("heads", "head_dim", "embed"))
 
     def __call__(
         self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: Any
@@ -200,10 +198,9 @@ class SwiGLU(nn.Module):
     compute: Compute
 
     def setup(self) -> None:
-        c = self.config
-        self.gate = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), self.compute)
-        self.up = Kernel("bte,ef->btf", (c.emb_dim, c.mlp_dim), ("embed", "mlp"), self.compute)
-        self.down = Kernel("btf,fe->bte", (c.mlp_dim, c.emb_dim), ("mlp", "embed"), self.compute)
+        kernel = functools.partial(Kernel, config=self.config, compute=self.compute)
+        self.gate, self.up = kernel("bte,ef->btf", ("embed", "mlp")), kernel("bte,ef->btf", ("embed", "mlp"))
+        self.down = kernel("btf,fe->bte", ("mlp", "embed"))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = nn.silu(self.gate(x)) * self.up(x)
@@ -338,7 +335,7 @@ class Llama(nn.Module):
         self.final_norm = RMSNorm(c.rms_norm_eps, compute)
         if not c.tie_word_embeddings:
             in_float32 = dataclasses.replace(compute, dtype=jnp.float32)
-            self.lm_head = Kernel("bte,ev->btv", (c.emb_dim, c.vocab_size), ("embed", "vocab"), in_float32)
+            self.lm_head = Kernel("bte,ev->btv", ("embed", "vocab"), c, in_float32)
 
     def _scanned_layer(self) -> Any:
         layer: Any = _ScannedLayer

@@ -9,7 +9,7 @@ is Hugging Face's.
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -83,27 +83,24 @@ def split_axes(target: str, axes: tuple) -> tuple[tuple, tuple]:
 
 def adapter_shapes(model: Llama, lora: LoraConfig) -> dict:
     """The adapter tree as float32 `jax.ShapeDtypeStruct` leaves."""
-    params, leaves = abstract_params(model), {}
-    for target in lora.targets:
-        layers, *shape = at_target(params, target)["kernel"].shape
-        inputs, outputs = split_axes(target, tuple(shape))
-        leaves[target] = {
-            "a": jax.ShapeDtypeStruct((layers, *inputs, lora.rank), jnp.float32),
-            "b": jax.ShapeDtypeStruct((layers, lora.rank, *outputs), jnp.float32),
-        }
-    return adapter_tree(leaves)
+    params = abstract_params(model)
+    shapes = {target: at_target(params, target)["kernel"].shape for target in lora.targets}
+    return _adapters_of(shapes, lora.rank, lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def adapter_specs(model: Llama, lora: LoraConfig) -> dict:
     """The adapter tree with a PartitionSpec over logical axis names at every leaf."""
-    specs, leaves = logical_specs(model), {}
-    for target in lora.targets:
-        layers, *names = at_target(specs, target)["kernel"]
-        inputs, outputs = split_axes(target, tuple(names))
-        leaves[target] = {
-            "a": PartitionSpec(layers, *inputs, "lora_rank"),
-            "b": PartitionSpec(layers, "lora_rank", *outputs),
-        }
+    specs = logical_specs(model)
+    names = {target: at_target(specs, target)["kernel"] for target in lora.targets}
+    return _adapters_of(names, "lora_rank", PartitionSpec)
+
+
+def _adapters_of(kernels: Mapping[str, tuple], rank: Any, leaf: Callable[..., Any]) -> dict:
+    """The adapter tree for the axes (lengths, or names) of weights: at every leaf what `leaf` makes of its axes."""
+    leaves = {}
+    for target, (layers, *axes) in kernels.items():
+        inputs, outputs = split_axes(target, tuple(axes))
+        leaves[target] = {"a": leaf(layers, *inputs, rank), "b": leaf(layers, rank, *outputs)}
     return adapter_tree(leaves)
 
 

@@ -4,8 +4,8 @@ Left to itself, differentiating a bfloat16 product with a float32 result multipl
 operands, which loses the fast bfloat16 units of TPUs, GPUs and CPUs alike. Here all three products of a weight
 (output, input gradient, weight gradient) take operands in the compute dtype, and a weight's gradient has its dtype.
 
-A quantized weight is multiplied as it lies, its int8 values cast to the compute dtype (which holds them exactly); its
-scales are applied to the result. It has no gradient.
+A quantized weight (symmetric int8, as the quantized cache is) is multiplied as it lies, its int8 values cast to the
+compute dtype (which holds them exactly); its scales are applied to the result. It has no gradient.
 
 An adapted weight adds a low-rank product beside its own (LoRA); the sum of the two weights never exists.
 """
@@ -17,7 +17,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from humpback_jax.models.quantized import QuantizedKernel, kept_as_stored
+
+class QuantizedKernel(NamedTuple):
+    """A weight in int8, in place of the float array in the parameter tree.
+
+    Attributes:
+      values: int8, of the shape of the weight.
+      scales: float32, of the shape of the axes that are not contracted: one scale per output channel. The weight is
+        `values * scales`, the scales broadcast along the contracted axes.
+    """
+
+    values: jax.Array
+    scales: jax.Array
 
 
 class AdaptedKernel(NamedTuple):
@@ -111,3 +122,31 @@ def _backward(
 
 
 _float_einsum.defvjp(_forward, _backward)
+
+
+def to_int8(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """int8 values of the shape of `x`, and float32 scales without `axes`, along which entries share a scale.
+
+    The largest entry becomes ±127, so every entry is off by at most half its scale; zeros stay zeros, and what is not
+    finite makes its scale not finite.
+    """
+    x = x.astype(jnp.float32)
+    scales = jnp.maximum(jnp.max(jnp.abs(x), axis=axes), 1e-8) / 127.0
+    return jnp.round(x / jnp.expand_dims(scales, axes)).astype(jnp.int8), scales
+
+
+def embedding_rows(table: jax.Array | QuantizedKernel, index: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Rows `index` of an embedding table [vocab, emb_dim], in `dtype`; a quantized table has one scale per row."""
+    if isinstance(table, QuantizedKernel):
+        return (table.values[index] * table.scales[index][..., None]).astype(dtype)
+    return table[index].astype(dtype)
+
+
+def kept_as_stored(values: jax.Array, beside: jax.Array) -> jax.Array:
+    """`values` that are about to be cast for a product with `beside`.
+
+    The compiler casts once, before a loop, what no step changes: all int8 weights and the whole cache would be held in
+    float as well, all float32 weights in bfloat16 as well. Bound to `beside`, which every step changes, they are cast
+    where they are used.
+    """
+    return jax.lax.optimization_barrier((values, jax.lax.stop_gradient(beside)))[0]

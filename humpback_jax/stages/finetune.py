@@ -32,7 +32,7 @@ from humpback_jax.training.layout import check_layout
 from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.monitoring import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.training.state import TrainSetup
+from humpback_jax.training.step import TrainSetup
 from humpback_jax.weights.adapters import WEIGHTS, write_adapter
 from humpback_jax.weights.model_folder import is_model_folder, load_model_folder, read_model_card, save_model_folder
 

@@ -18,7 +18,7 @@ from humpback_jax.inference.precision import CONTRACTED_AXES
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
-from humpback_jax.models.quantized import QuantizedKernel
+from humpback_jax.models.products import QuantizedKernel
 from humpback_jax.partitioning import (
     LogicalAxisRules,
     MeshShape,
@@ -31,8 +31,7 @@ from humpback_jax.partitioning import (
 from humpback_jax.topology.request import FitRequest
 from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.layout import check_layout
-from humpback_jax.training.state import TrainSetup
-from humpback_jax.training.step import BATCH_AXES, make_train_step
+from humpback_jax.training.step import BATCH_AXES, TrainSetup, make_train_step
 
 STOP_IDS = (2,)
 RATINGS = 5  # candidates of a scoring call

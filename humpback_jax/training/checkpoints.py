@@ -19,7 +19,7 @@ from humpback_jax.partitioning import put_global
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.config import CheckpointConfig
-from humpback_jax.training.state import TrainState
+from humpback_jax.training.step import TrainState
 
 ITEMS = ("params", "opt_state", "meta")
 

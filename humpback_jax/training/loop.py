@@ -20,10 +20,8 @@ from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_re
 from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.checkpoints import Checkpoints
 from humpback_jax.training.config import CheckpointConfig, LoopConfig
-from humpback_jax.training.monitoring import MetricsWriter, Monitoring, Profiler
-from humpback_jax.training.reports import Reports, Update
-from humpback_jax.training.state import LoadParams, TrainSetup, TrainState
-from humpback_jax.training.step import BATCH_AXES, make_train_step
+from humpback_jax.training.monitoring import MetricsWriter, Monitoring, Profiler, Reports, Update
+from humpback_jax.training.step import BATCH_AXES, LoadParams, TrainSetup, TrainState, make_train_step
 from humpback_jax.training.throughput import Throughput, workload
 
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from humpback_jax.models.kv_cache import padded
 from humpback_jax.models.llama import Llama, hidden_states, logits
 from humpback_jax.partitioning import constrain, num_shards
 
@@ -49,9 +50,9 @@ def token_losses(model: Llama, params: dict, hidden: jax.Array, targets: jax.Arr
     """
     length = targets.shape[1]
     num_chunks, width = _chunks(length, chunk)
-    pieces = [_interleaved(_padded(x, num_chunks * width), num_chunks) for x in (hidden, targets)]
+    pieces = [_interleaved(padded(x, 1, num_chunks * width), num_chunks) for x in (hidden, targets)]
     losses = jax.lax.map(lambda piece: _losses(model, params, piece[0], piece[1], 0.0), pieces)
-    return jnp.moveaxis(losses, 0, 2).reshape(targets.shape[0], num_chunks * width)[:, :length]
+    return _restored(losses, None, length)
 
 
 def summed_cross_entropy(
@@ -142,10 +143,6 @@ def _chunks(length: int, chunk: int) -> tuple[int, int]:
     return num_chunks, -(-length // (num_chunks * shards)) * shards
 
 
-def _padded(x: jax.Array, length: int) -> jax.Array:
-    return jnp.pad(x, [(0, 0), (0, length - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
-
-
 def _interleaved(x: jax.Array, num_chunks: int) -> jax.Array:
     """[rows, length, …] as [chunks, rows, width, …]: chunk i holds positions i, i + chunks, i + 2 chunks, ….
 
@@ -157,18 +154,18 @@ def _interleaved(x: jax.Array, num_chunks: int) -> jax.Array:
 def _arranged(hidden: jax.Array, targets: jax.Array, weights: jax.Array, chunk: int) -> tuple[Pieces, jax.Array | None]:
     """The chunks, and where in them each position of a row went; None for `_interleaved` ones."""
     num_chunks, width = _chunks(targets.shape[1], chunk)
-    padded = [_padded(x, num_chunks * width) for x in (hidden, targets, weights)]
+    whole = [padded(x, 1, num_chunks * width) for x in (hidden, targets, weights)]
     if num_shards("activation_length") > 1:
-        first, second, third = (_interleaved(x, num_chunks) for x in padded)
+        first, second, third = (_interleaved(x, num_chunks) for x in whole)
         return (first, second, third), None
-    order = jnp.argsort(padded[2] == 0, axis=1, stable=True)
-    ordered = [_take(x, order).reshape(x.shape[0], num_chunks, width, *x.shape[2:]) for x in padded]
+    order = jnp.argsort(whole[2] == 0, axis=1, stable=True)
+    ordered = [_take(x, order).reshape(x.shape[0], num_chunks, width, *x.shape[2:]) for x in whole]
     first, second, third = (jnp.moveaxis(x, 1, 0) for x in ordered)
     return (first, second, third), jnp.argsort(order, axis=1)
 
 
 def _restored(pieces: jax.Array, inverse: jax.Array | None, length: int) -> jax.Array:
-    """[chunks, rows, width, …] of `_arranged` as [rows, length, …]."""
+    """[chunks, rows, width, …] of `_arranged`, or without `inverse` of `_interleaved`, as [rows, length, …]."""
     num_chunks, rows, width, *rest = pieces.shape
     if inverse is None:
         return jnp.moveaxis(pieces, 0, 2).reshape(rows, num_chunks * width, *rest)[:, :length]

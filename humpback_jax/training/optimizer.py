@@ -55,11 +55,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
     )
-    return optax.GradientTransformation(lambda params: chain.init(jax.tree.map(_float32_zeros, params)), chain.update)
-
-
-def _float32_zeros(x: jax.Array) -> jax.Array:
-    return jnp.zeros(x.shape, jnp.float32)
+    return optax.GradientTransformation(
+        lambda params: chain.init(optax.tree.zeros_like(params, dtype=jnp.float32)), chain.update
+    )
 
 
 def apply_updates(params: dict, updates: dict, learning_rate: jax.Array, key: jax.Array) -> dict:

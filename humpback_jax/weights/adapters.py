@@ -18,7 +18,7 @@ from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_tree, at_t
 from humpback_jax.run_files import ADAPTER, MODEL
 from humpback_jax.weights.convert import as_model_folder, stage_native
 from humpback_jax.weights.fields import Fields
-from humpback_jax.weights.mapping import RULES, Rule, axis_sizes, check_shapes
+from humpback_jax.weights.mapping import RULES, Rule, check_shapes
 from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -188,14 +188,14 @@ def _tensor_slots(config: LlamaConfig, lora: LoraConfig) -> dict[str, tuple[str,
 
 def _our_shape(rule: Rule, target: str, config: LlamaConfig, rank: int, part: str) -> tuple[int, ...]:
     """Shape of one layer of our `a` or `b`."""
-    sizes = axis_sizes(config)
+    sizes = config.axis_sizes
     inputs, outputs = split_axes(target, tuple(sizes[axis] for axis in rule.axes))
     return (*inputs, rank) if part == "a" else (rank, *outputs)
 
 
 def _matrix_shape(rule: Rule, config: LlamaConfig, rank: int, part: str) -> tuple[int, int]:
     """Shape of one layer of our `a` or `b` with its heads flattened; a PEFT tensor is its transpose."""
-    sizes = axis_sizes(config)
+    sizes = config.axis_sizes
     flat = [int(np.prod([sizes[axis] for axis in group])) for group in rule.foreign_axes]
     return (flat[1], rank) if part == "a" else (rank, flat[0])
 

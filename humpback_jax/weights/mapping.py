@@ -50,7 +50,7 @@ class Rule:
         return name.format(layer=layer)
 
 
-_EMB, _MLP, _HEADS, _KV_HEADS = ("emb",), ("mlp",), ("heads", "head_dim"), ("kv_heads", "head_dim")
+_EMB, _MLP, _HEADS, _KV_HEADS = ("embed",), ("mlp",), ("heads", "head_dim"), ("kv_heads", "head_dim")
 
 
 def _norm(path: str, huggingface: str, gguf: str) -> Rule:
@@ -66,7 +66,7 @@ def _linear(
 
 _HF, _BLK = "model.layers.{layer}", "blk.{layer}"
 EMBEDDING = Rule(
-    "token_embedder/embedding", "model.embed_tokens.weight", "token_embd.weight", ("vocab", "emb"), (("vocab",), _EMB)
+    "token_embedder/embedding", "model.embed_tokens.weight", "token_embd.weight", ("vocab", "embed"), (("vocab",), _EMB)
 )
 LM_HEAD = _linear("lm_head", "lm_head", "output", _EMB, ("vocab",))
 RULES: tuple[Rule, ...] = (
@@ -106,28 +106,15 @@ def rules_of(config: LlamaConfig) -> tuple[Rule, ...]:
     return RULES[:-1] if config.tie_word_embeddings else RULES
 
 
-def axis_sizes(config: LlamaConfig) -> dict[str, int]:
-    """Length of every axis named in the table."""
-    return {
-        "vocab": config.vocab_size,
-        "emb": config.emb_dim,
-        "heads": config.num_heads,
-        "kv_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "mlp": config.mlp_dim,
-    }
-
-
 def leaf_shape(rule: Rule, config: LlamaConfig) -> tuple[int, ...]:
     """Shape of our leaf, with the layer axis if it has one."""
-    sizes = axis_sizes(config)
     layers = (config.num_layers,) if rule.stacked else ()
-    return layers + tuple(sizes[axis] for axis in rule.axes)
+    return layers + tuple(config.axis_sizes[axis] for axis in rule.axes)
 
 
 def foreign_shape(rule: Rule, config: LlamaConfig) -> tuple[int, ...]:
     """Shape of one foreign tensor."""
-    sizes = axis_sizes(config)
+    sizes = config.axis_sizes
     return tuple(math.prod(sizes[axis] for axis in group) for group in rule.foreign_axes)
 
 
@@ -176,7 +163,7 @@ def _and_more(names: Sequence[str]) -> str:
 
 def row_blocks(rule: Rule, config: LlamaConfig, max_bytes: int) -> Iterator[tuple[int, int]]:
     """(start, stop) rows of the foreign tensor in blocks of at most `max_bytes` of float32, never splitting a head."""
-    sizes = axis_sizes(config)
+    sizes = config.axis_sizes
     shape = foreign_shape(rule, config)
     unit = math.prod(sizes[axis] for axis in rule.foreign_axes[0][1:])
     row_bytes = 4 * math.prod(shape[1:])
@@ -198,7 +185,7 @@ def put_rows(
       rows: foreign rows, [n, …].
       interleaved: whether rotary rows come interleaved (GGUF).
     """
-    rule, sizes = slot.rule, axis_sizes(config)
+    rule, sizes = slot.rule, config.axis_sizes
     ours = leaf[slot.layer] if rule.stacked else leaf
     flat_axes = [axis for group in rule.foreign_axes for axis in group]
     view = ours.transpose([rule.axes.index(axis) for axis in flat_axes])

@@ -32,8 +32,7 @@ from humpback_jax.models.kv_cache import (
     write_token,
 )
 from humpback_jax.models.llama import Llama, init_params, unstack_layers
-from humpback_jax.models.products import einsum
-from humpback_jax.models.quantized import QuantizedKernel, embedding_rows, to_int8
+from humpback_jax.models.products import QuantizedKernel, einsum, embedding_rows, to_int8
 
 TINY = get_config("tiny")
 # The proportions of SmolLM2-135M, tied and grouped 3:1, at a sixth of its width and depth.

@@ -103,8 +103,7 @@ def our_training(folder):
     from humpback_jax.models.llama import Llama
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
     from humpback_jax.training.optimizer import make_optimizer
-    from humpback_jax.training.state import TrainSetup, init_train_state
-    from humpback_jax.training.step import make_train_step
+    from humpback_jax.training.step import TrainSetup, init_train_state, make_train_step
 
     name = t5x_adapter.task_name(str(folder / "model"), str(folder / "seed.jsonl"))
     options = dict(dataset_split="train", shuffle=True, num_epochs=None, seed=0, batch_size=ROWS)

@@ -7,20 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.models import blockwise_attention as blockwise
-from humpback_jax.models import chunked_attention as chunked
+from humpback_jax.models import cpu_attention
 from humpback_jax.models.attention import Source, attention, causal_mask, segment_mask
 from humpback_jax.models.attention_kernels import prefill_attention
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh, use_mesh
 
-KERNELS = {"blockwise": blockwise.blockwise_attention, "chunked": chunked.chunked_attention}
+KERNELS = {"blockwise": cpu_attention.blockwise_attention, "chunked": cpu_attention.chunked_attention}
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blockwise, "BLOCK", 8)
-    monkeypatch.setattr(chunked, "CHUNK", 8)
+    monkeypatch.setattr(cpu_attention, "BLOCK", 8)
+    monkeypatch.setattr(cpu_attention, "CHUNK", 8)
 
 
 @pytest.fixture(params=KERNELS)
@@ -84,13 +83,13 @@ def test_segments_that_ended_are_not_read():
     """The keys of an earlier block are no numbers; whoever read them would show it."""
     query, keys, values, _ = tensors(32, 2, 2, batch=1)
     ids, _ = packed([[16, 16]])
-    attended = blockwise.blockwise_attention(query, keys.at[..., :16].set(jnp.nan), values, ids, 0)
+    attended = cpu_attention.blockwise_attention(query, keys.at[..., :16].set(jnp.nan), values, ids, 0)
     assert bool(jnp.isnan(attended[:, :16]).all()) and bool(jnp.isfinite(attended[:, 16:]).all())
 
 
 def test_keys_after_a_chunk_are_not_read():
     query, keys, values, _ = tensors(32, 2, 2, batch=1)
-    attended = chunked.chunked_attention(query, keys.at[..., 16:].set(jnp.nan), values, None, 0)
+    attended = cpu_attention.chunked_attention(query, keys.at[..., 16:].set(jnp.nan), values, None, 0)
     assert bool(jnp.isfinite(attended[:, :16]).all()) and bool(jnp.isnan(attended[:, 16:]).all())
 
 

@@ -16,7 +16,7 @@ from humpback_jax.training.checkpoints import (
     restore_params,
 )
 from humpback_jax.training.config import CheckpointConfig
-from humpback_jax.training.state import TrainState, init_train_state
+from humpback_jax.training.step import TrainState, init_train_state
 
 META = {"data": "abc"}
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(mu_dtype=jnp.float32))

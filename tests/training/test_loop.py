@@ -23,7 +23,7 @@ from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.loss import summed_loss
 from humpback_jax.training.monitoring import Monitoring, ProfileSteps, parse_profile_steps
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.training.state import TrainSetup
+from humpback_jax.training.step import TrainSetup
 
 pytestmark = pytest.mark.xdist_group("loop")  # one worker: the uninterrupted run is made once
 

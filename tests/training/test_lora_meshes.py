@@ -19,7 +19,7 @@ PROGRAM = """
     from humpback_jax.models.lora import LoraConfig, init_adapters
     from humpback_jax.partitioning import LogicalAxisRules, MeshShape, batch_sharding, make_mesh, put_global, use_mesh
     from humpback_jax.training.optimizer import OptimizerConfig, make_optimizer
-    from humpback_jax.training.state import TrainSetup, init_train_state
+    from humpback_jax.training.step import TrainSetup, init_train_state
     from humpback_jax.training.step import BATCH_AXES, make_train_step
 
     rng = np.random.default_rng(0)

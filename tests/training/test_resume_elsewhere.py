@@ -32,7 +32,7 @@ from humpback_jax.partitioning import MeshShape, make_mesh
 from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.optimizer import OptimizerConfig
-from humpback_jax.training.state import TrainSetup
+from humpback_jax.training.step import TrainSetup
 
 rng = np.random.default_rng(0)
 draw = lambda: rng.integers(0, 320, rng.integers(2, 30)).astype(np.int32)

@@ -12,8 +12,7 @@ from humpback_jax.data.packing import FEATURES
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.llama import Llama
 from humpback_jax.partitioning import make_mesh, use_mesh
-from humpback_jax.training.state import TrainSetup
-from humpback_jax.training.step import make_train_step
+from humpback_jax.training.step import TrainSetup, make_train_step
 
 CONFIG = LlamaConfig("wide_vocabulary", 4096, 32, 1, 2, 1, 16, 64, max_position_embeddings=2048)
 ROWS = 2

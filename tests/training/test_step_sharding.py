@@ -13,7 +13,7 @@ from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, constrain, make_mesh, use_mesh
 from humpback_jax.training.loss import summed_loss
-from humpback_jax.training.state import TrainSetup
+from humpback_jax.training.step import TrainSetup
 
 MODEL = Llama(get_config("tiny"))
 # What the forward pass declares: per call, and per layer (once under the scan over layers).

@@ -1,8 +1,12 @@
-"""Attention of whole sequences block by block in plain JAX, for CPUs: what no query sees is never computed.
+"""Causal attention of whole sequences in plain JAX, for CPUs, by chunks of queries or by blocks of queries and keys.
 
-The scores of a block of queries and a block of keys exist at one time. Blocks after the queries, and blocks of packed
-segments that ended before them, are skipped; so packed rows cost what their segments would cost apart.
-The backward pass recomputes the weights from the log-normalizers (FlashAttention-2, Dao 2023, algorithms 1 and 2).
+By chunks, which are unrolled, so that compilers see ordinary products of fixed shapes: keys after a chunk are left out
+of its products.
+
+By blocks, for packed rows: the scores of a block of queries and a block of keys exist at one time. Blocks after the
+queries, and blocks of packed segments that ended before them, are skipped; so packed rows cost what their segments
+would cost apart. The backward pass recomputes the weights from the log-normalizers (FlashAttention-2, Dao 2023,
+algorithms 1 and 2).
 """
 
 import functools
@@ -12,29 +16,72 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from humpback_jax.models.chunked_attention import product
+from humpback_jax.models.attention import grouped, ungrouped
 from humpback_jax.models.kv_cache import padded
 
+CHUNK = 128  # queries
+CHUNK_HIDDEN = -1e30  # added to the score of a key that is not seen
 BLOCK = 256  # queries and keys
-HIDDEN = float(jnp.finfo(jnp.float32).min)
+BLOCK_HIDDEN = float(jnp.finfo(jnp.float32).min)  # the score of a key that is not seen
 
 Triple = tuple[jax.Array, jax.Array, jax.Array]
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
+
+
+def chunked_attention(
+    query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+) -> jax.Array:
+    """Causal softmax attention, softmax in float32.
+
+    Args:
+      query: [batch, length, heads, head_dim].
+      keys: [batch, kv_heads, head_dim, prefix_length + length]; every query sees the prefix.
+      values: [batch, kv_heads, prefix_length + length, head_dim].
+      segment_ids: int32 [batch, length] of packed rows; only without a prefix.
+      prefix_length: keys before the first query.
+
+    Returns:
+      [batch, length, heads, head_dim] in the dtype of `query`.
+    """
+    rows = grouped(query * query.shape[-1] ** -0.5, keys.shape[1])
+    batch, kv_heads, length, group, head_dim = rows.shape
+    chunks = []
+    for start in range(0, length, CHUNK):
+        stop = min(start + CHUNK, length)
+        seen = prefix_length + stop
+        queries = rows[:, :, start:stop].reshape(batch, kv_heads, -1, head_dim)
+        visible = _causal(jnp.arange(start, stop), jnp.arange(seen), prefix_length)
+        if segment_ids is not None:
+            visible = visible & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
+        hidden = jnp.where(visible, 0.0, CHUNK_HIDDEN)
+        bias = jnp.repeat(hidden, group, axis=1)[:, None]  # as many rows as there are queries of a key head
+        scores = _product("bkrd,bkds->bkrs", queries, keys[..., :seen]) + bias
+        weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+        attended = _product("bkrs,bksd->bkrd", weights, values[:, :, :seen])
+        chunks.append(attended / jnp.sum(weights, axis=-1, keepdims=True))
+    attended = jnp.concatenate(chunks, axis=2).reshape(rows.shape)
+    return checkpoint_name(ungrouped(attended).astype(query.dtype), "attention_out")
 
 
 def blockwise_attention(
     query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
 ) -> jax.Array:
     """As `chunked_attention`; each segment must be in one piece."""
-    batch, length, heads, head_dim = query.shape
-    kv_heads = keys.shape[1]
-    rounded, key_length = (-(-n // BLOCK) * BLOCK for n in (length, keys.shape[3]))
-    rows = (query * head_dim**-0.5).reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
-    rows = padded(rows.transpose(0, 2, 1, 3, 4), 2, rounded)
+    rounded, key_length = (-(-n // BLOCK) * BLOCK for n in (query.shape[1], keys.shape[3]))
+    rows = padded(grouped(query * query.shape[-1] ** -0.5, keys.shape[1]), 2, rounded)
     ids = None if segment_ids is None else padded(segment_ids, 1, rounded)
     attended = _attention(rows, padded(keys, 3, key_length), padded(values, 2, key_length), ids, prefix_length)
-    attended = attended[:, :, :length].transpose(0, 2, 1, 3, 4)
-    return attended.reshape(batch, length, heads, head_dim).astype(query.dtype)
+    return ungrouped(attended[:, :, : query.shape[1]]).astype(query.dtype)
+
+
+def _causal(queries: jax.Array, keys: jax.Array, prefix_length: int) -> jax.Array:
+    """bool [1, query, key] for queries and keys at these positions."""
+    return (queries[:, None] + prefix_length >= keys[None, :])[None]
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """float32, the operands in the dtype of `b`."""
+    return jnp.einsum(equation, a.astype(b.dtype), b, preferred_element_type=jnp.float32)
 
 
 class _Blocks(NamedTuple):
@@ -56,7 +103,7 @@ class _Blocks(NamedTuple):
     def visible(self, i: jax.Array, j: jax.Array) -> jax.Array:
         """bool [batch or 1, 1, query, 1, key]."""
         queries, keys = i * BLOCK + jnp.arange(BLOCK), j * BLOCK + jnp.arange(BLOCK)
-        seen = (queries[:, None] + self.prefix_length >= keys[None, :])[None]
+        seen = _causal(queries, keys, self.prefix_length)
         if self.segment_ids is not None:
             of_query, of_key = _block(self.segment_ids, 1, i), _block(self.segment_ids, 1, j)
             seen = seen & (of_query[:, :, None] == of_key[:, None, :])
@@ -73,8 +120,8 @@ def _add_block(total: jax.Array, part: jax.Array, axis: int, i: jax.Array) -> ja
 
 def _scores(rows: jax.Array, keys: jax.Array, blocks: _Blocks, i: jax.Array, j: jax.Array) -> jax.Array:
     """float32 [batch, kv_heads, query, group, key]; the lowest float where a key is not seen."""
-    scores = product("bkqgd,bkds->bkqgs", rows, _block(keys, 3, j))
-    return jnp.where(blocks.visible(i, j), scores, HIDDEN)
+    scores = _product("bkqgd,bkds->bkqgs", rows, _block(keys, 3, j))
+    return jnp.where(blocks.visible(i, j), scores, BLOCK_HIDDEN)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -100,12 +147,12 @@ def _forward(
             scores = _scores(queries, keys, blocks, i, j)
             new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
             weights, shrink = jnp.exp(scores - new_highest), jnp.exp(highest - new_highest)
-            part = product("bkqgs,bksd->bkqgd", weights, _block(values, 2, j))
+            part = _product("bkqgs,bksd->bkqgd", weights, _block(values, 2, j))
             return new_highest, total * shrink + jnp.sum(weights, axis=-1, keepdims=True), attended * shrink + part
 
         column = (batch, kv_heads, BLOCK, group, 1)
         zeros = jnp.zeros((*column[:-1], head_dim), jnp.float32)
-        sums = jnp.full(column, HIDDEN, jnp.float32), jnp.zeros(column, jnp.float32), zeros
+        sums = jnp.full(column, BLOCK_HIDDEN, jnp.float32), jnp.zeros(column, jnp.float32), zeros
         highest, total, attended = jax.lax.fori_loop(*blocks.range(i), add, sums)
         return attended / total, highest + jnp.log(total)
 
@@ -136,12 +183,12 @@ def _backward(
         def add(j: jax.Array, sums: Triple) -> Triple:
             row_gradient, key_gradients, value_gradients = sums
             weights = jnp.exp(_scores(queries, keys, blocks, i, j) - normalizer)
-            to_weights = product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))
+            to_weights = _product("bkqgd,bksd->bkqgs", cotangents, _block(values, 2, j))
             to_scores = weights * (to_weights - shift)
-            to_keys = product("bkqgd,bkqgs->bkds", queries, to_scores.astype(queries.dtype))
-            to_values = product("bkqgs,bkqgd->bksd", weights, cotangents.astype(values.dtype))
+            to_keys = _product("bkqgd,bkqgs->bkds", queries, to_scores.astype(queries.dtype))
+            to_values = _product("bkqgs,bkqgd->bksd", weights, cotangents.astype(values.dtype))
             return (
-                row_gradient + product("bkqgs,bkds->bkqgd", to_scores, _block(keys, 3, j)),
+                row_gradient + _product("bkqgs,bkds->bkqgd", to_scores, _block(keys, 3, j)),
                 _add_block(key_gradients, to_keys, 3, j),
                 _add_block(value_gradients, to_values, 2, j),
             )
@@ -152,13 +199,8 @@ def _backward(
 
     zeros = [jnp.zeros(x.shape, jnp.float32) for x in (rows, keys, values)]
     gradients = jax.lax.fori_loop(0, rows.shape[2] // BLOCK, attend, tuple(zeros))
-    row_gradients, key_gradients, value_gradients = gradients
-    return (
-        row_gradients.astype(rows.dtype),
-        key_gradients.astype(keys.dtype),
-        value_gradients.astype(values.dtype),
-        None,
-    )
+    of_rows, of_keys, of_values = (x.astype(like.dtype) for x, like in zip(gradients, residuals[:3], strict=True))
+    return of_rows, of_keys, of_values, None
 
 
 _attention.defvjp(_forward, _backward)
