@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
@@ -175,9 +177,6 @@ def _splash(
     interpret: bool,
 ) -> jax.Array:
     """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-
     length, heads, head_dim = query.shape[1:]
     query_block, query_length = block_and_length(length)
     key_block, key_length = block_and_length(keys.shape[3])

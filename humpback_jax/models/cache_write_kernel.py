@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from humpback_jax.models.kv_cache import KeyValues, cache_specs, cast, map_fields
@@ -42,9 +44,6 @@ def _write_all(cache: KeyValues, recent: KeyValues, starts: jax.Array, interpret
 
 def _write(old: jax.Array, new: jax.Array, axis: int, starts: jax.Array, interpret: bool) -> jax.Array:
     """One array of a cache; `axis` is that of the slots."""
-    from jax.experimental import pallas as pl
-    from jax.experimental.pallas import tpu as pltpu
-
     count, tile = new.shape[axis], LANES if axis == old.ndim - 1 else ROWS
 
     def at(row: jax.Array, part: jax.Array, starts: Any) -> tuple:
@@ -77,8 +76,6 @@ def _write(old: jax.Array, new: jax.Array, axis: int, starts: jax.Array, interpr
 
 def _kernel(starts: Any, new: Any, old: Any, out: Any, *, axis: int, tile: int, count: int) -> None:
     """One tile of one row, all heads."""
-    from jax.experimental import pallas as pl
-
     row, part = pl.program_id(0), pl.program_id(1)
     start = starts[row]
     first = (start + part * (count - 1)) // tile * tile

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from humpback_jax.hardware import CHIP_OF_KIND
@@ -89,9 +91,6 @@ def _attend(
     query: jax.Array, cache: KeyValues, lengths: jax.Array, *, device_kind: str, block: int | None, interpret: bool
 ) -> Attended:
     """`ragged_attention` of one device."""
-    from jax.experimental import pallas as pl
-    from jax.experimental.pallas import tpu as pltpu
-
     batch, kv_heads, queries, head_dim = query.shape
     block = block or block_length(device_kind, cache.length, kv_heads * head_dim * cache.keys.dtype.itemsize)
     blocks = cache.length // block
@@ -154,8 +153,6 @@ def cost(cache: KeyValues, query_shape: tuple[int, ...]) -> Any:
     Returns:
       A `pallas.CostEstimate`; the compiler does not look into kernels.
     """
-    from jax.experimental import pallas as pl
-
     scores = math.prod(query_shape[:3]) * cache.length
     moved = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
     beside = 4 * math.prod(query_shape[:3]) * (2 * query_shape[3] + 2 * LANES)
@@ -166,8 +163,6 @@ def _kernel(
     lengths: Any, query: Any, keys: Any, values: Any, *refs: Any, block: int, compute: Any, scaled: bool
 ) -> None:
     """One block of one row, all heads."""
-    from jax.experimental import pallas as pl
-
     key_scales, value_scales = refs[:2] if scaled else (None, None)
     outputs, (summed, highest, total) = refs[-6:-3], refs[-3:]
     row, index = pl.program_id(0), pl.program_id(1)
