@@ -134,6 +134,11 @@ class _OpenList:
     marker_width: int = 0
     marker: str = ""
 
+    def open_item(self) -> None:
+        self.marker = f"{self.number}. " if self.ordered else "- "
+        self.marker_width = len(self.marker)
+        self.number += 1
+
 
 class _Reader:
     """Turns opening and closing tags and text into blocks and sections; `traverse_dom` calls `enter` and `leave`."""
@@ -201,10 +206,8 @@ class _Reader:
         return PageText(tuple(self.blocks), tuple(self.sections))
 
     def _open_block(self, tag: str, node: Any) -> None:
-        if self._header is not None and not (tag in _ENDS_OPEN_HEADER and self._header_has_text):
-            self._inline.append(" ")
-            return
-        if self._in_data_table() and tag not in ("tr", "td", "th", "caption"):
+        in_header = self._header is not None and not (tag in _ENDS_OPEN_HEADER and self._header_has_text)
+        if in_header or (self._in_data_table() and tag not in ("tr", "td", "th", "caption")):
             self._inline.append(" ")
             return
         if self._pre_depth and tag != "pre":
@@ -215,8 +218,8 @@ class _Reader:
             self._pre_depth += 1
         elif tag in _LISTS:
             self._open_list(tag, node)
-        elif tag == "li":
-            self._open_item()
+        elif tag == "li" and self._lists:
+            self._lists[-1].open_item()
         elif tag == "table":
             self._open_table(node)
         elif tag == "dt":
@@ -260,14 +263,6 @@ class _Reader:
         start = node.getattr("start") or "1"
         number = int(start) if re.fullmatch(r"-?\d{1,6}", start) and start.isascii() else 1
         self._lists.append(_OpenList(tag == "ol", number, indent))
-
-    def _open_item(self) -> None:
-        if not self._lists:
-            return
-        current = self._lists[-1]
-        current.marker = f"{current.number}. " if current.ordered else "- "
-        current.marker_width = len(current.marker)
-        current.number += 1
 
     def _open_table(self, node: Any) -> None:
         is_data = node.getattr("role") != "presentation" and node.query_selector(_LAYOUT_TABLE) is None
