@@ -35,8 +35,7 @@ from humpback_jax.inference.requests import DEFAULT_BUCKETS, Completion, EngineC
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.scoring import force_rating, rating_distribution
 from humpback_jax.models.kv_cache import kv_bytes_per_row
-from humpback_jax.prompts.prompts import load_prompts
-from humpback_jax.prompts.ratings import SCORE_PREFIX
+from humpback_jax.prompts.prompts import SCORE_PREFIX, load_prompts
 from humpback_jax.runtime.startup import prepare_process
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.weights.fetch import fetch_weights

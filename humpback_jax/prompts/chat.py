@@ -7,11 +7,64 @@ still spell the mark; use a format with special tokens where that matters.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import datetime
+import enum
+import functools
+import itertools
+import json
+from collections.abc import Iterable, Sequence
 
-from humpback_jax.prompts.layout import BOS, EOS, Edge, Layout, Part, Slot, Special
-from humpback_jax.prompts.own_template import layout_of_template
+import jinja2
+import jinja2.sandbox
+
 from humpback_jax.tokenizers import CHAT_FORMATS, Tokenizer
+
+# Stand-ins while the template is rendered: private-use characters, which no template spells.
+_USER_MARK, _ANSWER_MARK, _BOS_MARK, _EOS_MARK = "\ue001", "\ue002", "\ue003", "\ue004"
+_PADDING = " \n "
+# A template that prints the date would give other ids every day; this is the date LLaMA 3's templates fall back to.
+TEMPLATE_DATE = datetime.date(2024, 7, 26)
+_LONGEST_SPECIAL = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Special:
+    """A special token by its string."""
+
+    token: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where the user's text or the answer goes; `left` and `right` say whether its outer whitespace is dropped."""
+
+    left: bool = False
+    right: bool = False
+
+    def fill(self, text: str) -> str:
+        """The text as it stands in the turn."""
+        text = text.lstrip() if self.left else text
+        return text.rstrip() if self.right else text
+
+
+class Edge(enum.Enum):
+    """The tokenizer's BOS, or nothing where it has none; its EOS, which the format then needs."""
+
+    BOS = enum.auto()
+    EOS = enum.auto()
+
+
+BOS, EOS = Edge.BOS, Edge.EOS
+Part = str | Special | Slot | Edge
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The pieces of a prompt and of an answer; the answer's last piece is its end-of-turn token."""
+
+    prompt: tuple[Part, ...]
+    answer: tuple[Part, ...]
+
 
 _TRIMMED = Slot(left=True, right=True)
 _LAYOUTS = {
@@ -58,9 +111,8 @@ class ChatFormat:
     def answer_ids(self, answer: str, tokenizer: Tokenizer) -> list[int]:
         """Ids of the answer and of its end-of-turn token, as they follow the prompt."""
         layout = self._layout(tokenizer)
-        *pieces, end = layout.answer
-        text = "".join(part.fill(answer) if isinstance(part, Slot) else str(part) for part in pieces)
-        return [*_encode_after(_opening(layout.prompt), text, tokenizer), *self._encode((end,), "", tokenizer)]
+        text = _fill(layout.answer[:-1], answer)
+        return _encode_after(layout.prompt[-1], text, tokenizer) + self._encode(layout.answer[-1:], "", tokenizer)
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer: the format's end of turn first, then the tokenizer's EOS if that is another."""
@@ -80,15 +132,12 @@ class ChatFormat:
 
     def _encode(self, parts: Sequence[Part], text: str, tokenizer: Tokenizer) -> list[int]:
         ids: list[int] = []
-        pending = ""
-        for part in parts:
-            if isinstance(part, str | Slot):
-                pending += part.fill(text) if isinstance(part, Slot) else part
-                continue
-            ids += tokenizer.encode(pending) if pending else []
-            pending = ""
-            ids += self._special_ids(part, tokenizer)
-        return ids + (tokenizer.encode(pending) if pending else [])
+        for special, group in itertools.groupby(parts, lambda part: isinstance(part, Special | Edge)):
+            if special:
+                ids += [number for part in group for number in self._special_ids(part, tokenizer)]
+            elif filled := _fill(group, text):
+                ids += tokenizer.encode(filled)
+        return ids
 
     def _special_ids(self, part: Special | Edge, tokenizer: Tokenizer) -> list[int]:
         if part is BOS:
@@ -104,17 +153,109 @@ class ChatFormat:
         return [number]
 
 
-def _opening(prompt: Sequence[Part]) -> str:
-    """The fixed text that a prompt ends with: what stands right before every answer."""
-    return prompt[-1] if isinstance(prompt[-1], str) else ""
+def _fill(parts: Iterable[Part], text: str) -> str:
+    """Text and slots as one string."""
+    return "".join(part.fill(text) if isinstance(part, Slot) else str(part) for part in parts)
 
 
-def _encode_after(opening: str, text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of `text` as it is tokenized after `opening`.
+def _encode_after(last: Part, text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of `text` as it is tokenized after the last piece of a prompt, which may be fixed text.
 
     SentencePiece puts a space before whatever a string starts with, so text encoded alone is not what follows a mark.
     Where a token spans the seam, the text's own ids are taken: the prompt must not depend on the answer.
     """
+    opening = last if isinstance(last, str) else ""
     before = tokenizer.encode(opening) if opening else []
     joined = tokenizer.encode(opening + text)
     return joined[len(before) :] if joined[: len(before)] == before else tokenizer.encode(text)
+
+
+def layout_of_template(tokenizer: Tokenizer) -> Layout:
+    """Finds the pieces of the tokenizer's own Jinja template by rendering it with marks in place of texts.
+
+    The texts themselves never pass through the template, so special tokens and Jinja syntax in them are plain text.
+
+    Raises:
+      ValueError: the tokenizer has no template, the template fails, or it changes or leaves out the texts.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer brings no chat template; choose another chat format (plain needs only an EOS)")
+    user = _render(tokenizer, _USER_MARK)
+    user_slot = _slot_of(_USER_MARK, user, _render(tokenizer, _PADDING + _USER_MARK + _PADDING))
+    whole = _render(tokenizer, _USER_MARK, _ANSWER_MARK)
+    answer_slot = _slot_of(_ANSWER_MARK, whole, _render(tokenizer, _USER_MARK, _PADDING + _ANSWER_MARK + _PADDING))
+    if not whole.startswith(user) or whole.count(_ANSWER_MARK) != 1:
+        raise ValueError(
+            "the tokenizer's chat template does not continue its generation prompt with the answer, "
+            "so the two cannot be told apart; choose another chat format"
+        )
+    answer = _parts(whole[len(user) :], _ANSWER_MARK, answer_slot, tokenizer)
+    ends = [index for index, part in enumerate(answer) if not isinstance(part, str | Slot)]
+    after = [index for index in ends if index > answer.index(answer_slot)]
+    if len(after) != len(ends):
+        raise ValueError("the tokenizer's chat template puts special tokens into an answer; choose another chat format")
+    # A template without an end-of-turn token would teach the model never to stop.
+    ended = answer[: after[0] + 1] if after else [*answer, EOS]
+    return Layout(tuple(_parts(user, _USER_MARK, user_slot, tokenizer)), tuple(ended))
+
+
+def _slot_of(mark: str, rendered: str, padded: str) -> Slot:
+    """Whether the template drops the whitespace around a text, seen from a rendering with padding around it."""
+    for left, right in itertools.product((False, True), repeat=2):
+        text = ("" if left else _PADDING) + mark + ("" if right else _PADDING)
+        if mark in rendered and rendered.replace(mark, text) == padded:
+            return Slot(left, right)
+    raise ValueError("the tokenizer's chat template changes or leaves out a turn's text; choose another chat format")
+
+
+def _parts(rendered: str, mark: str, slot: Slot, tokenizer: Tokenizer) -> list[Part]:
+    """Splits rendered text into specials, slots and the text between."""
+    parts: list[Part] = []
+    position = 0
+    while position < len(rendered):
+        part, length = _part_at(rendered, position, mark, slot, tokenizer)
+        position += length
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return parts
+
+
+def _part_at(rendered: str, position: int, mark: str, slot: Slot, tokenizer: Tokenizer) -> tuple[Part, int]:
+    """The special (the longest one), BOS, EOS or slot that starts at a position, else one character; and its length."""
+    marks: dict[str, Part] = {mark: slot, _BOS_MARK: BOS, _EOS_MARK: EOS}
+    if (part := marks.get(rendered[position])) is not None:
+        return part, 1
+    for length in range(min(_LONGEST_SPECIAL, len(rendered) - position), 1, -1):
+        token = rendered[position : position + length]
+        if tokenizer.special_id(token) is not None:
+            return Special(token), length
+    return rendered[position], 1
+
+
+def _render(tokenizer: Tokenizer, user: str, answer: str | None = None) -> str:
+    """A user turn and the opening of the assistant's, or both turns; in a sandbox: templates come with downloads."""
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
+    environment.globals.update(raise_exception=_raise_exception, strftime_now=TEMPLATE_DATE.strftime)
+    turns = [("user", user)] if answer is None else [("user", user), ("assistant", answer)]
+    try:
+        return environment.from_string(tokenizer.chat_template or "").render(
+            messages=[{"role": role, "content": content} for role, content in turns],
+            add_generation_prompt=answer is None,
+            bos_token="" if tokenizer.bos_id is None else _BOS_MARK,
+            eos_token="" if tokenizer.eos_id is None else _EOS_MARK,
+            tools=None,
+            documents=None,
+        )
+    except jinja2.TemplateError as error:
+        raise ValueError(
+            f"the tokenizer's chat template cannot be rendered ({error}); choose another chat format"
+        ) from error
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)

@@ -15,8 +15,7 @@ from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
-from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
+from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_rating
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, Prompted, run_job, split_too_long

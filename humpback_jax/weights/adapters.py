@@ -9,16 +9,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
 from humpback_jax.files import PathLike, read_json, write_atomically, write_json
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_tree, at_target, merged_kernel, split_axes
+from humpback_jax.models.llama import Llama
+from humpback_jax.models.lora import PROJECTIONS, LoraConfig, adapter_shapes, adapter_tree, at_target, merged_kernel
 from humpback_jax.run_files import ADAPTER, MODEL
 from humpback_jax.weights.convert import as_model_folder, stage_native
-from humpback_jax.weights.fields import Fields
-from humpback_jax.weights.mapping import RULES, Rule, check_shapes
+from humpback_jax.weights.mapping import RULES, Fields, check_shapes, foreign_shape
 from humpback_jax.weights.model_folder import read_model_card
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -27,17 +28,10 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MUST_BE: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": (None, "none"),
-    "use_dora": (None, False),
-    "use_rslora": (None, False),
-    "fan_in_fan_out": (None, False),
-    "lora_bias": (None, False),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
-    "modules_to_save": (None, []),
-    "layers_to_transform": (None, []),
-    "layer_replication": (None, []),
-    "target_parameters": (None, []),
-    "trainable_token_indices": (None, []),
+    **dict.fromkeys(("use_dora", "use_rslora", "fan_in_fan_out", "lora_bias"), (None, False)),
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), (None, {})),
+    **dict.fromkeys(("modules_to_save", "layers_to_transform", "layer_replication"), (None, [])),
+    **dict.fromkeys(("target_parameters", "trainable_token_indices"), (None, [])),
     "megatron_config": (None,),
 }
 _RULES = {
@@ -62,7 +56,8 @@ def write_adapter(
     tensors = {}
     for name, (target, part, layer) in _tensor_slots(config, lora).items():
         leaf = np.asarray(at_target(adapters, target)[part][layer])
-        tensors[name] = np.ascontiguousarray(leaf.reshape(_matrix_shape(_RULES[target], config, lora.rank, part)).T)
+        rows, columns = _peft_shape(target, part, config, lora.rank)
+        tensors[name] = np.ascontiguousarray(leaf.reshape(columns, rows).T)
     target_folder = epath.Path(folder)
     target_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(target_folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
@@ -102,18 +97,14 @@ def read_adapter(folder: PathLike, config: LlamaConfig) -> tuple[LoraConfig, dic
         raise ValueError(f"{path / WEIGHTS} is damaged ({error}); get this file again") from error
     lora = _lora_config(read_json(path / CONFIG), set(tensors), str(path / CONFIG))
     slots = _tensor_slots(config, lora)
-    expected = {
-        name: _matrix_shape(_RULES[target], config, lora.rank, part)[::-1] for name, (target, part, _) in slots.items()
-    }
+    expected = {name: _peft_shape(target, part, config, lora.rank) for name, (target, part, _) in slots.items()}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     check_shapes(shapes, expected, f"{path / WEIGHTS}: tensor", f"an adapter of {config.num_layers} layers")
-    leaves: dict[tuple[str, str], list] = {}
+    leaves: dict[str, dict[str, list]] = {target: {"a": [], "b": []} for target in lora.targets}
     for name, (target, part, _) in slots.items():
-        leaf = tensors[name].T.reshape(_our_shape(_RULES[target], target, config, lora.rank, part))
-        leaves.setdefault((target, part), []).append(leaf)
-    return lora, adapter_tree(
-        {target: {part: np.stack(leaves[target, part]) for part in "ab"} for target in lora.targets}
-    )
+        leaves[target][part].append(tensors[name].T)
+    ours = adapter_shapes(Llama(config), lora)
+    return lora, jax.tree.map(lambda leaf, layers: np.stack(layers).reshape(leaf.shape), ours, adapter_tree(leaves))
 
 
 def export_adapter(src: PathLike, dst: PathLike, base: str | None = None) -> dict[str, Any]:
@@ -186,18 +177,10 @@ def _tensor_slots(config: LlamaConfig, lora: LoraConfig) -> dict[str, tuple[str,
     return slots
 
 
-def _our_shape(rule: Rule, target: str, config: LlamaConfig, rank: int, part: str) -> tuple[int, ...]:
-    """Shape of one layer of our `a` or `b`."""
-    sizes = config.axis_sizes
-    inputs, outputs = split_axes(target, tuple(sizes[axis] for axis in rule.axes))
-    return (*inputs, rank) if part == "a" else (rank, *outputs)
-
-
-def _matrix_shape(rule: Rule, config: LlamaConfig, rank: int, part: str) -> tuple[int, int]:
-    """Shape of one layer of our `a` or `b` with its heads flattened; a PEFT tensor is its transpose."""
-    sizes = config.axis_sizes
-    flat = [int(np.prod([sizes[axis] for axis in group])) for group in rule.foreign_axes]
-    return (flat[1], rank) if part == "a" else (rank, flat[0])
+def _peft_shape(target: str, part: str, config: LlamaConfig, rank: int) -> tuple[int, int]:
+    """Shape of a PEFT tensor: one layer of our `a` or `b` with its heads flattened, transposed."""
+    outputs, inputs = foreign_shape(_RULES[target], config)
+    return (rank, inputs) if part == "a" else (outputs, rank)
 
 
 def _lora_config(fields: Any, tensors: set[str], where: str) -> LoraConfig:

@@ -11,9 +11,8 @@ from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.llama import rope_frequencies
 from humpback_jax.tokenizers import FileTokenizer, tokenizer_from_files
-from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.gguf_tokenizer import gguf_tokenizer_files
-from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Format, TensorInfo, check_tensors
+from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Fields, Format, TensorInfo, check_tensors
 
 ARCHITECTURE = "llama"
 # LLaMA-3.1 scaling is stored as one divisor per rotary frequency.

@@ -13,10 +13,10 @@ from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.runtime.progress import ProgressReporter
 from humpback_jax.tokenizers import tokenizer_files
-from humpback_jax.weights.fields import Fields
 from humpback_jax.weights.mapping import (
     EMBEDDING,
     LM_HEAD,
+    Fields,
     Format,
     TensorInfo,
     check_tensors,

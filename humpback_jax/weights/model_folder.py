@@ -97,7 +97,7 @@ def load_model_folder(path: PathLike, shardings: Mapping | None = None, dtype: A
     card = read_model_card(path)
     folder = epath.Path(path)
     stored = dtype if dtype is not None else card.param_dtype
-    params = read_params(_absolute(folder / PARAMS), card.config, jax.numpy.dtype(stored), shardings)
+    params = read_params(folder / PARAMS, card.config, jax.numpy.dtype(stored), shardings)
     return LoadedModel(card, params, os.fspath(folder / TOKENIZER))
 
 
@@ -152,23 +152,18 @@ def _writes() -> bool:
 
 def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_dir: epath.Path) -> ModelCard:
     """Returns the card; only one process writes it, and knows the hash of a tree that is spread over several."""
-    write_params(_absolute(folder / PARAMS), params)
+    write_params(folder / PARAMS, params)
     if not _writes():
         return card
     if card.params_sha256 is None:  # spread over several hosts: none of them holds all bytes before they are written
-        card = dataclasses.replace(card, params_sha256=stored_params_sha256(_absolute(folder / PARAMS), card.config))
+        card = dataclasses.replace(card, params_sha256=stored_params_sha256(folder / PARAMS, card.config))
     (folder / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for file in sorted(tokenizer_dir.iterdir()):
         (folder / TOKENIZER / file.name).write_bytes(file.read_bytes())
-    keys = {"chat_format": CHAT_FORMAT_KEY}
-    fields = {keys.get(name, name): value for name, value in dataclasses.asdict(card).items()}
-    write_json(folder / CARD, {"format_version": FORMAT_VERSION} | fields)
+    fields = {"format_version": FORMAT_VERSION} | dataclasses.asdict(card)
+    fields[CHAT_FORMAT_KEY] = fields.pop("chat_format")
+    write_json(folder / CARD, fields)
     return card
-
-
-def _absolute(path: epath.Path) -> str:
-    text = os.fspath(path)
-    return text if "://" in text else os.path.abspath(text)
 
 
 def _how_to_get(folder: epath.Path) -> str:

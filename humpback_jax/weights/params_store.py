@@ -1,18 +1,18 @@
 """The parameters of a model folder: an Orbax checkpoint, written and read without holding the model in memory twice."""
 
-import contextlib
 import functools
 import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.weights.mapping import flatten, leaf_shape, rules_of, unflatten
 
@@ -20,8 +20,8 @@ CHUNK_BYTES = 64 << 20
 _GB = 10**9
 
 
-def write_params(path: str, params: Mapping) -> None:
-    """Writes the tree as an Orbax checkpoint at `path` (absolute, or `gs://`).
+def write_params(path: PathLike, params: Mapping) -> None:
+    """Writes the tree as an Orbax checkpoint at `path` (local, or `gs://`).
 
     Memory-mapped leaves go to disk chunk by chunk. Every chunk is a file of its own: Orbax's other layout (OCDBT) keeps
     a whole compressed leaf in memory until it commits, and a leaf holds all layers.
@@ -30,24 +30,24 @@ def write_params(path: str, params: Mapping) -> None:
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(leaves))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, save_concurrent_gb=max(8, math.ceil(largest / _GB) + 1))
     chunking = jax.tree.map(_chunked, leaves)
-    with ocp.Checkpointer(handler) as checkpointer, _without_merge_warning():
-        # Where the folder is written in place, what a killed process left there is replaced.
-        checkpointer.save(path, args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)
+    logger = logging.getLogger("absl")
+    # Orbax warns that it found nothing to merge, which is always so without OCDBT.
+    logger.addFilter(_keep_message)
+    try:
+        with ocp.Checkpointer(handler) as checkpointer:
+            # Where the folder is written in place, what a killed process left there is replaced.
+            checkpointer.save(_absolute(path), args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)
+    finally:
+        logger.removeFilter(_keep_message)
+
+
+def _absolute(path: PathLike) -> str:
+    """A local path from the root; `gs://` as it is."""
+    return os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
 
 
 def _chunked(leaf: Any) -> ocp.SaveArgs:
     return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,)) if leaf.ndim else ocp.SaveArgs()
-
-
-@contextlib.contextmanager
-def _without_merge_warning() -> Iterator[None]:
-    """Drops Orbax's warning that it found nothing to merge, which is always so without OCDBT."""
-    logger = logging.getLogger("absl")
-    logger.addFilter(_keep_message)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_keep_message)
 
 
 def _keep_message(record: logging.LogRecord) -> bool:
@@ -65,7 +65,7 @@ def _without_copy(leaf: Any) -> Any:
     return jax.device_put(leaf, cpu, may_alias=True)
 
 
-def read_params(path: str, config: LlamaConfig, dtype: Any, shardings: Mapping | None) -> dict:
+def read_params(path: PathLike, config: LlamaConfig, dtype: Any, shardings: Mapping | None) -> dict:
     """Restores the tree; with `shardings` (a tree of jax.sharding.Sharding) every host reads only its own slices."""
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     placed = flatten(shardings) if shardings is not None else {}
@@ -82,20 +82,20 @@ def read_params(path: str, config: LlamaConfig, dtype: Any, shardings: Mapping |
         process = jax.process_index()
         options = ocp.options.MultiprocessingOptions(process, {process}, barrier_sync_key_prefix=f"process{process}")
     with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
-        return checkpointer.restore(path, unflatten(abstract))
+        return checkpointer.restore(_absolute(path), unflatten(abstract))
 
 
 class StoredParams:
     """Reads single layers of a stored parameter tree, so that an export never holds the model."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: PathLike) -> None:
+        self._path = _absolute(path)
 
     @functools.cache  # noqa: B019 - one short-lived reader, a dozen leaves
     def _leaf(self, path: str) -> Any:
         import tensorstore
 
-        base = self._path if "://" in self._path else "file://" + os.path.abspath(self._path)
+        base = self._path if "://" in self._path else "file://" + self._path
         store = {"driver": "zarr", "kvstore": f"{base}/{path.replace('/', '.')}/"}
         return tensorstore.open(store, open=True, read=True).result()
 
@@ -117,7 +117,7 @@ def params_sha256(params: Mapping) -> str:
     return _sha256((path, np.asarray(leaf)) for path, leaf in leaves.items())
 
 
-def stored_params_sha256(path: str, config: LlamaConfig) -> str:
+def stored_params_sha256(path: PathLike, config: LlamaConfig) -> str:
     """`params_sha256` of the parameters written at `path`, read back one leaf at a time."""
     stored = StoredParams(path)
     names = flatten(unflatten({rule.path: None for rule in rules_of(config)}))

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import socket
+import uuid
 from collections.abc import Iterator
 
 from humpback_jax.files import PathLike
@@ -28,7 +29,8 @@ def staged_folder(destination: PathLike, *, overwrite: bool = False) -> Iterator
     refuse_existing(destination, overwrite)
     with scratch_folder(destination) as folder:
         yield folder
-        fsync_tree(folder)
+        for path in [*folder.rglob("*"), folder]:
+            _fsync(path)
         _move_into_place(folder, destination, overwrite)
 
 
@@ -37,14 +39,8 @@ def scratch_folder(beside: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary folder beside a destination, on the same disk, and removes it afterwards."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     _sweep(beside)
-    number = 0
-    while True:
-        folder = beside.parent / f"{beside.name}{_MARK}{socket.gethostname()}-{os.getpid()}-{number}"
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
-            number += 1
+    folder = beside.parent / f"{beside.name}{_MARK}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+    folder.mkdir()
     try:
         yield folder
     except OSError as error:
@@ -64,18 +60,17 @@ def refuse_existing(destination: pathlib.Path, overwrite: bool = False) -> None:
 
 
 def _move_into_place(folder: pathlib.Path, destination: pathlib.Path, overwrite: bool) -> None:
+    old = folder.with_name(folder.name + "-old")
     if overwrite and destination.exists():
-        old = folder.with_name(folder.name + "-old")
         os.rename(destination, old)
+    try:
         os.rename(folder, destination)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(f"{destination} was made by another process in the meantime") from error
+        raise
+    if old.exists():
         shutil.rmtree(old)
-    else:
-        try:
-            os.rename(folder, destination)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise FileExistsError(f"{destination} was made by another process in the meantime") from error
-            raise
     _fsync(destination.parent)
 
 
@@ -92,18 +87,13 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it is somebody else's
+        pass
     return True
 
 
-def fsync_tree(folder: pathlib.Path) -> None:
-    """Flushes every file and folder below `folder` to the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        _fsync(path)
-
-
 def _fsync(path: pathlib.Path) -> None:
+    """Flushes a file or a folder's list of names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

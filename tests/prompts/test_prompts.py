@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.prompts.prompts import SEED_TAG, WEB_TAG, fill_template, load_prompts
-from humpback_jax.prompts.ratings import SCORE_PREFIX, parse_rating
+from humpback_jax.prompts.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_rating
 
 
 def test_the_tags_are_the_papers():
