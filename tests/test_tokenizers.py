@@ -14,8 +14,8 @@ from humpback_jax.tokenizers import (
     load_tokenizer,
     tokenizer_from_files,
 )
+from humpback_jax.weights.foreign_tokenizers import exported_tokenizer_files
 from humpback_jax.weights.gguf import load_gguf_tokenizer
-from humpback_jax.weights.tokenizer_export import exported_tokenizer_files
 
 HOSTILE = (
     "",

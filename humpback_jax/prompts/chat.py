@@ -139,7 +139,7 @@ class ChatFormat:
                 ids += tokenizer.encode(filled)
         return ids
 
-    def _special_ids(self, part: Special | Edge, tokenizer: Tokenizer) -> list[int]:
+    def _special_ids(self, part: Part, tokenizer: Tokenizer) -> list[int]:
         if part is BOS:
             return [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         number = tokenizer.special_id(part.token) if isinstance(part, Special) else tokenizer.eos_id

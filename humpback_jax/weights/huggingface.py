@@ -1,9 +1,8 @@
 """Hugging Face folders: config.json and safetensors files, in and out, tensor by tensor."""
 
-import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from humpback_jax.weights.mapping import (
     LM_HEAD,
     Fields,
     Format,
-    TensorInfo,
     check_tensors,
     foreign_shape,
     foreign_slots,
@@ -137,7 +135,7 @@ def config_to_huggingface(config: LlamaConfig, dtype: str, bos_id: int | None, e
 
 
 class HuggingFaceSource:
-    """Reads a Hugging Face folder row by row; opening it checks every tensor's name and shape."""
+    """Reads a Hugging Face folder, memory-mapped, row by row; opening it checks every tensor's name and shape."""
 
     interleaved = False
     form: Format = "huggingface"
@@ -153,24 +151,16 @@ class HuggingFaceSource:
         named = pathlib.PurePath(str(fields.get("_name_or_path") or self.folder.absolute().name)).name
         self.config = config_from_huggingface(fields, str(path), name or named)
         index = self._index()
-        with contextlib.ExitStack() as stack:
-            self._open: dict[str, Any] = {}
-            for file in sorted(set(index.values())) or [SINGLE]:
-                try:
-                    self._open[file] = stack.enter_context(safetensors.safe_open(self.folder / file, framework="np"))
-                except FileNotFoundError as error:
-                    raise FileNotFoundError(f"{self.folder / file} is missing; download it") from error
-                except safetensors.SafetensorError as error:
-                    raise ValueError(f"{self.folder / file} is damaged ({error}); download this file again") from error
-            self._file_of = self._locate(index)
-            self._check()
-            self._stack = stack.pop_all()
-
-    def __enter__(self) -> "HuggingFaceSource":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._open: dict[str, Any] = {}
+        for file in sorted(set(index.values())) or [SINGLE]:
+            try:
+                self._open[file] = safetensors.safe_open(self.folder / file, framework="np")
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{self.folder / file} is missing; download it") from error
+            except safetensors.SafetensorError as error:
+                raise ValueError(f"{self.folder / file} is damaged ({error}); download this file again") from error
+        self._file_of = self._locate(index)
+        self._check()
 
     def _index(self) -> dict[str, str]:
         """{tensor: file} as the index says; empty where all tensors are in one file."""
@@ -203,32 +193,32 @@ class HuggingFaceSource:
         return file_of
 
     def _check(self) -> None:
-        infos = {}
+        shapes: dict[str, Sequence[int]] = {}
         for name, file in self._file_of.items():
             if name.endswith(BUFFER_SUFFIX):
                 continue
             tensor = self._open[file].get_slice(name)
-            infos[name] = TensorInfo(tuple(tensor.get_shape()), str(self.folder / file))
+            shapes[name] = tensor.get_shape()
             if tensor.get_dtype() not in FLOAT_DTYPES:
                 raise ValueError(
                     f"{self.folder / file}: tensor {name} has dtype {tensor.get_dtype()}, expected one of "
                     f"{', '.join(FLOAT_DTYPES)}; quantized safetensors cannot be imported"
                 )
-        if self.config.tie_word_embeddings and LM_HEAD.huggingface in infos:
-            self._check_tied_copy(infos.pop(LM_HEAD.huggingface), infos)
-        check_tensors(infos, self.config, "huggingface", str(self.folder))
+        tied_copy = shapes.pop(LM_HEAD.huggingface, None) if self.config.tie_word_embeddings else None
+        files = {name: str(self.folder / file) for name, file in self._file_of.items()}
+        check_tensors(shapes, self.config, "huggingface", str(self.folder), files)
+        if tied_copy is not None:
+            self._check_tied_copy(tied_copy, files[LM_HEAD.huggingface])
 
-    def _check_tied_copy(self, head: TensorInfo, infos: Mapping[str, TensorInfo]) -> None:
+    def _check_tied_copy(self, shape: Sequence[int], file: str) -> None:
         """A tied model may repeat its embedding as an output projection, but only bit for bit."""
-        embedding = infos.get(EMBEDDING.huggingface)
-        same = embedding is not None and embedding.shape == head.shape == foreign_shape(EMBEDDING, self.config)
-        if same:
-            for start, stop in row_blocks(EMBEDDING, self.config, BLOCK_BYTES):
-                ours = self.read_rows(EMBEDDING.huggingface, start, stop)
-                same = same and np.array_equal(ours, self.read_rows(LM_HEAD.huggingface, start, stop))
-        if not same:
+        embedding, head = EMBEDDING.huggingface, LM_HEAD.huggingface
+        if tuple(shape) != foreign_shape(EMBEDDING, self.config) or not all(
+            np.array_equal(self.read_rows(embedding, *block), self.read_rows(head, *block))
+            for block in row_blocks(EMBEDDING, self.config, BLOCK_BYTES)
+        ):
             raise ValueError(
-                f"{head.file}: tensor {LM_HEAD.huggingface} of shape {list(head.shape)} differs from "
+                f"{file}: tensor {LM_HEAD.huggingface} of shape {list(shape)} differs from "
                 f"{EMBEDDING.huggingface}, though {self.folder / 'config.json'} says that they are tied; set "
                 "tie_word_embeddings to false there if the model has an output projection of its own"
             )

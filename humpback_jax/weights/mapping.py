@@ -87,14 +87,6 @@ RULES: tuple[Rule, ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TensorInfo:
-    """What a foreign file says about one tensor."""
-
-    shape: tuple[int, ...]
-    file: str
-
-
-@dataclasses.dataclass(frozen=True)
 class TensorSlot:
     """The place of one foreign tensor in our tree: a rule and, for stacked leaves, a layer."""
 
@@ -129,46 +121,25 @@ def foreign_slots(config: LlamaConfig, form: Format) -> dict[str, TensorSlot]:
     return slots
 
 
-def check_tensors(infos: Mapping[str, TensorInfo], config: LlamaConfig, form: Format, where: str) -> None:
-    """Raises ValueError naming the first missing, unmapped or misshapen tensor, and how many more there are."""
-    slots = foreign_slots(config, form)
-    missing = [name for name in slots if name not in infos]
-    if missing:
-        shape = foreign_shape(slots[missing[0]].rule, config)
-        hint = ""
-        if missing[0] == LM_HEAD.foreign_name(form, None):
-            hint = "; its configuration says that the embeddings are not tied"
-        raise ValueError(
-            f"{where}: tensor {missing[0]} of shape {list(shape)} is missing{_and_more(missing)}{hint}. "
-            "Download the whole model again, or correct its configuration"
-        )
-    extra = [name for name in infos if name not in slots]
-    if extra:
-        info = infos[extra[0]]
-        raise ValueError(
-            f"{info.file}: unmapped tensor {extra[0]} of shape {list(info.shape)}{_and_more(extra)}: a LLaMA of "
-            f"{config.num_layers} layers has no place for it, so this is another architecture or another configuration"
-        )
-    for name, slot in slots.items():
-        expected, info = foreign_shape(slot.rule, config), infos[name]
-        if info.shape != expected:
-            raise ValueError(
-                f"{info.file}: tensor {name} has shape {list(info.shape)}, expected {list(expected)} "
-                "from the model's configuration"
-            )
-
-
-def _and_more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+def check_tensors(
+    shapes: Mapping[str, Sequence[int]],
+    config: LlamaConfig,
+    form: Format,
+    where: str,
+    files: Mapping[str, str] | None = None,
+) -> None:
+    """`check_shapes` of a foreign model, which lies in the file `where` or, tensor by tensor, in `files`."""
+    expected = {name: foreign_shape(slot.rule, config) for name, slot in foreign_slots(config, form).items()}
+    advice = "Download the whole model again, or correct its configuration: it may describe another architecture"
+    if (head := LM_HEAD.foreign_name(form, None)) in expected.keys() - shapes.keys():
+        advice = f"Its configuration says that the embeddings are not tied, so {head} must be there. {advice}"
+    check_shapes(shapes, expected, where, f"a LLaMA of {config.num_layers} layers", "tensor", advice, files)
 
 
 def row_blocks(rule: Rule, config: LlamaConfig, max_bytes: int) -> Iterator[tuple[int, int]]:
     """(start, stop) rows of the foreign tensor in blocks of at most `max_bytes` of float32, never splitting a head."""
-    sizes = config.axis_sizes
-    shape = foreign_shape(rule, config)
-    unit = math.prod(sizes[axis] for axis in rule.foreign_axes[0][1:])
-    row_bytes = 4 * math.prod(shape[1:])
-    step = max(1, max_bytes // (unit * row_bytes)) * unit
+    shape, unit = foreign_shape(rule, config), _rows_of_a_head(rule, config)
+    step = max(1, max_bytes // (unit * 4 * math.prod(shape[1:]))) * unit
     for start in range(0, shape[0], step):
         yield start, min(start + step, shape[0])
 
@@ -186,11 +157,9 @@ def put_rows(
       rows: foreign rows, [n, …].
       interleaved: whether rotary rows come interleaved (GGUF).
     """
-    rule, sizes = slot.rule, config.axis_sizes
-    ours = leaf[slot.layer] if rule.stacked else leaf
-    flat_axes = [axis for group in rule.foreign_axes for axis in group]
-    view = ours.transpose([rule.axes.index(axis) for axis in flat_axes])
-    unit = math.prod(sizes[axis] for axis in rule.foreign_axes[0][1:])
+    rule = slot.rule
+    view = _in_foreign_order(leaf[slot.layer] if rule.stacked else leaf, rule)
+    unit = _rows_of_a_head(rule, config)
     block = rows.reshape(rows.shape[0] // unit, *view.shape[1:])
     if interleaved and rule.rotary:
         block = halves_from_pairs(block)
@@ -199,9 +168,17 @@ def put_rows(
 
 def to_foreign(leaf: np.ndarray, rule: Rule, config: LlamaConfig) -> np.ndarray:
     """One layer of our leaf as a contiguous Hugging Face tensor."""
-    flat_axes = [axis for group in rule.foreign_axes for axis in group]
-    view = leaf.transpose([rule.axes.index(axis) for axis in flat_axes])
-    return np.ascontiguousarray(view.reshape(foreign_shape(rule, config)))
+    return np.ascontiguousarray(_in_foreign_order(leaf, rule).reshape(foreign_shape(rule, config)))
+
+
+def _in_foreign_order(leaf: np.ndarray, rule: Rule) -> np.ndarray:
+    """A view of one layer of our leaf with its axes in the foreign order."""
+    return leaf.transpose([rule.axes.index(axis) for group in rule.foreign_axes for axis in group])
+
+
+def _rows_of_a_head(rule: Rule, config: LlamaConfig) -> int:
+    """How many foreign rows belong together: head_dim for projections into heads, else 1."""
+    return math.prod(config.axis_sizes[axis] for axis in rule.foreign_axes[0][1:])
 
 
 def halves_from_pairs(block: np.ndarray) -> np.ndarray:
@@ -225,20 +202,33 @@ def check_params(params: Mapping, config: LlamaConfig, where: str) -> None:
     """Raises ValueError unless our tree has exactly the leaves and shapes of the model."""
     shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     expected = {rule.path: leaf_shape(rule, config) for rule in rules_of(config)}
-    check_shapes(shapes, expected, f"{where}: parameter", f"model {config.name!r}")
+    check_shapes(shapes, expected, where, f"model {config.name!r}", "parameter")
 
 
 def check_shapes(
-    shapes: Mapping[str, Sequence[int]], expected: Mapping[str, tuple[int, ...]], what: str, owner: str
+    shapes: Mapping[str, Sequence[int]],
+    expected: Mapping[str, tuple[int, ...]],
+    where: str,
+    owner: str,
+    kind: str = "tensor",
+    advice: str = "",
+    files: Mapping[str, str] | None = None,
 ) -> None:
-    """Raises ValueError naming the first missing, unknown or misshapen array."""
-    for name in sorted(expected.keys() - shapes.keys()):
-        raise ValueError(f"{what} {name} of shape {list(expected[name])} is missing")
-    for name in sorted(shapes.keys() - expected.keys()):
-        raise ValueError(f"{what} {name} has no place in {owner}")
-    for name, shape in expected.items():
-        if tuple(shapes[name]) != shape:
-            raise ValueError(f"{what} {name} has shape {list(shapes[name])}, expected {list(shape)}")
+    """Raises ValueError naming the first missing, unmapped or misshapen array, and how many more there are."""
+    missing = [name for name in expected if name not in shapes]
+    unmapped = [name for name in shapes if name not in expected]
+    misshapen = [name for name, shape in expected.items() if name in shapes and tuple(shapes[name]) != shape]
+    names = missing or unmapped or misshapen
+    if not names:
+        return
+    if (name := names[0]) in missing:
+        reason = f"{kind} {name} of shape {list(expected[name])} is missing"
+    elif name in unmapped:
+        reason = f"unmapped {kind} {name} has no place in {owner}: its shape is {list(shapes[name])}"
+    else:
+        reason = f"{kind} {name} has shape {list(shapes[name])}, expected {list(expected[name])} in {owner}"
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    raise ValueError(f"{(files or {}).get(name, where)}: {reason}{more}{advice and '. ' + advice}")
 
 
 @dataclasses.dataclass(frozen=True)

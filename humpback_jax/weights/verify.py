@@ -71,7 +71,7 @@ def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 20
             "argmax_agreement": float(np.mean(ours_logits.argmax(-1) == their_logits.argmax(-1))),
             "perplexity": _perplexity(ours_logits[0], rows[0]),
         }
-        start = [int(rows[0, 0])] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        start = int(rows[0, 0]) if tokenizer.bos_id is None else tokenizer.bos_id
         count = min(greedy_tokens, model.config.max_position_embeddings - 1)
         text_ids = _their_greedy(theirs, start, count)
         report |= _compare_greedy(model.config, model.params, text_ids)
@@ -148,17 +148,16 @@ def _their_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(tokens.astype(np.int64)), use_cache=False).logits.numpy()
 
 
-def _their_greedy(model: Any, start: list[int], count: int) -> list[int]:
+def _their_greedy(model: Any, start: int, count: int) -> list[int]:
     """Ids of the start and `count` greedy tokens after it, through end-of-text tokens and all."""
     import torch
 
-    ids = list(start)
+    ids, cache = [start], None
     with torch.no_grad():
-        output = model(torch.tensor([ids]), use_cache=True)
         for _ in range(count):
+            output = model(torch.tensor([ids[-1:]]), past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
             ids.append(int(output.logits[0, -1].argmax()))
-            if len(ids) < len(start) + count:
-                output = model(torch.tensor([ids[-1:]]), past_key_values=output.past_key_values, use_cache=True)
     return ids
 
 
@@ -169,11 +168,7 @@ def _compare_greedy(config: LlamaConfig, params: Any, ids: list[int]) -> dict[st
     differs = np.flatnonzero(logits.argmax(-1) != wanted)
     first = int(differs[0]) if differs.size else len(wanted)
     margin = float(logits[first].max() - logits[first, wanted[first]]) if differs.size else None
-    return {
-        "greedy_tokens": len(wanted),
-        "greedy_equal": first,
-        "greedy_margin_at_first_difference": margin,
-    }
+    return {"greedy_tokens": len(wanted), "greedy_equal": first, "greedy_margin_at_first_difference": margin}
 
 
 def _perplexity(logits: np.ndarray, tokens: np.ndarray) -> float:

@@ -74,11 +74,11 @@ def test_llama3_scaling_is_read_from_the_frequency_divisors(tmp_path: pathlib.Pa
     assert divisors.min() == pytest.approx(1) and divisors.max() == pytest.approx(8)
     assert ((divisors > 1.01) & (divisors < 7.99)).any()
     file = tiny_models.write_gguf(tmp_path / "a.gguf", config, tensors, rope_freqs=divisors)
-    with GGUFSource(file) as source:
-        assert source.config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 8192)
+    source = GGUFSource(file)
+    assert source.config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 8192)
     ones = tiny_models.write_gguf(tmp_path / "b.gguf", config, tensors, rope_freqs=np.ones(8))
-    with GGUFSource(ones) as source:
-        assert source.config.rope_scaling is None
+    source = GGUFSource(ones)
+    assert source.config.rope_scaling is None
     other = llama3_factors(RopeScaling(8.0, 1.0, 4.0, 4096), 500_000.0, 16)
     for number, factors in enumerate((other, np.ones(7))):
         wrong = tiny_models.write_gguf(tmp_path / f"wrong{number}.gguf", config, tensors, rope_freqs=factors)

@@ -73,9 +73,9 @@ def test_export_then_import_is_bit_identical(tmp_path: pathlib.Path, dtype: type
     assert (len(files) > 2) if sharded else files == ["model.safetensors"]
     second = import_weights(tmp_path / "out", tmp_path / "again", name)
     assert first["params_sha256"] == second["params_sha256"]
-    with HuggingFaceSource(tmp_path / "out") as exported:
-        for tensor_name, tensor in tensors.items():
-            np.testing.assert_array_equal(exported.read_rows(tensor_name, 0, len(tensor)), tensor)
+    exported = HuggingFaceSource(tmp_path / "out")
+    for tensor_name, tensor in tensors.items():
+        np.testing.assert_array_equal(exported.read_rows(tensor_name, 0, len(tensor)), tensor)
 
 
 def test_bfloat16_source_survives_a_float32_import(tmp_path: pathlib.Path) -> None:
@@ -84,8 +84,8 @@ def test_bfloat16_source_survives_a_float32_import(tmp_path: pathlib.Path) -> No
     import_weights(tiny_models.write_hf_folder(tmp_path / "hf", config, tensors), tmp_path / "native")
     report = export_weights(tmp_path / "native", tmp_path / "out", "bfloat16")
     assert report["bytes"] == sum(tensor.nbytes for tensor in tensors.values())
-    with HuggingFaceSource(tmp_path / "out") as exported:
-        np.testing.assert_array_equal(exported.read_rows("lm_head.weight", 0, 300), tensors["lm_head.weight"])
+    exported = HuggingFaceSource(tmp_path / "out")
+    np.testing.assert_array_equal(exported.read_rows("lm_head.weight", 0, 300), tensors["lm_head.weight"])
 
 
 def test_native_import_copies_and_casts(tmp_path: pathlib.Path) -> None:

@@ -1,10 +1,11 @@
-"""The tokenizer inside a GGUF file, rebuilt as the files that Hugging Face or SentencePiece would have."""
+"""Tokenizers in and out: what is inside a GGUF file as ours read it, ours as transformers gives the same ids."""
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE
+from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE, FileTokenizer, SentencePieceTokenizer
 
 _KEY = "tokenizer.ggml."
 # Token types of GGUF files; SentencePiece uses the same numbers.
@@ -30,11 +31,8 @@ def gguf_tokenizer_files(reader: Any, where: str) -> dict[str, bytes]:
     kind = fields.get(_KEY + "model")
     if not tokens or kind not in ("gpt2", "llama"):
         raise ValueError(f"{where}: tokenizer.ggml.model is {kind!r}; known: 'gpt2' (byte-level BPE), 'llama'")
-    if kind == "gpt2":
-        files = {HF_JSON: _byte_level_bpe(fields, where)}
-    else:
-        files = {SENTENCEPIECE: _sentencepiece_model(fields, where)}
-    return files | {CONFIG: json.dumps(_config(fields), indent=2, ensure_ascii=False).encode()}
+    name, write = (HF_JSON, _byte_level_bpe) if kind == "gpt2" else (SENTENCEPIECE, _sentencepiece_model)
+    return {name: write(fields, where)} | {CONFIG: json.dumps(_config(fields), indent=2, ensure_ascii=False).encode()}
 
 
 def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,10 +83,10 @@ def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=kind == "llama3"))
     tokenizer.pre_tokenizer = _pre_tokenizer(kind)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [token for token, number in zip(tokens, types, strict=True) if number in (CONTROL, UNKNOWN)]
-    added = [token for token, number in zip(tokens, types, strict=True) if number == USER_DEFINED]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
+    typed = list(zip(tokens, types, strict=True))
+    special = [AddedToken(token, normalized=False, special=True) for token, kind in typed if kind in (CONTROL, UNKNOWN)]
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token, kind in typed if kind == USER_DEFINED])
     if _adds_bos(fields):
         number = fields[_KEY + "bos_token_id"]
         bos = tokens[number]
@@ -125,3 +123,66 @@ def _sentencepiece_model(fields: Mapping[str, Any], where: str) -> bytes:
     normalizer.escape_whitespaces = True
     normalizer.precompiled_charsmap = bytes(fields.get(_KEY + "precompiled_charsmap") or b"")
     return model.SerializeToString()
+
+
+def exported_tokenizer_files(tokenizer: FileTokenizer) -> dict[str, bytes]:
+    """{file name: content} for a Hugging Face folder.
+
+    A SentencePiece model also gets an equivalent tokenizer.json: transformers 5 reads a bare tokenizer.model with a
+    rule of its own that drops the first space of a text.
+    """
+    files = dict(tokenizer.files)
+    config: dict[str, Any] = {"clean_up_tokenization_spaces": False} | tokenizer.config
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        files[HF_JSON] = sentencepiece_as_json(tokenizer, bool(config.setdefault("add_bos_token", True)))
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    names = {number: token for token, number in tokenizer.special_tokens.items()}
+    for role in ("bos", "eos", "unk", "pad"):
+        number = getattr(tokenizer, f"{role}_id")
+        config.setdefault(f"{role}_token", None if number is None else names[number])
+    files[CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
+    return files
+
+
+def sentencepiece_as_json(tokenizer: SentencePieceTokenizer, add_bos: bool) -> bytes:
+    """A tokenizer.json with the ids of a SentencePiece BPE model; ValueError for other kinds of model."""
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.files[SENTENCEPIECE])
+    normalizer, trainer, kinds = proto.normalizer_spec, proto.trainer_spec, proto.SentencePiece
+    if trainer.model_type != trainer.BPE or normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces:
+        raise ValueError(
+            f"{tokenizer.where}: only SentencePiece BPE models that leave the text as it is can be exported to "
+            f"{HF_JSON}; put a {HF_JSON} beside the model"
+        )
+    vocab = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    scores = {p.piece: p.score for p in proto.pieces if p.type in (kinds.NORMAL, kinds.USER_DEFINED)}
+    unknown = proto.pieces[trainer.unk_id].piece
+    model = models.BPE(
+        vocab=vocab, merges=_merges(scores), unk_token=unknown, fuse_unk=True, byte_fallback=trainer.byte_fallback
+    )
+    backend = Tokenizer(model)
+    prefix = [normalizers.Prepend("▁")] if normalizer.add_dummy_prefix else []
+    backend.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
+    strip = [decoders.Strip(" ", 1, 0)] if normalizer.add_dummy_prefix else []
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    backend.decoder = decoders.Sequence(steps)
+    special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token, _ in special])
+    for token, number in special:
+        if backend.token_to_id(token) != number:
+            raise ValueError(f"{tokenizer.where}: special token {token!r} cannot keep its id {number} in {HF_JSON}")
+    if add_bos and tokenizer.bos_id is not None:
+        bos = proto.pieces[tokenizer.bos_id].piece
+        single, special_tokens = [bos, "$A"], [(bos, tokenizer.bos_id)]
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=special_tokens)
+    return backend.to_str().encode()
+
+
+def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
+    """Every way to build a piece from two others, best score of the built piece first, as SentencePiece merges."""
+    cuts = [(-score, cut, piece) for piece, score in scores.items() for cut in range(1, len(piece))]
+    merges = [(piece[:cut], piece[cut:]) for _, cut, piece in sorted(cuts, key=operator.itemgetter(0, 1))]
+    return [(left, right) for left, right in merges if left in scores and right in scores]
