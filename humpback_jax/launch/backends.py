@@ -7,9 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
-from humpback_jax.launch.advice import TIMED_OUT, is_not_found
 from humpback_jax.launch.settings import Settings
-from humpback_jax.launch.shell import CommandError, LaunchError, Shell
+from humpback_jax.launch.shell import TIMED_OUT, CommandError, LaunchError, Shell, is_not_found
 
 DELETE_ATTEMPTS = 4
 LEFT_OVER = 70  # status of what could not be deleted

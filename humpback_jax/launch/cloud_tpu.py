@@ -29,7 +29,6 @@ class CloudTpuBackend(Backend):
         return [[*command, "--internal-ips"] if settings.internal_ip else command]
 
     def deletion(self) -> list[list[str]]:
-        """The VM with its request."""
         kind, force = ("queued-resources", ["--force"]) if self.settings.queued else ("tpu-vm", [])
         return [[*TPUS, kind, "delete", self.settings.name, *force, *self.where, "--quiet"]]
 

@@ -98,6 +98,5 @@ class ComputeBackend(Backend):
 
 
 def _worker_number(machine: dict) -> tuple[int, str]:
-    items = machine.get("metadata", {}).get("items", [])
-    numbers = [int(item["value"]) for item in items if item.get("key") == "agent-worker-number"]
-    return (numbers[0] if numbers else 0, machine["name"])
+    metadata = {item.get("key"): item["value"] for item in machine.get("metadata", {}).get("items", [])}
+    return int(metadata.get("agent-worker-number", 0)), machine["name"]

@@ -31,13 +31,11 @@ class GkeBackend(Backend):
     creation_seconds = 3600
 
     def creation(self) -> list[list[str]]:
-        """The cluster and its node pool."""
         reserved = f"--reservation={self.settings.reservation}"
         capacity = {"spot": "--spot", "reserved": reserved, "on_demand": "--on-demand"}[self.settings.capacity]
         return [["xpk", "cluster", "create", *_cluster(self.settings), *_slice(self.settings), capacity]]
 
     def deletion(self) -> list[list[str]]:
-        """The cluster and all on it."""
         return [["xpk", "cluster", "delete", *_cluster(self.settings), "--force"]]
 
     def condition(self) -> Condition:
@@ -48,7 +46,6 @@ class GkeBackend(Backend):
         return Condition(CLUSTER_STATES.get(word, State.PENDING), word)
 
     def workers(self) -> Workers:
-        """The pods of a workload."""
         self.shell.run(self._clusters("get-credentials"), attempts=4)
         return self
 

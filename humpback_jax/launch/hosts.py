@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from humpback_jax.launch.backends import Job, Worker
+from humpback_jax.launch.backends import Backend, Condition, Job, State, Worker, Workers
 from humpback_jax.launch.settings import Settings, launch_files
 from humpback_jax.launch.shell import CommandError, LaunchError, Shell
 
@@ -29,6 +29,7 @@ LIBTPU_FLAGS = (
     "--xla_enable_async_all_gather=true",
 )
 CHIP_FLAGS = {"v6e": ("--xla_tpu_scoped_vmem_limit_kib=98304",)}
+SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
 # What a dry run takes for an answer to `poll`: that the command has ended well.
 POLLED = "exited 0 0 0\n"
 
@@ -97,7 +98,7 @@ class HostWorkers:
         if self.settings.python:
             return
         with _folder({}, [self.settings.package] if os.path.isfile(self.settings.package) else []) as files:
-            self._everywhere(lambda index: self._install(index, [*files, *_scripts("setup_vm.sh")]))
+            self._everywhere(lambda index: self._install(index, [*files, os.fspath(launch_files() / "setup_vm.sh")]))
 
     def _install(self, index: int, files: Sequence[str]) -> None:
         folder = self._send(index, files)
@@ -173,6 +174,39 @@ class HostWorkers:
         return [future.result() for future in futures]
 
 
+class SshBackend(Backend):
+    """The backend `ssh`: hosts that are there already, or shells of this machine; none is made and none deleted."""
+
+    def creation(self) -> list[list[str]]:
+        return []
+
+    deletion = creation
+
+    def create(self) -> None:
+        """Nothing: the hosts are there."""
+
+    def delete(self, looks: int = 1) -> None:
+        """Nothing: the hosts stay."""
+
+    def condition(self) -> Condition:
+        """Always READY: a host that does not answer is found out by who asks it something."""
+        return Condition(State.READY, f"{len(self.settings.hosts)} hosts")
+
+    def workers(self) -> Workers:
+        hosts = [self._host(name) for name in self.settings.hosts]
+        return HostWorkers(self.settings, self.shell, hosts)
+
+    def _host(self, name: str) -> Host:
+        """What ssh knows as `name`; or a shell of this machine, in a folder that stands for its home."""
+        if self.settings.transport == "ssh":
+            options = (*SSH_OPTIONS, *self.settings.ssh_options)
+            address = name.rpartition("@")[2]
+            return Host(address, ("ssh", *options, name, ""), ("scp", "-q", *options), f"{name}:")
+        home = self.settings.state_dir.resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        return Host("localhost", ("bash", "-c", f"cd {shlex.quote(str(home))} && "), ("cp", "-p"), f"{home}/")
+
+
 def job_variables(settings: Settings) -> dict[str, str]:
     """Environment of the command: time limits, what libtpu and JAX need, then what the settings say."""
     variables = {
@@ -200,16 +234,12 @@ def assignments(variables: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
-def _scripts(*names: str) -> list[str]:
-    return [os.fspath(launch_files() / name) for name in names]
-
-
 @contextlib.contextmanager
 def _folder(texts: Mapping[str, str], files: Sequence[str]) -> Iterator[list[str]]:
     """Paths of files to send, the agent among them; none but this user may read them while they are here."""
     with tempfile.TemporaryDirectory(prefix="humpback-launch-") as name:
         folder = pathlib.Path(name)
-        for file in (*_scripts("worker.sh"), *files):
+        for file in (os.fspath(launch_files() / "worker.sh"), *files):
             shutil.copy(file, folder)
         for file, text in texts.items():
             (folder / file).touch(mode=0o600)

@@ -14,9 +14,9 @@ from humpback_jax.launch.backends import Backend, Job, State
 from humpback_jax.launch.cloud_tpu import CloudTpuBackend
 from humpback_jax.launch.compute_engine import ComputeBackend
 from humpback_jax.launch.gke import GkeBackend
+from humpback_jax.launch.hosts import SshBackend
 from humpback_jax.launch.settings import read_settings
 from humpback_jax.launch.shell import Shell
-from humpback_jax.launch.ssh import SshBackend
 from humpback_jax.launch.watcher import Logs, Watcher, read_job, remember
 from humpback_jax.run_files import default_run_dir
 
@@ -136,6 +136,5 @@ def open_session(settings_file: str, needs_secrets: bool = False) -> Session:
         dry_run,
         sleep=lambda seconds: time.sleep(seconds / speed),
         clock=lambda: time.monotonic() * speed,
-        echo=click.echo,
     )
     return Session(BACKENDS[settings.backend](settings, shell))

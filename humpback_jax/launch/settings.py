@@ -111,7 +111,6 @@ class Settings:
 
     @property
     def tpu_slice(self) -> Slice:
-        """What `slice` names."""
         return get_slice(self.slice)
 
     @property

@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 
 from humpback_jax.files import read_json, write_json
-from humpback_jax.launch.advice import is_hopeless
-from humpback_jax.launch.backends import Backend, Job, State, Worker, Workers
+from humpback_jax.launch.backends import Backend, Condition, Job, State, Worker, Workers
 from humpback_jax.launch.hosts import RETRY_STATUS
 from humpback_jax.launch.settings import Settings
-from humpback_jax.launch.shell import CommandError, LaunchError, Shell
+from humpback_jax.launch.shell import CommandError, LaunchError, Shell, is_hopeless
 
 KILLED, STOPPED = 137, 143
 JOB_FILE = "job.json"
@@ -56,7 +55,6 @@ def read_job(settings: Settings) -> Job | None:
 
 
 def remember(settings: Settings, job: Job) -> None:
-    """Keeps a job for `read_job`."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     write_json(settings.state_dir / JOB_FILE, dataclasses.asdict(job))
 
@@ -213,7 +211,7 @@ class Watcher:
         except LaunchError:
             condition = None  # we may be the ones who are cut off
         if condition is not None and condition.state is not State.READY:
-            return End(RETRY_STATUS, f"the slice has gone: {condition.detail}", again=True, preempted=True)
+            return _gone(condition)
         if seconds < LOST_SECONDS:
             return None
         self._broken = condition is not None
@@ -233,7 +231,7 @@ class Watcher:
             reason += f"; the last it wrote:\n{tail}"
         condition = self.backend.condition()
         if condition.state is not State.READY:
-            return End(RETRY_STATUS, f"{reason}\nthe slice has gone: {condition.detail}", again=True, preempted=True)
+            return _gone(condition, f"{reason}\n")
         # A signal, or a status that asks for it: the machine's fault. Any other: the program's, and it would recur.
         again = status == RETRY_STATUS or status > 128
         return End(status, reason, again=again)
@@ -295,6 +293,10 @@ class Logs:
             stream.write(text)
         if index == 0:
             self._shell.show(text)
+
+
+def _gone(condition: Condition, before: str = "") -> End:
+    return End(RETRY_STATUS, f"{before}the slice has gone: {condition.detail}", again=True, preempted=True)
 
 
 def _new_attempt() -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from humpback_jax.hardware import get_slice
 from humpback_jax.runtime.console import print_json
-
-STEP_NAMES = ("train", "prefill", "decode", "score")
+from humpback_jax.topology.request import STEPS, FitReport, FitRequest, Mesh
 
 
 def _pairs(text: str | None, value_type: Any) -> tuple[tuple[str, Any], ...]:
@@ -22,7 +22,7 @@ def _pairs(text: str | None, value_type: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(pairs)
 
 
-def _mesh(text: str | None) -> tuple[tuple[str, int], ...] | None:
+def _mesh(text: str | None) -> Mesh | None:
     from humpback_jax.partitioning import MESH_AXES
 
     if text is None:
@@ -37,7 +37,7 @@ def _mesh(text: str | None) -> tuple[tuple[str, int], ...] | None:
 @click.command()
 @click.option("--model", required=True, help="A published size, such as llama_65b.")
 @click.option("--slice", "slice_name", required=True, help="As in v4-256, v5e-16 (v5litepod-16), v5p-128, v6e-64.")
-@click.option("--step", type=click.Choice(STEP_NAMES), default="train", show_default=True)
+@click.option("--step", type=click.Choice(STEPS), default="train", show_default=True)
 @click.option("--mesh", metavar="AXIS=N,…", help="data, fsdp, sequence, tensor; default: searched.")
 @click.option("--batch", type=click.IntRange(min=1), help="Rows, per device for train, else in all; default: searched.")
 @click.option("--length", type=int, default=2048, show_default=True, help="Positions per row; of the cache for decode.")
@@ -58,9 +58,7 @@ def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, a
 
     Exit status: 0 it fits, 2 it does not, 1 anything else.
     """
-    from humpback_jax.hardware import get_slice
     from humpback_jax.topology.fit import fit_or_recall, search
-    from humpback_jax.topology.request import FitRequest
 
     given, name = _mesh(mesh), get_slice(slice_name).name
     request = FitRequest(slice=name, options=_pairs(xla, str), mesh=given or (), batch=batch or 1, **settings)
@@ -74,7 +72,7 @@ def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, a
     sys.exit(0 if report.fits else 2)
 
 
-def _print_report(request: Any, report: Any) -> None:
+def _print_report(request: FitRequest, report: FitReport) -> None:
     mesh = " x ".join(f"{axis} {size}" for axis, size in report.mesh.items() if size > 1) or "one device"
     rows = f"{request.batch} rows{' per device' if request.step == 'train' else ''} of {request.length}"
     click.echo(f"{request.model} {request.step} on {request.slice} ({mesh}), {rows}")

@@ -30,7 +30,6 @@ QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-INSTALL = "install the TPU compiler that JAX pins: pip install 'humpback_jax[tpu]'"
 
 
 class CompilerError(click.ClickException):
@@ -85,7 +84,7 @@ def ask_worker(request: dict[str, Any]) -> dict[str, Any]:
       CompilerError: libtpu is missing, or the worker died; the message ends with what it printed last.
     """
     if libtpu_version() is None:
-        raise CompilerError(f"no libtpu here; {INSTALL}")
+        raise CompilerError("no libtpu here; install the TPU compiler that JAX pins: pip install 'humpback_jax[tpu]'")
     done = subprocess.run(
         [sys.executable, "-m", WORKER],
         input=json.dumps(request),

@@ -53,9 +53,7 @@ class Kernel:
 
     def seconds(self, chip: Chip) -> float:
         """An estimate of one run: its products at `KERNEL_UTILISATION`, or its bytes at the bandwidth if longer."""
-        size = self.bytes_accessed or sum(
-            math.prod(shape) * DTYPE_BYTES.get(dtype, 4) for dtype, shape in self.operands
-        )
+        size = self.bytes_accessed or sum(_bytes(*operand) for operand in self.operands)
         return max(self.counted_flops / (KERNEL_UTILISATION * chip.peak_flops), size / chip.hbm_bandwidth)
 
 
@@ -98,14 +96,17 @@ class _Instruction:
         return match.group(1) if match else None
 
     @property
-    def shape(self) -> list[int]:
-        match = _SHAPE.search(self.text)
-        return _sizes(match.group(2)) if match else []
+    def shape(self) -> tuple[int, ...]:
+        return next((shape for _, shape in _arrays(self.text)), ())
 
 
-def _sizes(text: str) -> list[int]:
-    """`8,16` of `bf16[8,16]`."""
-    return [int(size) for size in text.split(",") if size]
+def _arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """(dtype, shape) of every array that is named like `bf16[8,16]`."""
+    return [(dtype, tuple(int(n) for n in sizes.split(",") if n)) for dtype, sizes in _SHAPE.findall(text)]
+
+
+def _bytes(dtype: str, shape: tuple[int, ...]) -> float:
+    return DTYPE_BYTES.get(dtype, 4) * math.prod(shape)
 
 
 class HloModule:
@@ -144,13 +145,12 @@ class HloModule:
             if bounds and counters:
                 index = int(re.search(r"index=(\d+)", counters[0].text).group(1))  # type: ignore[union-attr]
                 trips.append(max(1, -(-bounds[0] // self._step(loop, index))))
-        return min(trips) if trips else self._fused_bound(condition) or unknown
-
-    def _fused_bound(self, condition: dict[str, _Instruction]) -> int | None:
-        """Where the comparison is inside a fusion: the one constant that goes into it, if it is one."""
-        constants = [value for name in condition if (value := _constant(condition, name)) is not None]
+        if trips:
+            return min(trips)
+        # Where the comparison is inside a fusion, the one constant goes into that.
+        bound = max(_constant(condition, name) or 0 for name in condition)
         fused = any(instruction.opcode == "fusion" for instruction in condition.values())
-        return max(constants) if fused and constants and max(constants) > 0 else None
+        return bound if fused and bound > 0 else unknown
 
     def _step(self, loop: _Instruction, index: int) -> int:
         """What one run of the body adds to the counter at `index` of the tuple; unrolled loops add more than 1."""
@@ -161,10 +161,13 @@ class HloModule:
             instruction = body.get(name)
             if instruction is None or instruction.opcode not in ("copy", "bitcast", "add"):
                 break
+            if instruction.opcode != "add":
+                name = instruction.operands[0]
+                continue
             constants = {o: value for o in instruction.operands if (value := _constant(body, o)) is not None}
-            if instruction.opcode == "add" and not constants:
+            if not constants:
                 break
-            step += next(iter(constants.values()), 0)
+            step += next(iter(constants.values()))
             name = next(operand for operand in instruction.operands if operand not in constants)
         return step or 1
 
@@ -203,11 +206,6 @@ def convolution_flops(computation: dict[str, "_Instruction"], instruction: _Inst
     return 2.0 * valid * out_batch * out_features * kernel[of_kernel.index("i")]
 
 
-def _bytes_of(text: str) -> float:
-    """Bytes of all arrays named in a shape."""
-    return sum(DTYPE_BYTES.get(dtype, 4) * math.prod(_sizes(sizes)) for dtype, sizes in _SHAPE.findall(text))
-
-
 class _Walk:
     """Sums along the calls of a module; `unknown` is the trip count of loops without a constant bound."""
 
@@ -240,7 +238,8 @@ class _Walk:
             elif instruction.opcode.removesuffix("-start") in _COLLECTIVES:
                 entry = self.collectives[instruction.opcode.removesuffix("-start")]
                 entry[0] += times
-                entry[1] += times * _bytes_of(instruction.text.split(instruction.opcode + "(")[0])
+                result = instruction.text.partition(f" {instruction.opcode}(")[0]
+                entry[1] += times * sum(_bytes(*array) for array in _arrays(result))
             self.flops += times * self._matrix_flops(computation, instruction)
 
     def _matrix_flops(self, computation: dict[str, _Instruction], instruction: _Instruction) -> float:
@@ -261,13 +260,12 @@ class _Walk:
         figures = dict(re.findall(r'"(\w+)":"?([\d.e+]+)', cost.group(1))) if cost else {}
         name = re.search(r'op_name="[^"]*?(\w+)(?:/pallas_call)?"', instruction.text)
         layouts = re.search(r"operand_layout_constraints=\{(.*?\})\}", instruction.text)
-        shapes = _SHAPE.findall(layouts.group(1)) if layouts else []
         kernel = Kernel(
             name.group(1) if name else instruction.name,
             0,
             float(figures.get("flops", 0)),
             float(figures.get("bytes_accessed", 0)),
-            tuple((dtype, tuple(_sizes(sizes))) for dtype, sizes in shapes),
+            tuple(_arrays(layouts.group(1))) if layouts else (),
         )
         self.kernels[kernel] += times
 

@@ -88,7 +88,6 @@ class PlanRequest:
 
     @property
     def config(self) -> LlamaConfig:
-        """The model's."""
         if self.model is None and self.recipe.architecture is None:
             raise ValueError("the recipe names no architecture (Recipe.architecture); give --model")
         return get_config(self.model or self.recipe.architecture.name)  # type: ignore[union-attr]
@@ -109,22 +108,22 @@ def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any
     Raises:
       ValueError: the model is none of the published sizes, or a program does not fit the slice.
     """
-    config, assumptions = request.config, plan_assumptions(request)
+    assumptions = plan_assumptions(request)
     work = recipe_work(request.recipe, request.segments)
     programs: dict[str, FitReport] = {}
     if request.slice == MACHINE:
-        rates = [machine_rates(config, stage, request, assumptions) for stage in work]
+        rates = [machine_rates(request, stage, assumptions) for stage in work]
     else:
         asked = [stage_programs(request, stage) for stage in work]
         names = program_names(work, asked)
         reports = {program: ask(program) for program in names}
         programs = {names[program]: report for program, report in reports.items()}
         rates = [compiled_rates(stage, reports, assumptions.of_estimate) for stage in asked]
-    stages = make_plan(config, work, rates, assumptions, request.chips, request.price_per_chip_hour)
+    stages = make_plan(request, work, rates, assumptions)
     if request.run_dir is not None:
         add_measured(stages, pathlib.Path(request.run_dir))
     return {
-        "model": config.name,
+        "model": request.config.name,
         "slice": request.slice,
         "chips": request.chips,
         "price_per_chip_hour": request.price_per_chip_hour,
@@ -231,31 +230,26 @@ def compiled_rates(
     return Rates(prompt_token=prompt_token, decode_step=seconds["decode"], rows=programs["decode"].batch)
 
 
-def machine_rates(config: LlamaConfig, work: StageWork, request: PlanRequest, assumptions: Assumptions) -> Rates:
+def machine_rates(request: PlanRequest, work: StageWork, assumptions: Assumptions) -> Rates:
     """Rates of a machine by its FLOP/s and bandwidth, without a compiler."""
     speed = assumptions.machine_flops * assumptions.machine_utilisation
-    per_token = stage_flops(config, work) / max(work.tokens, 1)
+    per_token = stage_flops(request.config, work) / max(work.tokens, 1)
     if work.kind == "train":
         positions = work.config.batches.rows_per_microbatch * work.config.batches.row_length
         return Rates(microbatch=positions * per_token * 4 / 3 / speed)  # rematerialization runs the forward pass twice
     rows = request.rows(work)
-    step = max(rows * per_token / speed, 2.0 * config.num_params / assumptions.machine_bandwidth)
+    step = max(rows * per_token / speed, 2.0 * request.config.num_params / assumptions.machine_bandwidth)
     return Rates(prompt_token=per_token / speed, decode_step=step, rows=rows)
 
 
 def make_plan(
-    config: LlamaConfig,
-    work: Sequence[StageWork],
-    rates: Sequence[Rates],
-    assumptions: Assumptions,
-    chips: int = 1,
-    price_per_chip_hour: float | None = None,
+    request: PlanRequest, work: Sequence[StageWork], rates: Sequence[Rates], assumptions: Assumptions
 ) -> list[dict[str, Any]]:
     """What every stage takes: tokens, FLOPs of the model, bytes of weights and caches read or written, hours and cost.
 
     The last line, `total`, has the sums.
     """
-    per_hour = None if price_per_chip_hour is None else chips * price_per_chip_hour
+    config, price = request.config, request.price_per_chip_hour
     stages: list[dict[str, Any]] = [
         {
             "name": stage.name,
@@ -270,7 +264,7 @@ def make_plan(
     ]
     summed = ("items", "tokens", "flops", "bytes_moved", "hours")
     stages.append({"name": "total", "kind": ""} | {name: sum(stage[name] for stage in stages) for name in summed})
-    return [stage | {"cost": None if per_hour is None else stage["hours"] * per_hour} for stage in stages]
+    return [stage | {"cost": None if price is None else stage["hours"] * request.chips * price} for stage in stages]
 
 
 def _matmul_flops(size: int = 1024) -> float:

@@ -60,7 +60,7 @@ def lower_program(request: FitRequest, devices: Sequence[Any]) -> Program:
     return _train(request, devices) if request.step == "train" else _inference(request, devices)
 
 
-def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
@@ -130,9 +130,8 @@ class AbstractEngine(Engine):
             kept = [i for i in range(leaf.ndim) if i not in CONTRACTED_AXES[path[-2].key]]
             spec = (*sharding.spec, *(None,) * leaf.ndim)
             scale_sharding = NamedSharding(self.mesh, jax.sharding.PartitionSpec(*(spec[i] for i in kept)))
-            scales: Any = _struct(tuple(leaf.shape[i] for i in kept), jnp.float32, scale_sharding)
-            values: Any = _struct(leaf.shape, jnp.int8, sharding)
-            return QuantizedKernel(values, scales)
+            scales = _struct(tuple(leaf.shape[i] for i in kept), jnp.float32, scale_sharding)
+            return QuantizedKernel(_struct(leaf.shape, jnp.int8, sharding), scales)
 
         return jax.tree_util.tree_map_with_path(quantized, shapes, placed)
 
@@ -148,9 +147,10 @@ class AbstractEngine(Engine):
         dtype = self.model.dtype if self.cache_dtype == jnp.int8 else self.cache_dtype
         sharding = batch_sharding(self.mesh, self.rules, ("activation_kv_heads", None, None))
         heads, width, length = config.num_kv_heads, config.head_dim, len(ids)
-        keys: Any = _struct((heads, width, length), dtype, sharding)
-        values: Any = _struct((heads, length, width), dtype, sharding)
-        return (KeyValues(keys, values),) * config.num_layers
+        layer = KeyValues(
+            _struct((heads, width, length), dtype, sharding), _struct((heads, length, width), dtype, sharding)
+        )
+        return (layer,) * config.num_layers
 
 
 def _inference(request: FitRequest, devices: Sequence[Any]) -> Program:

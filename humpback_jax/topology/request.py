@@ -54,7 +54,6 @@ class FitRequest:
 
     @property
     def mesh_sizes(self) -> dict[str, int]:
-        """The mesh as a mapping."""
         return dict(self.mesh)
 
     @property
@@ -64,7 +63,6 @@ class FitRequest:
 
     @property
     def devices(self) -> int:
-        """Of the slice."""
         return get_slice(self.slice).num_devices
 
     @property
@@ -79,7 +77,6 @@ class FitRequest:
         return config if self.layers is None else dataclasses.replace(config, num_layers=self.layers)
 
     def on(self, mesh: Mesh) -> "FitRequest":
-        """The same program on another mesh."""
         return dataclasses.replace(self, mesh=mesh)
 
     @classmethod

@@ -158,10 +158,10 @@ class _RecipeWork:
         selection = self.recipe.selection
         fraction = LENGTHS.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
         kept = min(round(self.web.count * fraction), selection.sample or self.web.count)
-        counts = {"seed": self.seeds.count, "web": kept}
-        tokens = {"seed": self.seeds.tokens, "web": self.web.tokens}
-        examples = sum(counts[source] for source in self.recipe.sources)
-        mean = sum(counts[source] * tokens[source] for source in self.recipe.sources) / max(examples, 1)
+        sets = {"seed": self.seeds, "web": dataclasses.replace(self.web, count=kept)}
+        trained = [sets[source] for source in self.recipe.sources]
+        examples = sum(pairs.count for pairs in trained)
+        mean = sum(pairs.count * pairs.tokens for pairs in trained) / max(examples, 1)
         return self._training(run_files.MODEL_STAGE.format(t=t), self.recipe.forward, examples, mean)
 
     def evaluation(self) -> StageWork:

@@ -19,7 +19,7 @@ from humpback_jax.topology.hlo import hlo_cost
 from humpback_jax.topology.programs import Program, lower_program
 from humpback_jax.topology.request import FitReport, FitRequest
 
-_NEEDED = re.compile(r"\(([\d.]+)([GMK])\) exceeds available HBM|Used ([\d.]+)([GMK]) of [\d.]+[GMK] hbm")
+_NEEDED = re.compile(r"(?:\(|Used )([\d.]+)([GMK])(?:\) exceeds available HBM| of [\d.]+[GMK] hbm)")
 REPORT_VERSION = 1  # part of the cache's key: raised when a report is made in another way
 _UNITS = {"G": 1.0, "M": 2.0**-10, "K": 2.0**-20}
 
@@ -71,8 +71,7 @@ def _refusal(error: jax.errors.JaxRuntimeError, chip_slice: Slice, mesh: dict[st
         raise error
     needed = None
     if match := _NEEDED.search(message):
-        amount, unit = match.group(1) or match.group(3), match.group(2) or match.group(4)
-        needed = round(float(amount) * _UNITS[unit], 3)
+        needed = round(float(match.group(1)) * _UNITS[match.group(2)], 3)
     return FitReport(False, needed, chip_slice.chip.hbm_gib, None, None, mesh, message)
 
 

@@ -9,10 +9,9 @@ import pytest
 
 import humpback_jax.launch.hosts
 import humpback_jax.launch.shell
-from humpback_jax.launch.advice import Result
 from humpback_jax.launch.session import BACKENDS
 from humpback_jax.launch.settings import read_settings
-from humpback_jax.launch.shell import Shell
+from humpback_jax.launch.shell import Result, Shell
 from humpback_jax.launch.watcher import Watcher
 
 FAKE_CLOUD = pathlib.Path(__file__).parent / "fake_cloud.py"

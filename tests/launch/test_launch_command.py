@@ -11,8 +11,7 @@ from waiting import FakeTime
 import humpback_jax.launch.session
 import humpback_jax.launch.shell
 from humpback_jax.cli import cli
-from humpback_jax.launch.advice import Result
-from humpback_jax.launch.shell import Shell
+from humpback_jax.launch.shell import Result, Shell
 
 SECRET = "hf_AbCdEf0123456789"
 KINDS = ("tpu", "vm", "compute", "gke")

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from humpback_jax.cli import cli
 from humpback_jax.gin_utils import rewrite_gin_args
-from humpback_jax.launch.advice import ADVICE
 from humpback_jax.launch.command import launch
 from humpback_jax.launch.settings import TEMPLATES, launch_files
+from humpback_jax.launch.shell import ADVICE
 
 README = (launch_files() / "README.md").read_text()
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "launch.md").read_text()

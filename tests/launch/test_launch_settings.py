@@ -8,9 +8,8 @@ from click.testing import CliRunner
 import humpback_jax.launch.shell
 from humpback_jax.cli import cli
 from humpback_jax.hardware import get_slice
-from humpback_jax.launch.advice import ADVICE, Result, advice_for, is_not_found, is_transient
 from humpback_jax.launch.settings import read_settings
-from humpback_jax.launch.shell import Shell
+from humpback_jax.launch.shell import ADVICE, Result, Shell, advice_for, is_not_found, is_transient
 
 
 @pytest.mark.parametrize(

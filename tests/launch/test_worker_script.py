@@ -11,10 +11,9 @@ import time
 import pytest
 from waiting import is_running, wait_until
 
-from humpback_jax.launch.advice import TIMED_OUT
 from humpback_jax.launch.hosts import assignments
 from humpback_jax.launch.settings import launch_files
-from humpback_jax.launch.shell import execute_command
+from humpback_jax.launch.shell import TIMED_OUT, execute_command
 
 SCRIPTS = launch_files()
 

@@ -61,14 +61,14 @@ def test_flops_are_those_of_training(work):
 
 
 def test_hours_and_cost_follow_from_rates():
-    config = get_config("llama_7b")
+    request = PlanRequest(None, "v5e-16", "llama_7b", price_per_chip_hour=2.0)
     stages = [
         StageWork("m0", "train", 320, 300.0, updates=10, microbatches=3),
         StageWork("augmented", "generate", 1000, 400.0, 50.0),
     ]
     rates = [Rates(3.0, 0, 0, 1), Rates(0, 1e-4, 0.02, 64)]
     assumptions = Assumptions(row_step_efficiency=0.5, padding=0.0, start_seconds=60.0)
-    plans = make_plan(config, stages, rates, assumptions, 16, 2.0)
+    plans = make_plan(request, stages, rates, assumptions)
     hours = [(10 * 3 * 3.0 + 60) / 3600, (1000 * 400 * 1e-4 + 1000 * 50 / 64 / 0.5 * 0.02 + 60) / 3600]
     assert [plan["hours"] for plan in plans] == pytest.approx([*hours, sum(hours)])
     assert plans[-1]["cost"] == pytest.approx(sum(hours) * 16 * 2.0) and plans[-1]["name"] == "total"
