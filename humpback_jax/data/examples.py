@@ -76,35 +76,23 @@ def supervised_examples(
       The examples in the order of the pairs, and `{"read": n, "kept": m, "rejected": {"too_long": k}}`.
     """
     prompts = prompts or load_prompts()
-    examples: list[Example] = []
-    read = 0
-    for pair in pairs:
-        read += 1
-        example = encode_pair(pair, tokenizer, chat_format, direction, prompts, tags)
-        if max_length is None or example.num_positions <= max_length:
-            examples.append(example)
-    too_long = read - len(examples)
-    return examples, {"read": read, "kept": len(examples), "rejected": {"too_long": too_long} if too_long else {}}
+    encoded = [encode_pair(pair, tokenizer, chat_format, direction, prompts, tags) for pair in pairs]
+    kept = [example for example in encoded if max_length is None or example.num_positions <= max_length]
+    too_long = len(encoded) - len(kept)
+    return kept, {"read": len(encoded), "kept": len(kept), "rejected": {"too_long": too_long} if too_long else {}}
 
 
 def encode_pair(
     pair: Pair, tokenizer: Tokenizer, chat_format: ChatFormat, direction: str, prompts: Prompts, tags: Sequence[str]
 ) -> Example:
-    """One example of `supervised_examples`, of any length."""
-    user, answer = turns(pair, direction, prompts, tags)
-    return Example(
-        prompt_ids=np.asarray(chat_format.prompt_ids(user, tokenizer), np.int32),
-        answer_ids=np.asarray(chat_format.answer_ids(answer, tokenizer), np.int32),
-        id=pair.id,
-    )
-
-
-def turns(pair: Pair, direction: str, prompts: Prompts, tags: Sequence[str] = ()) -> tuple[str, str]:
-    """The user turn and the answer of a pair, as text; ValueError on an unknown direction or misplaced tags."""
-    if direction == "forward":
-        return prompts.tagged(pair.instruction, tags), pair.output
-    if direction != "backward":
+    """One example of `supervised_examples`, of any length; ValueError on an unknown direction or misplaced tags."""
+    if direction not in DIRECTIONS:
         raise ValueError(f"unknown direction {direction!r}; choose one of {', '.join(DIRECTIONS)}")
-    if tags:
+    if direction == "forward":
+        user, answer = prompts.tagged(pair.instruction, tags), pair.output
+    elif tags:
         raise ValueError("a backward example takes no tags; write the tag into the backward.txt template instead")
-    return prompts.backward(pair.output), pair.instruction
+    else:
+        user, answer = prompts.backward(pair.output), pair.instruction
+    prompt_ids, answer_ids = chat_format.prompt_ids(user, tokenizer), chat_format.answer_ids(answer, tokenizer)
+    return Example(np.asarray(prompt_ids, np.int32), np.asarray(answer_ids, np.int32), pair.id)

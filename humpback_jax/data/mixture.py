@@ -65,8 +65,7 @@ class TrainingMixture:
 
     def encode(self, pair_set: PairSet, pair: Pair) -> Example:
         """The example that a pair of one of the sets becomes."""
-        how = (pair_set.direction, self.prompts, pair_set.tags)
-        return encode_pair(pair, self.tokenizer, self.chat_format, *how)
+        return encode_pair(pair, self.tokenizer, self.chat_format, pair_set.direction, self.prompts, pair_set.tags)
 
     def hashes(self) -> dict[str, str]:
         """{set: hash of its content}, of every set."""

@@ -10,19 +10,14 @@ import dataclasses
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from etils import epath
 
-from humpback_jax.data import oasst
 from humpback_jax.files import PathLike, json_lines, read_jsonl, write_jsonl
 
-OASST_READERS = {
-    "oasst_trees": oasst.conversations_of_trees,
-    "oasst_messages": oasst.conversations_of_messages,
-}
-FORMATS = ("jsonl", "alpaca", *OASST_READERS)
+OASST_LANGUAGE = "en"
 
 # Keys by which seed files name the same thing: ours first, then Dolly's and others'.
 INSTRUCTION_KEYS = ("instruction", "prompt")
@@ -57,6 +52,20 @@ class _Candidate:
     quality: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class _Message:
+    """What the selection needs of an Open Assistant message; `rank` 0 is the best of its siblings, `quality` is 0..1.
+
+    `reason` says why the message is left out, None where it may be taken.
+    """
+
+    id: str
+    text: str
+    reason: str | None
+    rank: int | None
+    quality: float
+
+
 def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -> PairsReport:
     """Reads seed pairs.
 
@@ -66,7 +75,7 @@ def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -
 
     Args:
       path: the file, `.gz` or not.
-      format: one of `FORMATS`, or "auto": told from the content.
+      format: one of `READERS`, or "auto": told from the content.
       limit: keep at most so many pairs: of Open Assistant those with the best "quality" label (how the paper came to
         3,200 is not said), otherwise the first; in file order either way. The rest is counted as "over_limit".
 
@@ -75,17 +84,14 @@ def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -
       ValueError: the format is unknown or not recognised, or a record (named by file and line) is damaged or lacks the
         instruction or the output.
     """
-    if format not in ("auto", *FORMATS):
-        raise ValueError(f"unknown seed format {format!r}; choose auto or one of {', '.join(FORMATS)}")
+    if format not in ("auto", *READERS):
+        raise ValueError(f"unknown seed format {format!r}; choose auto or one of {', '.join(READERS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all pairs")
     if not epath.Path(path).exists():
         raise FileNotFoundError(f"seed file {path} does not exist; give the path of a JSONL, Alpaca or OASST1 file")
     chosen = _recognise(path) if format == "auto" else format
-    if chosen in OASST_READERS:
-        conversations = OASST_READERS[chosen](_rows(path), str(path))
-        return _report([_oasst_candidate(conversation) for conversation in conversations], limit)
-    return _report(list(_read_jsonl_pairs(path) if chosen == "jsonl" else _read_alpaca_pairs(path)), limit)
+    return _report(list(READERS[chosen](path)), limit)
 
 
 def write_pairs(path: PathLike, pairs: Iterable[Pair]) -> None:
@@ -147,7 +153,7 @@ def _recognise(path: PathLike) -> str:
     if line.startswith("["):
         return "alpaca"
     if not line.startswith("{"):
-        raise ValueError(f"{path}: neither JSON lines nor a JSON list; expected one of {', '.join(FORMATS)}")
+        raise ValueError(f"{path}: neither JSON lines nor a JSON list; expected one of {', '.join(READERS)}")
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
@@ -177,13 +183,11 @@ def _rows(path: PathLike) -> Iterator[tuple[int, dict]]:
 
 
 def _read_jsonl_pairs(path: PathLike) -> Iterator[_Candidate]:
-    name = epath.Path(path).name
     for number, row in _rows(path):
-        yield _candidate(row, f"{path}:{number}", default_id=f"{name}:{number}", default_source=name)
+        yield _candidate(row, path, number, f"{path}:{number}")
 
 
 def _read_alpaca_pairs(path: PathLike) -> Iterator[_Candidate]:
-    name = epath.Path(path).name
     with _open_text(path) as stream:
         try:
             records = json.load(stream)
@@ -197,31 +201,88 @@ def _read_alpaca_pairs(path: PathLike) -> Iterator[_Candidate]:
         where = f"{path}: record {number} of {len(records)}"
         if not isinstance(row, dict):
             raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield _candidate(row, where, default_id=f"{name}:{number}", default_source=name)
+        yield _candidate(row, path, number, where)
 
 
-def _oasst_candidate(conversation: oasst.Conversation) -> _Candidate:
-    reason, reply = oasst.select(conversation)
-    if reply is None or conversation.prompt is None:
-        return _Candidate(Pair(conversation.tree_id, "", "", "oasst1"), reason)
-    pair = Pair(reply.id, conversation.prompt.text, reply.text, "oasst1")
-    return _Candidate(pair, reason, reply.quality)
+def _read_trees(path: PathLike) -> Iterator[_Candidate]:
+    """Of an Open Assistant export with one nested tree per line; ValueError names a line that holds none."""
+    for number, row in _rows(path):
+        where = f"{path}:{number}"
+        prompt = row.get("prompt")
+        if not isinstance(prompt, dict):
+            raise ValueError(f"{where}: no 'prompt' message; expected one Open Assistant tree per line")
+        replies = [_message(reply, where) for reply in prompt.get("replies") or ()]
+        yield _oasst_candidate(str(row.get("message_tree_id")), _message(prompt, where), replies)
 
 
-def _candidate(row: dict[str, Any], where: str, default_id: str, default_source: str) -> _Candidate:
+def _read_messages(path: PathLike) -> Iterator[_Candidate]:
+    """Of an export with one message per line, in any order; trees in the order of their first message."""
+    prompts: dict[str, _Message | None] = {}
+    replies: dict[str, list[_Message]] = collections.defaultdict(list)
+    for number, row in _rows(path):
+        message, tree_id = _message(row, f"{path}:{number}"), row.get("message_tree_id")
+        if not isinstance(tree_id, str):
+            raise ValueError(f"{path}:{number}: no 'message_tree_id'; expected one Open Assistant message per line")
+        prompts.setdefault(tree_id, None)
+        if row.get("parent_id") is None:
+            prompts[tree_id] = message
+        else:
+            replies[str(row["parent_id"])].append(message)
+    for tree_id, prompt in prompts.items():
+        yield _oasst_candidate(tree_id, prompt, replies[prompt.id] if prompt else [])
+
+
+def _oasst_candidate(tree_id: str, prompt: _Message | None, replies: list[_Message]) -> _Candidate:
+    """The paper's choice from the first turn of a tree (section 3.1): English prompt, its best-ranked English reply."""
+    # Equal ranks do not occur in the published data; the id makes the choice independent of the file's order.
+    best = min((reply for reply in replies if reply.rank == 0), key=lambda reply: reply.id, default=None)
+    if prompt is None:
+        reason = "no_prompt"
+    elif prompt.reason:
+        reason = f"prompt_{prompt.reason}"
+    elif best is None:
+        reason = "no_rank_0_reply"
+    elif best.reason:
+        reason = f"reply_{best.reason}"
+    else:
+        return _Candidate(Pair(best.id, prompt.text, best.text, "oasst1"), quality=best.quality)
+    return _Candidate(Pair(tree_id, "", "", "oasst1"), reason)
+
+
+def _message(row: Any, where: str) -> _Message:
+    if not isinstance(row, dict) or not isinstance(row.get("message_id"), str) or not isinstance(row.get("text"), str):
+        raise ValueError(f"{where}: a message without 'message_id' or 'text'; expected an Open Assistant export")
+    text = row["text"].strip()
+    reasons = {
+        "deleted": row.get("deleted"),
+        "failed_review": row.get("review_result") is False,
+        "not_english": row.get("lang") != OASST_LANGUAGE,
+        "empty": not text,
+    }
+    reason = next((name for name, applies in reasons.items() if applies), None)
+    return _Message(row["message_id"], text, reason, row.get("rank"), _quality(row.get("labels")))
+
+
+def _quality(labels: Any) -> float:
+    """The mean "quality" label; trees keep labels as a mapping, flat messages as parallel lists. Without one: 0."""
+    if not isinstance(labels, dict):
+        return 0.0
+    if isinstance(labels.get("name"), list):
+        return float(dict(zip(labels["name"], labels.get("value", ()), strict=False)).get("quality") or 0.0)
+    label = labels.get("quality")
+    return float(label.get("value") or 0.0) if isinstance(label, dict) else 0.0
+
+
+def _candidate(row: dict[str, Any], path: PathLike, number: int, where: str) -> _Candidate:
+    """A pair of a row; without an id or a source of its own it is named after its file."""
     instruction = _text(row, INSTRUCTION_KEYS, where)
     output = _text(row, OUTPUT_KEYS, where)
     context = _text(row, CONTEXT_KEYS, where, required=False)
     reason = "empty_instruction" if not instruction else "empty_output" if not output else None
-    return _Candidate(
-        Pair(
-            id=str(default_id if row.get("id") is None else row["id"]),
-            instruction=f"{instruction}\n\n{context}" if context else instruction,
-            output=output,
-            source=str(row.get("source") or default_source),
-        ),
-        reason,
-    )
+    name = epath.Path(path).name
+    pair_id = str(f"{name}:{number}" if row.get("id") is None else row["id"])
+    text = f"{instruction}\n\n{context}" if context else instruction
+    return _Candidate(Pair(pair_id, text, output, str(row.get("source") or name)), reason)
 
 
 def _text(row: dict[str, Any], keys: tuple[str, ...], where: str, required: bool = True) -> str:
@@ -240,3 +301,11 @@ def _text(row: dict[str, Any], keys: tuple[str, ...], where: str, required: bool
     if not isinstance(value, str):
         raise ValueError(f"{where}: {filled[0]!r} must be a text, found {type(value).__name__}")
     return value.strip()
+
+
+READERS: dict[str, Callable[[PathLike], Iterator[_Candidate]]] = {
+    "jsonl": _read_jsonl_pairs,
+    "alpaca": _read_alpaca_pairs,
+    "oasst_trees": _read_trees,
+    "oasst_messages": _read_messages,
+}

@@ -61,7 +61,10 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
             reader = DIRECT
             if is_leader():
                 say(f"training pairs are read directly, seqio cannot be imported here ({error})")
-    ours = seqio_reader.read_tasks(mixture) if reader == SEQIO else _read_directly(mixture)
+    if reader == SEQIO:
+        ours = seqio_reader.read_tasks(mixture)
+    else:
+        ours = ((each.name, [mixture.encode(each, pair) for pair in each.read()]) for each in mixture.sets)
     groups = [*ours, *((own.name, own.examples) for own in mixture.own_sets)]
     examples = [dataclasses.replace(example, id=f"{name}/{example.id}") for name, group in groups for example in group]
     kept = tuple(example for example in examples if example.num_positions <= max_length)
@@ -72,11 +75,6 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
             f"BatchConfig.row_length above {max_length}, or give other pairs"
         )
     return MixtureExamples(kept, {"in": len(examples), "out": len(kept), "rejected": rejected}, reader)
-
-
-def _read_directly(mixture: TrainingMixture) -> Iterator[tuple[str, list[Example]]]:
-    for pair_set in mixture.sets:
-        yield pair_set.name, [mixture.encode(pair_set, pair) for pair in pair_set.read()]
 
 
 def read_own_set(name: str, chat_format: ChatFormat, tokenizer: Tokenizer) -> ExampleSet:

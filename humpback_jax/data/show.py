@@ -30,16 +30,11 @@ def show_examples(
 
 def _panel(example: Example, tokenizer: Tokenizer, with_ids: bool) -> Panel:
     text = Text()
-    for ids, style in ((example.prompt_ids, PROMPT_STYLE), (example.answer_ids, ANSWER_STYLE)):
-        pieces = _tokens(ids.tolist(), tokenizer) if with_ids else _runs(ids.tolist(), tokenizer)
-        for piece in pieces:
+    for ids, style in ((example.prompt_ids.tolist(), PROMPT_STYLE), (example.answer_ids.tolist(), ANSWER_STYLE)):
+        for piece in (f"{tokenizer.decode([i])}⟨{i}⟩" for i in ids) if with_ids else _runs(ids, tokenizer):
             text.append(piece, style=style)
     counts = f"{len(example.prompt_ids)} prompt + {len(example.answer_ids)} supervised tokens"
     return Panel(text, title=Text(example.id), subtitle=counts, title_align="left", subtitle_align="right")
-
-
-def _tokens(ids: Sequence[int], tokenizer: Tokenizer) -> Iterator[str]:
-    return (f"{tokenizer.decode([token])}⟨{token}⟩" for token in ids)
 
 
 def _runs(ids: Sequence[int], tokenizer: Tokenizer) -> Iterator[str]:

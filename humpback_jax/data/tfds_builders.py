@@ -36,17 +36,14 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": FILE_FORMAT} | kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.DESCRIPTION,
-            features=tfds.features.FeaturesDict(self.FEATURES),
-        )
+        features = tfds.features.FeaturesDict(self.FEATURES)
+        return tfds.core.DatasetInfo(builder=self, description=self.DESCRIPTION, features=features)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         return {"train": self._generate_examples(self._path or _only_file(epath.Path(dl_manager.manual_dir)))}
 
     def _generate_examples(self, path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(self._rows(path))
+        return enumerate(self._rows(path))
 
     def _rows(self, path: PathLike) -> Iterator[dict[str, Any]]:
         raise NotImplementedError

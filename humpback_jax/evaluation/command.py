@@ -108,7 +108,7 @@ def benchmarks(
     if out and is_leader():
         write_json(pathlib.Path(out) / run_files.FIGURES, figures)
         for name, items in results.items():
-            write_jsonl(pathlib.Path(out) / f"{name}.jsonl", map(dataclasses.asdict, items))
+            write_jsonl(pathlib.Path(out) / f"{name}.jsonl", items)
     _print(figures, as_json)
 
 
@@ -152,9 +152,9 @@ def alpaca(
 
     rows = read_outputs(instructions, limit)
     name, config = generator or pathlib.Path(out).name, _generation(compute, **sampling)
-    outputs = generate_outputs(out, open_evaluated_model(model), rows, name, load_prompts(), config, tags)
+    _, figures = generate_outputs(out, open_evaluated_model(model), rows, name, load_prompts(), config, tags)
     texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
-    _print(outputs.figures | contamination_figures(model, train_files, {instructions: texts}), as_json)
+    _print(figures | contamination_figures(model, train_files, {instructions: texts}), as_json)
 
 
 def _generation(

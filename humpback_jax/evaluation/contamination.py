@@ -50,26 +50,19 @@ def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
     return {words[i : i + n] for i in range(len(words) - n + 1)} or ({words} - {()})
 
 
-class EvaluationIndex:
-    """The n-grams of an evaluation set; an item too short to have one stands for itself."""
-
-    def __init__(self, items: Mapping[str, str], n: int = NGRAM) -> None:
-        self.n, self.items = n, dict(items)
-        self._names: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)
-        for name, text in items.items():
-            for gram in ngrams(text, n):
-                self._names[gram].add(name)
-
-    def matches(self, text: str) -> set[str]:
-        """Ids of the items that share an n-gram with a training text, or are that text."""
-        return set().union(*(self._names.get(gram, ()) for gram in ngrams(text, self.n)))
-
-
-def overlap(pairs: Sequence[Pair], index: EvaluationIndex) -> Overlap:
-    """Overlap of training pairs (instruction or output) with an evaluation set."""
-    shared = [index.matches(pair.instruction) | index.matches(pair.output) for pair in pairs]
-    overlapping = tuple(pair.id for pair, items in zip(pairs, shared, strict=True) if items)
-    return Overlap(len(index.items), len(pairs), tuple(sorted(set().union(*shared))), overlapping)
+def overlap(pairs: Sequence[Pair], items: Mapping[str, str], n: int = NGRAM) -> Overlap:
+    """Overlap of training pairs (instruction or output) with an evaluation set, {id: text}."""
+    names: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)
+    for name, text in items.items():
+        for gram in ngrams(text, n):
+            names[gram].add(name)
+    overlapping_items, overlapping_pairs = set[str](), []
+    for pair in pairs:
+        grams = ngrams(pair.instruction, n) | ngrams(pair.output, n)
+        if shared := set().union(*(names.get(gram, ()) for gram in grams)):
+            overlapping_items |= shared
+            overlapping_pairs.append(pair.id)
+    return Overlap(len(items), len(pairs), tuple(sorted(overlapping_items)), tuple(overlapping_pairs))
 
 
 def read_evaluation_texts(path: PathLike) -> dict[str, str]:
@@ -94,9 +87,10 @@ def report_overlaps(
     train_files: Sequence[PathLike], evaluation: Mapping[str, Mapping[str, str]], n: int = NGRAM
 ) -> dict[str, dict[str, Overlap]]:
     """By training set (files in any format of seeds) and evaluation set, {name: {id: text}}."""
-    indices = {name: EvaluationIndex(texts, n) for name, texts in evaluation.items()}
     sets = {str(path): read_pairs(path).pairs for path in train_files}
-    return {path: {name: overlap(pairs, index) for name, index in indices.items()} for path, pairs in sets.items()}
+    return {
+        path: {name: overlap(pairs, texts, n) for name, texts in evaluation.items()} for path, pairs in sets.items()
+    }
 
 
 def overlap_figures(overlaps: Mapping[str, Mapping[str, Overlap]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.data.pairs import Pair, read_pairs
+from humpback_jax.data.pairs import read_pairs
 from humpback_jax.files import PathLike
 
 # Characters, mean and standard deviation (version 1 Table 2, version 3 Table 1). The printed 352 and 134 of the whole
@@ -33,24 +33,20 @@ def length_figures(lengths: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def pair_statistics(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Number of pairs, lengths of instructions and outputs in characters, and distinct instructions."""
-    return {
+def file_statistics(path: PathLike, parse: Callable[[Iterable[str]], Iterable[Any]] | None = None) -> dict[str, Any]:
+    """Of a file in any format of seeds, or of a stage's product: number of pairs, lengths of instructions and outputs
+    in characters, distinct instructions and sources; with `parse` also the verb-noun diversity.
+    """
+    pairs = read_pairs(path).pairs
+    instructions = [pair.instruction for pair in pairs]
+    figures = {
         "pairs": len(pairs),
-        "instruction_chars": length_figures([len(pair.instruction) for pair in pairs]),
+        "instruction_chars": length_figures(list(map(len, instructions))),
         "output_chars": length_figures([len(pair.output) for pair in pairs]),
-        "distinct_instructions": len({pair.instruction for pair in pairs}),
+        "distinct_instructions": len(set(instructions)),
         "sources": dict(sorted(collections.Counter(pair.source for pair in pairs).items())),
     }
-
-
-def file_statistics(path: PathLike, parse: Callable[[Iterable[str]], Iterable[Any]] | None = None) -> dict[str, Any]:
-    """`pair_statistics` of a file in any format of seeds, or of a stage's product; with `parse` also the diversity."""
-    pairs = read_pairs(path).pairs
-    figures = pair_statistics(pairs)
-    if parse is not None:
-        figures["verb_noun"] = verb_noun_figures(parse([pair.instruction for pair in pairs]), len(pairs))
-    return figures
+    return figures if parse is None else figures | {"verb_noun": verb_noun_figures(parse(instructions), len(pairs))}
 
 
 def paper_statistics() -> dict[str, Any]:
@@ -85,17 +81,16 @@ def verb_noun_figures(documents: Iterable[Any], total: int) -> dict[str, Any]:
     `documents` are the `total` instructions, parsed: tokens with `dep_`, `pos_`, `lemma_` and `children`. Figures are
     the share that has a verb with an object, and the most common verbs, each with its most common objects.
     """
-    pairs = collections.Counter(filter(None, map(root_verb_and_object, documents)))
-    verbs: collections.Counter[str] = collections.Counter()
-    for (verb, _), count in pairs.items():
-        verbs[verb] += count
-    top = sorted(verbs, key=lambda verb: (-verbs[verb], verb))[:TOP_VERBS]
-    nouns = {verb: [(noun, count) for (v, noun), count in pairs.most_common() if v == verb] for verb in top}
+    nouns: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for verb, noun in filter(None, map(root_verb_and_object, documents)):
+        nouns[verb][noun] += 1
+    parsed = sum(counts.total() for counts in nouns.values())
+    top = sorted(nouns, key=lambda verb: (-nouns[verb].total(), verb))[:TOP_VERBS]
     return {
-        "parsed": pairs.total(),
-        "parsed_share": round(pairs.total() / total, 4) if total else None,
-        "distinct_pairs": len(pairs),
-        "top": {verb: dict(nouns[verb][:TOP_NOUNS]) for verb in top},
+        "parsed": parsed,
+        "parsed_share": round(parsed / total, 4) if total else None,
+        "distinct_pairs": sum(map(len, nouns.values())),
+        "top": {verb: dict(nouns[verb].most_common(TOP_NOUNS)) for verb in top},
     }
 
 

@@ -1,7 +1,6 @@
 """Paired comparisons of runs on the same items: unpaired, differences of a few points at n = 250 are noise."""
 
 import collections
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +16,10 @@ RESAMPLES = 9999
 CONFIDENCE = 0.95
 
 
-@dataclasses.dataclass(frozen=True)
-class PairedDifference:
-    """Second run minus first, in percentage points.
+def compare(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
+    """Compares values in [0, 1] by item: second run minus first, in percentage points.
 
-    Attributes:
+    Returns:
       first, second: means in percent over the shared items.
       difference: second - first.
       interval: bootstrap interval of the difference (BCa), None where every item is equal.
@@ -31,24 +29,6 @@ class PairedDifference:
       better, worse, equal: items on which the second run is better, worse, or equal.
       items: shared items.
       unmatched: items that only one of the runs has a value for; they are left out.
-    """
-
-    first: float
-    second: float
-    difference: float
-    interval: tuple[float, float] | None
-    p_value: float
-    paired_error: float | None
-    unpaired_error: float | None
-    better: int
-    worse: int
-    equal: int
-    items: int
-    unmatched: int
-
-
-def compare(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> PairedDifference:
-    """Compares values in [0, 1] by item.
 
     Raises:
       ValueError: fewer than two shared items.
@@ -68,20 +48,20 @@ def compare(first: Mapping[str, float], second: Mapping[str, float], seed: int =
         settings = dict(n_resamples=RESAMPLES, rng=np.random.default_rng(seed), batch=512)
         test = stats.permutation_test((d,), np.mean, permutation_type="samples", vectorized=True, **settings)
         p_value = float(test.pvalue)
-    return PairedDifference(
-        first=float(a.mean()),
-        second=float(b.mean()),
-        difference=float(d.mean()),
-        interval=interval,
-        p_value=p_value,
-        paired_error=float(stats.sem(d)),
-        unpaired_error=float(math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / n)),
-        better=int((d > 0).sum()),
-        worse=int((d < 0).sum()),
-        equal=int((d == 0).sum()),
-        items=n,
-        unmatched=len(first) + len(second) - 2 * n,
-    )
+    return {
+        "first": float(a.mean()),
+        "second": float(b.mean()),
+        "difference": float(d.mean()),
+        "interval": interval,
+        "p_value": p_value,
+        "paired_error": float(stats.sem(d)),
+        "unpaired_error": float(math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / n)),
+        "better": int((d > 0).sum()),
+        "worse": int((d < 0).sum()),
+        "equal": int((d == 0).sum()),
+        "items": n,
+        "unmatched": len(first) + len(second) - 2 * n,
+    }
 
 
 def item_values(path: PathLike) -> dict[str, float]:
@@ -109,9 +89,9 @@ def compare_all(paths: Sequence[PathLike]) -> dict[str, Any]:
     """Every later file against the first; with several comparisons also Holm-adjusted p-values."""
     first = item_values(paths[0])
     differences = {str(path): compare(first, item_values(path)) for path in paths[1:]}
-    adjusted = holm([each.p_value for each in differences.values()])
+    adjusted = holm([each["p_value"] for each in differences.values()])
     return {
-        path: dataclasses.asdict(each) | ({"p_value_holm": p} if len(differences) > 1 else {})
+        path: each | ({"p_value_holm": p} if len(differences) > 1 else {})
         for (path, each), p in zip(differences.items(), adjusted, strict=True)
     }
 

@@ -25,8 +25,7 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
-from humpback_jax.report.page import render_page
-from humpback_jax.report.payload import pack
+from humpback_jax.report.page import pack, render_page
 
 # What a rater may choose, as the page words it.
 PROTOCOL = {"left": "A is better", "right": "B is better", "tie": "No clear difference"}
@@ -129,40 +128,18 @@ def save_judgment(sheet: Sheet, results: GrowingFile, value: Any) -> None:
     results.append({key: value.get(key) for key in ("sheet", "rater", "id", "choice", "seconds")})
 
 
-@dataclasses.dataclass(frozen=True)
-class Tally:
-    """Outcome of a blind comparison, from the first system's side; shares in percent.
+def tally(key: PathLike, results: Sequence[PathLike]) -> dict[str, Any]:
+    """Outcome of a blind comparison, counted with the key of its sheet; shares are in percent.
 
-    Attributes:
-      win, tie, loss: items by the majority of their raters; no majority is a tie.
+    Returns:
+      a, b: the files of the two systems.
+      win, tie, loss: items of `a` by the majority of their raters; no majority is a tie.
       intervals: 95 % Wilson interval of each share.
-      judgments: rows that were counted, the last of each rater and item.
+      judgments, raters: rows that were counted, the last of each rater and item, and who gave them.
       agreement: share of rater pairs that chose the same for an item, None with one rater.
       left: share of the verdicts without ties that went to the left side; 50 if the side does not matter.
       p_value: two-sided sign test of wins against losses.
-    """
-
-    a: str
-    b: str
-    win: int
-    tie: int
-    loss: int
-    intervals: dict[str, tuple[float, float]]
-    judgments: int
-    raters: int
-    agreement: float | None
-    left: float | None
-    p_value: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Counts, shares with their intervals, and the checks."""
-        items = self.win + self.tie + self.loss
-        shares = {f"{name}_percent": round(100 * getattr(self, name) / items, 2) for name in ("win", "tie", "loss")}
-        return dataclasses.asdict(self) | {"items": items} | shares
-
-
-def tally(key: PathLike, results: Sequence[PathLike]) -> Tally:
-    """Counts results with the key of their sheet.
+      items, win_percent, tie_percent, loss_percent: number of items and shares of it.
 
     Raises:
       ValueError: a row belongs to another sheet or is damaged, or there is none.
@@ -185,19 +162,20 @@ def tally(key: PathLike, results: Sequence[PathLike]) -> Tally:
         by_item[name].append("tie" if choice == "tie" else "win" if choice == side_of_a else "loss")
     counts, sides = Counter(map(_majority, by_item.values())), Counter(latest.values())
     decided = sides["left"] + sides["right"]
-    return Tally(
-        a=sheet["a"],
-        b=sheet["b"],
-        win=counts["win"],
-        tie=counts["tie"],
-        loss=counts["loss"],
-        intervals={name: wilson(counts[name], len(by_item)) for name in ("win", "tie", "loss")},
-        judgments=len(latest),
-        raters=len({rater for rater, _ in latest}),
-        agreement=_agreement(by_item.values()),
-        left=100 * sides["left"] / decided if decided else None,
-        p_value=sign_test(counts["win"], counts["loss"]),
-    )
+    outcomes = ("win", "tie", "loss")
+    return {
+        "a": sheet["a"],
+        "b": sheet["b"],
+        **{name: counts[name] for name in outcomes},
+        "intervals": {name: wilson(counts[name], len(by_item)) for name in outcomes},
+        "judgments": len(latest),
+        "raters": len({rater for rater, _ in latest}),
+        "agreement": _agreement(by_item.values()),
+        "left": 100 * sides["left"] / decided if decided else None,
+        "p_value": sign_test(counts["win"], counts["loss"]),
+        "items": len(by_item),
+        **{f"{name}_percent": round(100 * counts[name] / len(by_item), 2) for name in outcomes},
+    }
 
 
 def _majority(verdicts: Sequence[str]) -> str:

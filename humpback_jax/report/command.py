@@ -48,7 +48,7 @@ def save_page(run_dir: str, max_pairs: int | None = None, keep: bool = False) ->
     if not (keep and path.exists()):
         from humpback_jax.report.page import MAX_PAIRS, write_report
 
-        path = write_report(run_dir, max_pairs or MAX_PAIRS).path
+        path = write_report(run_dir, max_pairs or MAX_PAIRS)
     click.echo(f"Report to open in a browser: {path}", err=True)
     return path
 
@@ -59,14 +59,7 @@ def judge() -> None:
 
 
 def _sheet_options(verb: Any) -> Any:
-    """Arguments and options that make a sheet, which the verb gets as `sheet`."""
-
-    @functools.wraps(verb)
-    def with_sheet(a: str, b: str, seed: int, limit: int | None, **kwargs: Any) -> None:
-        from humpback_jax.report.blind_test import make_sheet
-
-        verb(sheet=make_sheet(a, b, seed, limit), **kwargs)
-
+    """What `make_sheet` takes, and --json."""
     for option in (
         json_option,
         click.option("--limit", type=click.IntRange(min=1), help="Judge so many items, drawn at random."),
@@ -74,17 +67,18 @@ def _sheet_options(verb: Any) -> Any:
         click.argument("b", type=click.Path()),
         click.argument("a", type=click.Path()),
     ):
-        with_sheet = option(with_sheet)
-    return with_sheet
+        verb = option(verb)
+    return verb
 
 
 @judge.command("page")
 @_sheet_options
 @click.option("--out", type=click.Path(), required=True, help="The page; its key is written beside it.")
-def judge_page(sheet: Any, as_json: bool, out: str) -> None:
+def judge_page(out: str, as_json: bool, **answers: Any) -> None:
     """Write a page that raters open anywhere; each saves a file of judgments. Do not send them the key."""
-    from humpback_jax.report.blind_test import key_path, write_sheet
+    from humpback_jax.report.blind_test import key_path, make_sheet, write_sheet
 
+    sheet = make_sheet(**answers)
     write_sheet(sheet, out)
     if as_json:
         click.echo(json.dumps({"page": out, "key": str(key_path(out)), "items": len(sheet.items)}))
@@ -97,13 +91,14 @@ def judge_page(sheet: Any, as_json: bool, out: str) -> None:
 @click.option("--out", type=click.Path(), required=True, help="Judgments are added here, one JSON line each.")
 @click.option("--port", type=int, default=0, help="Default: a free one.")
 @click.option("--browser/--no_browser", default=True, help="Open the browser.")
-def judge_serve(sheet: Any, as_json: bool, out: str, port: int, browser: bool) -> None:
+def judge_serve(out: str, port: int, browser: bool, as_json: bool, **answers: Any) -> None:
     """Judge on this machine: every judgment is saved at once, and a rater goes on where they were."""
     from humpback_jax.files import GrowingFile
-    from humpback_jax.report.blind_test import save_judgment, write_sheet
+    from humpback_jax.report.blind_test import make_sheet, save_judgment, write_sheet
     from humpback_jax.report.serve import PageServer, serve
 
-    page, results = write_sheet(sheet, out, posts=True), GrowingFile(out)
+    sheet, results = make_sheet(**answers), GrowingFile(out)
+    page = write_sheet(sheet, out, posts=True)
     serve(PageServer(page, port, functools.partial(save_judgment, sheet, results)), browser, as_json)
 
 
@@ -115,7 +110,7 @@ def judge_tally(key: str, results: tuple[str, ...], as_json: bool) -> None:
     """Count judgments: wins, ties and losses of A with 95 % intervals."""
     from humpback_jax.report.blind_test import tally
 
-    counted = tally(key, results).as_dict()
+    counted = tally(key, results)
     if as_json:
         print_json(counted)
         return

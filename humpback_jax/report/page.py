@@ -6,10 +6,12 @@ and forbids every way to turn a string into markup.
 """
 
 import base64
-import dataclasses
 import functools
+import gzip
 import hashlib
+import json
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -18,27 +20,19 @@ from etils import epath
 from humpback_jax import run_files
 from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.report.pairs import KEPT, PairRecord, RunPairs, read_pairs
-from humpback_jax.report.payload import make_payload
 from humpback_jax.report.plots import Plot, draw_plots, inline_svg
 from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.words import clip, model_name, reason_label, reason_text, stage_words
 
 MAX_PAIRS = 50_000
+CHUNK = 256  # pairs whose texts are opened together
+CLIP_INSTRUCTION, CLIP_HEADER = 220, 90
 
 
-@dataclasses.dataclass(frozen=True)
-class WrittenReport:
-    """Where the report lies, and how many of the run's pairs it shows."""
-
-    path: epath.Path
-    pairs: int
-    total_pairs: int
-
-
-def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport:
+def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> epath.Path:
     """Writes RUN_DIR/report.html and RUN_DIR/plots/ of a run, complete or not; equal runs give equal bytes.
 
-    The page shows at most `max_pairs` pairs, drawn by their ids; figures are always of all.
+    The page, whose path is returned, shows at most `max_pairs` pairs, drawn by their ids; figures are always of all.
 
     Raises:
       FileNotFoundError: the folder holds no complete stage.
@@ -52,7 +46,7 @@ def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> WrittenReport
         write_atomically(run.run_dir / run_files.PLOTS / f"{plot.name}.png", plot.png)
     path = run.run_dir / run_files.REPORT
     write_atomically(path, render_report(run, pairs, plots).encode("utf-8", errors="replace"))
-    return WrittenReport(path, len(pairs.records), pairs.total)
+    return path
 
 
 def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
@@ -143,3 +137,55 @@ def _examples(run: RunData, pairs: RunPairs) -> list[tuple[str, PairRecord]]:
     dropped = [(rating, record) for rating, record in rated if record.state(last) != KEPT]
     best = [("Best of the kept", max(kept, key=operator.itemgetter(0))[1])] if kept else []
     return best + ([("Lowest of the dropped", min(dropped, key=operator.itemgetter(0))[1])] if dropped else [])
+
+
+def make_payload(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, Any]:
+    """Pairs as compressed text inside the page: one small index that filters read, and chunks opened on demand.
+
+    It is gzip in base64, which holds no character that HTML could take for markup.
+
+    Returns:
+      index: columns of every pair.
+      chunks: per CHUNK pairs, the rows `[instruction, text, header, source, [[rationale, parsed, probabilities] per
+        round]]`.
+    """
+    chunks = [pack([_texts(r, rounds) for r in records[i : i + CHUNK]]) for i in range(0, len(records), CHUNK)]
+    return {"index": pack(_index(records, rounds)), "chunks": chunks}
+
+
+def _index(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, Any]:
+    domains = {name: place for place, name in enumerate(sorted({r.domain for r in records}))}
+    reasons = [KEPT, *sorted({r.state(t) for r in records for t in rounds or [0]} - {KEPT})]
+    codes = {reason: place for place, reason in enumerate(reasons)}
+    return {
+        "chunk": CHUNK,
+        "rounds": list(rounds),
+        "domains": list(domains),
+        "reasons": [[reason, reason_label(reason) if reason else "Not selected yet"] for reason in reasons],
+        "id": [r.id for r in records],
+        "instruction": [clip(r.instruction, CLIP_INSTRUCTION) for r in records],
+        "header": [clip(r.header, CLIP_HEADER) for r in records],
+        "domain": [domains[r.domain] for r in records],
+        "length": [len(r.output) for r in records],
+        "flawed": [int(r.rejected is not None) for r in records],
+        "state": [[codes[r.state(t)] for r in records] for t in rounds or [0]],
+        "score": [[_rating(r, t) for r in records] for t in rounds],
+    }
+
+
+def _rating(record: PairRecord, t: int) -> float | None:
+    rating = record.verdicts[t].rating if t in record.verdicts else None
+    return None if rating is None else round(rating, 3)
+
+
+def _texts(record: PairRecord, rounds: Sequence[int]) -> list[Any]:
+    verdicts = [record.verdicts.get(t) for t in rounds]
+    rated = [[v.rationale, v.parsed, [round(p, 3) for p in v.probabilities]] if v else None for v in verdicts]
+    return [record.instruction, record.output, record.header, record.source, rated]
+
+
+def pack(value: Any) -> str:
+    """JSON as base64 of gzip; equal values give equal text. A lone surrogate becomes U+FFFD."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    data = text.encode("utf-8", errors="replace")
+    return base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode()

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from humpback_jax.report.pairs import RunPairs
 from humpback_jax.report.run_data import RunData
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics, spearman
-from humpback_jax.report.words import model_name
+from humpback_jax.report.words import clip, model_name
 
 INK, MUTED, LINE, PAPER = "#1c2127", "#5b6570", "#d8dde2", "#fefefe"
 SERIES = ("#1f6f8b", "#b4570f", "#6a4c93", "#3f7d3a", "#a8324a", "#5a6f00")
@@ -246,10 +246,9 @@ def _openings(sets: Mapping[str, SetStatistics], most: int = 8) -> Plot:
     return _finish(axes, "openings", "lengths", "How instructions begin", f"In {shown[-1]}: {', '.join(parts)}.")
 
 
-def _plain(text: str, length: int = 22) -> str:
+def _plain(text: str) -> str:
     """Text that matplotlib does not read as mathematics, clipped."""
-    clipped = text if len(text) <= length else text[: length - 1] + "…"
-    return "".join(c if c.isprintable() else "�" for c in clipped).replace("$", r"\$") or "(empty)"
+    return "".join(c if c.isprintable() else "�" for c in clip(text, 22)).replace("$", r"\$") or "(empty)"
 
 
 def _color(place: int) -> str:

@@ -112,8 +112,6 @@ def _curve(path: epath.Path) -> list[dict[str, float]]:
 
 
 def _results(folder: epath.Path) -> dict[str, Any]:
-    if not folder.exists():
-        return {}
     of_stage = (run_files.MANIFEST, run_files.IDENTITY)
     paths = sorted(path for path in folder.glob("*.json") if path.name not in of_stage)
     return {path.name.removesuffix(".json"): read_json(path) for path in paths}

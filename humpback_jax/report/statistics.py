@@ -34,26 +34,22 @@ class SetStatistics:
     def __len__(self) -> int:
         return len(self.instruction_lengths)
 
-    @property
-    def distinct_instructions(self) -> float:
-        """Share of instructions that no other one repeats word for word, in 0..1."""
-        return len(self._distinct) / len(self) if len(self) else 0.0
-
-    @property
-    def distinct_bigrams(self) -> float:
-        """distinct-2 (Li et al. 2016): different word pairs / word pairs, of the first DISTINCT_SAMPLE instructions."""
-        total = self._bigrams.total()
-        return len(self._bigrams) / total if total else 0.0
-
     def summary(self) -> dict[str, Any]:
-        """Mean and standard deviation of both lengths, and diversity."""
+        """Mean, standard deviation and median of both lengths, and diversity.
+
+        `distinct_instructions` is the share of instructions that no other one repeats word for word, in 0..1;
+        `distinct_2` (Li et al. 2016) is different word pairs / word pairs of the first DISTINCT_SAMPLE instructions.
+        """
         described = {
             f"{name}_{label}": round(float(measure(lengths)), 1) if len(self) else 0.0
             for name, lengths in (("instruction", self.instruction_lengths), ("output", self.output_lengths))
             for label, measure in (("mean", np.mean), ("sd", np.std), ("median", np.median))
         }
-        distinct = {"distinct_instructions": round(self.distinct_instructions, 4)}
-        return {"pairs": len(self)} | described | distinct | {"distinct_2": round(self.distinct_bigrams, 4)}
+        distinct = {
+            "distinct_instructions": round(len(self._distinct) / max(1, len(self)), 4),
+            "distinct_2": round(len(self._bigrams) / max(1, self._bigrams.total()), 4),
+        }
+        return {"pairs": len(self)} | described | distinct
 
 
 @dataclasses.dataclass

@@ -6,7 +6,6 @@ import pytest
 
 from humpback_jax.data.pairs import Pair, read_pairs
 from humpback_jax.evaluation.contamination import (
-    EvaluationIndex,
     contamination_figures,
     overlap,
     overlap_figures,
@@ -20,7 +19,7 @@ LONG = "one two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 def found(text, items, n=13):
-    return overlap([Pair("p", "An instruction.", text, "s")], EvaluationIndex(items, n)).overlapping_items
+    return overlap([Pair("p", "An instruction.", text, "s")], items, n).overlapping_items
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,18 @@ def test_a_difference_that_unpaired_errors_would_hide_is_found():
     first = {str(i): float(v) for i, v in enumerate(rng.integers(0, 2, 250))}
     second = {name: 1.0 if rng.random() < 0.1 else value for name, value in first.items()}
     found = compare(first, second)
-    assert 0 < found.difference < 7
-    assert found.unpaired_error > 2 * found.paired_error
-    assert found.interval[0] > 0
-    assert found.p_value < 0.01
-    assert (found.items, found.worse, found.unmatched) == (250, 0, 0)
-    assert found.better / 250 * 100 == pytest.approx(found.difference)
+    assert 0 < found["difference"] < 7
+    assert found["unpaired_error"] > 2 * found["paired_error"]
+    assert found["interval"][0] > 0
+    assert found["p_value"] < 0.01
+    assert (found["items"], found["worse"], found["unmatched"]) == (250, 0, 0)
+    assert found["better"] / 250 * 100 == pytest.approx(found["difference"])
 
 
 def test_equal_runs_do_not_differ():
     same = {"a": 1.0, "b": 0.0, "c": 0.5}
     found = compare(same, same)
-    assert (found.difference, found.p_value, found.interval, found.equal) == (0.0, 1.0, None, 3)
+    assert (found["difference"], found["p_value"], found["interval"], found["equal"]) == (0.0, 1.0, None, 3)
 
 
 def test_the_test_keeps_its_level():
@@ -33,7 +33,7 @@ def test_the_test_keeps_its_level():
     below = 0
     for trial in range(20):
         first, second = ({str(i): float(v) for i, v in enumerate(rng.integers(0, 2, 60))} for _ in range(2))
-        below += compare(first, second, seed=trial).p_value < 0.05
+        below += compare(first, second, seed=trial)["p_value"] < 0.05
     assert stats.binomtest(below, 20, 0.05).pvalue > 0.01
 
 

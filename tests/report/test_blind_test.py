@@ -67,9 +67,9 @@ def test_a_preference_is_found_whatever_the_side(systems, tmp_path):
     write_sheet(sheet, tmp_path / "judge.html")
     results = write_results(tmp_path / "r.jsonl", judgments(sheet, "ann", likes_new))
     counted = tally(key_path(tmp_path / "judge.html"), [results])
-    assert (counted.win, counted.tie, counted.loss, counted.left) == (NUMBER, 0, 0, 50.0)
-    assert counted.p_value == pytest.approx(2 / 2**NUMBER)
-    assert counted.agreement is None
+    assert (counted["win"], counted["tie"], counted["loss"], counted["left"]) == (NUMBER, 0, 0, 50.0)
+    assert counted["p_value"] == pytest.approx(2 / 2**NUMBER)
+    assert counted["agreement"] is None
 
 
 def test_a_rater_who_always_takes_the_left_finds_nothing(systems, tmp_path):
@@ -77,7 +77,12 @@ def test_a_rater_who_always_takes_the_left_finds_nothing(systems, tmp_path):
     write_sheet(sheet, tmp_path / "judge.html")
     results = write_results(tmp_path / "r.jsonl", judgments(sheet, "bob", lambda left, right: "left"))
     counted = tally(key_path(tmp_path / "judge.html"), [results])
-    assert (counted.win, counted.loss, counted.left, counted.p_value) == (NUMBER // 2, NUMBER // 2, 100.0, 1.0)
+    assert (counted["win"], counted["loss"], counted["left"], counted["p_value"]) == (
+        NUMBER // 2,
+        NUMBER // 2,
+        100.0,
+        1.0,
+    )
 
 
 def test_several_raters_vote_and_the_last_word_of_each_counts(systems, tmp_path):
@@ -90,9 +95,9 @@ def test_several_raters_vote_and_the_last_word_of_each_counts(systems, tmp_path)
     second = write_results(tmp_path / "2.jsonl", bob)
     key = key_path(tmp_path / "judge.html")
     two = tally(key, [first, second])
-    assert (two.win, two.tie, two.judgments, two.raters, two.agreement) == (0, 10, 20, 2, 0.0)
+    assert (two["win"], two["tie"], two["judgments"], two["raters"], two["agreement"]) == (0, 10, 20, 2, 0.0)
     three = tally(key, [first, second, write_results(tmp_path / "3.jsonl", eve)])
-    assert (three.win, three.tie, three.agreement) == (10, 0, pytest.approx(100 / 3))
+    assert (three["win"], three["tie"], three["agreement"]) == (10, 0, pytest.approx(100 / 3))
 
 
 def test_results_of_another_sheet_are_refused(systems, tmp_path):
@@ -205,4 +210,4 @@ def test_a_page_sent_by_mail_gives_a_file(systems, open_page, tmp_path):
     with page.expect_download() as download:
         page.get_by_role("button", name="Save judgments").click()
     counted = tally(key_path(out), [download.value.path()])
-    assert (counted.win + counted.loss, counted.tie, counted.left) == (3, 0, 100.0)
+    assert (counted["win"] + counted["loss"], counted["tie"], counted["left"]) == (3, 0, 100.0)

@@ -95,9 +95,7 @@ def test_plots_are_files_too(small_run):
 
 def test_many_pairs_are_drawn_and_the_figures_stay_of_all(small_run, tmp_path):
     shutil.copytree(small_run, tmp_path / "run")
-    written = write_report(tmp_path / "run", max_pairs=10)
-    assert (written.pairs, written.total_pairs) == (10, 60)
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = write_report(tmp_path / "run", max_pairs=10).read_text()
     assert len(unpacked(page, "pairs-index")["id"]) == 10
     assert "10 of 60 pairs, drawn at random" in " ".join(page.split())
     assert "<strong>57</strong> of 60 candidate pairs" in page
@@ -118,8 +116,8 @@ def test_a_part_of_a_run_has_a_report(small_run, tmp_path, missing):
     shutil.copytree(small_run, run)
     for name in missing:
         shutil.rmtree(run / name)
-    written = write_report(run)
-    assert written.pairs == (0 if "seeds" in missing else 57 if "augmented" in missing else 60)
+    ids = unpacked(write_report(run).read_text(), "pairs-index")["id"]
+    assert len(ids) == (0 if "seeds" in missing else 57 if "augmented" in missing else 60)
 
 
 def test_results_of_other_evaluations_are_shown(page):

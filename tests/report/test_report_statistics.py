@@ -23,9 +23,9 @@ def test_diversity_and_lengths():
     statistics = SetStatistics()
     for instruction in ("Name a cat", "name  a cat", "Name a dog", "Why?"):
         statistics.add(instruction, "four")
-    assert statistics.distinct_instructions == 0.75
-    assert statistics.distinct_bigrams == pytest.approx(3 / 6)  # name a, a cat, a dog of six
     summary = statistics.summary()
+    assert summary["distinct_instructions"] == 0.75
+    assert summary["distinct_2"] == pytest.approx(3 / 6)  # name a, a cat, a dog of six
     assert (summary["pairs"], summary["output_mean"], summary["instruction_median"]) == (4, 4.0, 10.0)
     assert statistics.openings.most_common(1) == [("name a", 3)]
 

@@ -61,18 +61,6 @@ class Item:
     subject: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class ItemResult:
-    """What a model says to an item: log-likelihoods in nats, one per choice; right or wrong by sum and by length."""
-
-    id: str
-    log_likelihoods: tuple[float, ...]
-    answer: int
-    correct: bool
-    correct_norm: bool
-    subject: str | None = None
-
-
 def tasks_in(folder: PathLike) -> list[str]:
     """The benchmarks whose files a folder holds; ValueError where it holds none."""
     names = [name for name, task in TASKS.items() if (epath.Path(folder) / task.file).exists()]
@@ -154,36 +142,43 @@ def _context(task: Task, record: Mapping[str, Any]) -> str:
 
 def score_items(
     scorer: ContinuationScorer, items: Sequence[Item], progress: Callable[[int], None] | None = None
-) -> list[ItemResult]:
-    """Log-likelihoods of every choice of every item."""
+) -> list[dict[str, Any]]:
+    """What a model says to every item, as a row of a benchmark's results.
+
+    Returns:
+      id, answer, subject: of the item.
+      log_likelihoods: in nats, one per choice.
+      correct, correct_norm: right or wrong by sum and by length.
+    """
     requests = [scorer.encode(item.context, text) for item in items for text in item.continuations]
     sums, _ = scorer.score(requests, progress)
     ends = np.cumsum([len(item.continuations) for item in items])
     return [_result(item, values) for item, values in zip(items, np.split(sums, ends[:-1]), strict=True)]
 
 
-def _result(item: Item, values: np.ndarray) -> ItemResult:
+def _result(item: Item, values: np.ndarray) -> dict[str, Any]:
     correct, correct_norm = (int(np.argmax(v)) == item.answer for v in (values, values / np.asarray(item.lengths)))
-    return ItemResult(item.id, tuple(values.tolist()), item.answer, correct, correct_norm, item.subject)
+    result = {"id": item.id, "log_likelihoods": values.tolist(), "answer": item.answer}
+    return result | {"correct": correct, "correct_norm": correct_norm, "subject": item.subject}
 
 
-def accuracy_figures(results: Sequence[ItemResult]) -> dict[str, Any]:
+def accuracy_figures(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Accuracies and their standard errors in percent; over subjects, where there are any, also the plain mean."""
     figures: dict[str, Any] = {"items": len(results)}
     for name, field in (("acc", "correct"), ("acc_norm", "correct_norm")):
-        values = 100 * np.asarray([getattr(result, field) for result in results], np.float64)
+        values = 100 * np.asarray([result[field] for result in results], np.float64)
         figures[name] = float(values.mean())
         figures[f"{name}_stderr"] = float(stats.sem(values)) if len(values) > 1 else None
-    subjects = sorted({result.subject for result in results if result.subject})
+    subjects = sorted({result["subject"] for result in results if result["subject"]})
     if subjects:
-        means = [np.mean([r.correct for r in results if r.subject == subject]) for subject in subjects]
+        means = [np.mean([r["correct"] for r in results if r["subject"] == subject]) for subject in subjects]
         figures |= {"subjects": len(subjects), "acc_mean_of_subjects": float(np.mean(means) * 100)}
     return figures
 
 
 def run_benchmarks(
     scorer: ContinuationScorer, names: Sequence[str], folder: PathLike, shots: int = 0, limit: int | None = None
-) -> tuple[dict[str, Any], dict[str, list[ItemResult]]]:
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """(figures, item results) by benchmark; figures include seconds and choices scored per second."""
     shots_of = {name: shots if name in TASKS and TASKS[name].shots_file else 0 for name in names}
     tasks = {name: read_task(name, folder, shots_of[name], limit) for name in names}

@@ -14,7 +14,7 @@ from typing import Any
 from humpback_jax.evaluation.judging.win_rate import DRAW, mean_lengths, preferences, win_rate
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.files import PathLike, sha256_of_bytes
-from humpback_jax.prompts.prompts import fill_template, packaged_template
+from humpback_jax.prompts.prompts import fill_template
 
 ORDERS = (1, 2)  # 1: the baseline is Answer A; 2: the model is
 BASELINE_WINS, MODEL_WINS = 1.0, 2.0
@@ -83,11 +83,6 @@ class Contest:
 def judgment_id(comparison: Comparison, order: int) -> str:
     """Names one question to the judge."""
     return f"{comparison.id}:{order}"
-
-
-def judge_template() -> str:
-    """The package's question to the judge."""
-    return packaged_template("judge.txt")
 
 
 def parse_verdict(text: str) -> str | None:
@@ -200,7 +195,7 @@ def judged_figures(annotations: Sequence[Mapping[str, Any]], missing: int) -> di
     draws = [row for row in annotations if row["preference"] == DRAW]
     identical = sum(row["output_1"] == row["output_2"] for row in draws)
     figures: dict[str, Any] = {
-        **dataclasses.asdict(win_rate(preferences(annotations))),
+        **win_rate(preferences(annotations)),
         "draws_identical": identical,
         "draws_orders_disagree": len(draws) - identical,
         "failed": dict(Counter(row["reason"] for row in annotations if row["reason"] is not None)),

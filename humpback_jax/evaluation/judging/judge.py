@@ -9,19 +9,21 @@ from scipy.special import expit
 from humpback_jax.evaluation.judging.comparisons import (
     Contest,
     Judgment,
-    judge_template,
     judged_figures,
     to_annotations,
 )
 from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
 from humpback_jax.evaluation.records import write_records
 from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.prompts.prompts import packaged_template
 from humpback_jax.run_files import ANNOTATIONS, JUDGMENTS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.stages.jobs import Choices, GenerationConfig, Prompted, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Claim, Stage, StageResult, begin_stage
+
+TEMPLATE = "judge.txt"
 
 
 def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointConfig) -> Stage:
@@ -31,7 +33,7 @@ def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointCon
       ValueError: the key is not set, or the folder was begun with another judge or other outputs.
       OSError: the endpoint cannot be reached, keeps failing or refuses the key; what it said is kept.
     """
-    template = judge_template()
+    template = packaged_template(TEMPLATE)
     claim = begin_stage(directory, {"endpoint": config.deciding, "template": template}, {"contest": contest.sha256})
     if claim.finished:
         return claim.stage
@@ -49,7 +51,7 @@ def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, co
 
     No text is sampled. Questions that do not fit the engine have no verdict and are counted.
     """
-    template = judge_template()
+    template = packaged_template(TEMPLATE)
     settings = {"generation": config, "template": template, "chat_format": model.chat_format.name}
     claim = begin_stage(directory, settings, {"contest": contest.sha256, "judge": model.sha256}, shared=True)
     if claim.finished:

@@ -1,6 +1,5 @@
 """Answers to AlpacaEval's instructions in its own output format, and its own package where that is wanted."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,15 +15,6 @@ from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
 
 
-@dataclasses.dataclass(frozen=True)
-class Outputs:
-    """Where the outputs are, their rows, and figures of the generation."""
-
-    path: epath.Path
-    rows: list[dict[str, Any]]
-    figures: dict[str, Any]
-
-
 def generate_outputs(
     directory: PathLike,
     model: ModelHandle,
@@ -33,26 +23,24 @@ def generate_outputs(
     prompts: Prompts,
     config: GenerationConfig,
     tags: Sequence[str],
-) -> Outputs:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Generates an answer to every instruction in resumable shards and writes DIRECTORY/model_outputs.json.
 
     A row is `{"dataset", "instruction", "output", "generator"}`, in the order of `rows`. An instruction that does not
     fit the engine has no row and is counted; an answer that the limit cut is kept and counted.
+
+    Returns:
+      The rows, and figures of the generation; `outputs` among them is the path of the file.
     """
     names = {f"{number:05d}": row for number, row in enumerate(rows)}
     instructions = [(name, row["instruction"]) for name, row in names.items()]
     stage = generate(directory, model, instructions, prompts, config, tags)
     answers = {row["id"]: row for _, row in read_jsonl(stage.directory / ANSWERS)}
-    outputs = [
-        {
-            "dataset": row.get("dataset"),
-            "instruction": row["instruction"],
-            "output": answers[name]["output"],
-            "generator": generator,
-        }
-        for name, row in names.items()
-        if name in answers
-    ]
+    outputs = []
+    for name, row in names.items():
+        if name in answers:
+            asked = {"dataset": row.get("dataset"), "instruction": row["instruction"]}
+            outputs.append(asked | {"output": answers[name]["output"], "generator": generator})
     path = stage.directory / MODEL_OUTPUTS
     if is_leader():
         write_records(path, outputs)
@@ -68,7 +56,7 @@ def generate_outputs(
         "empty": lengths.count(0),
         "avg_length": int(sum(lengths) / len(lengths)) if lengths else None,
     }
-    return Outputs(path, outputs, figures)
+    return outputs, figures
 
 
 def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, directory: PathLike) -> dict[str, Any]:

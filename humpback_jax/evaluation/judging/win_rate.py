@@ -5,7 +5,6 @@ from a weighted annotator. Null, missing and other numbers are no preference: th
 `alpaca_eval.metrics` (tatsu-lab/alpaca_eval at cd543a1), `BaseScoringRule.describe_head2head`.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,29 +15,6 @@ from humpback_jax.evaluation.records import read_records
 from humpback_jax.files import PathLike
 
 DRAW, OLD_DRAW = 1.5, 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class WinRate:
-    """Wins of a model against a baseline.
-
-    Attributes:
-      win_rate: mean of preference - 1, in percent.
-      standard_error: of that mean, in percent; None for a single annotation.
-      discrete_win_rate: the same after every preference is rounded to a win, a loss or a draw, in percent.
-      n_wins, n_wins_base, n_draws: preferences above, below and at 1.5.
-      n_total: annotations with a preference.
-      n_dropped: annotations without one.
-    """
-
-    win_rate: float
-    standard_error: float | None
-    discrete_win_rate: float
-    n_wins: int
-    n_wins_base: int
-    n_draws: int
-    n_total: int
-    n_dropped: int
 
 
 def preferences(annotations: Sequence[Mapping[str, Any]], where: PathLike = "annotations") -> np.ndarray:
@@ -66,8 +42,15 @@ def _number(value: Any, record: int, where: PathLike) -> float:
         ) from error
 
 
-def win_rate(values: np.ndarray) -> WinRate:
+def win_rate(values: np.ndarray) -> dict[str, Any]:
     """Counts preferences, float [n], as `preferences` returns them.
+
+    Returns:
+      win_rate: mean of preference - 1, in percent.
+      standard_error: of that mean, in percent; None for a single annotation.
+      discrete_win_rate: the same after every preference is rounded to a win, a loss or a draw, in percent.
+      n_wins, n_wins_base, n_draws: preferences above, below and at 1.5.
+      n_total, n_dropped: annotations with a preference, and without one.
 
     Raises:
       ValueError: none of them is a preference.
@@ -78,16 +61,16 @@ def win_rate(values: np.ndarray) -> WinRate:
     rounded = np.round(np.where(values == DRAW, OLD_DRAW, values))
     discrete = _valid(np.where(rounded == OLD_DRAW, DRAW, rounded))
     error = float(np.std(kept, ddof=1)) / math.sqrt(kept.size) * 100 if kept.size > 1 else None
-    return WinRate(
-        win_rate=float(np.mean(kept - 1) * 100),
-        standard_error=error,
-        discrete_win_rate=float(np.mean(discrete - 1) * 100),
-        n_wins=int(np.sum(kept > DRAW)),
-        n_wins_base=int(np.sum(kept < DRAW)),
-        n_draws=int(np.sum(kept == DRAW)),
-        n_total=int(kept.size),
-        n_dropped=int(values.size - kept.size),
-    )
+    return {
+        "win_rate": float(np.mean(kept - 1) * 100),
+        "standard_error": error,
+        "discrete_win_rate": float(np.mean(discrete - 1) * 100),
+        "n_wins": int(np.sum(kept > DRAW)),
+        "n_wins_base": int(np.sum(kept < DRAW)),
+        "n_draws": int(np.sum(kept == DRAW)),
+        "n_total": int(kept.size),
+        "n_dropped": int(values.size - kept.size),
+    }
 
 
 def _valid(values: np.ndarray) -> np.ndarray:
@@ -100,13 +83,9 @@ def annotation_figures(path: PathLike) -> dict[str, Any]:
     `length_controlled_winrate` is there only where the alpaca_eval package has left its `glm_preference` in every row.
     """
     rows = read_records(path)
-    figures: dict[str, Any] = {
-        "model": _common(rows, "generator_2"),
-        "baseline": _common(rows, "generator_1"),
-        "annotator": _common(rows, "annotator"),
-        **dataclasses.asdict(win_rate(preferences(rows, path))),
-    }
-    figures |= mean_lengths(rows)
+    names = {"model": "generator_2", "baseline": "generator_1", "annotator": "annotator"}
+    figures: dict[str, Any] = {name: _common(rows, column) for name, column in names.items()}
+    figures |= win_rate(preferences(rows, path)) | mean_lengths(rows)
     controlled = [row.get("glm_preference") for row in rows]
     if all(isinstance(value, float | int) and math.isfinite(value) for value in controlled):
         figures["length_controlled_winrate"] = float(np.mean(np.asarray(controlled, np.float64)) * 100)

@@ -5,7 +5,6 @@ a constant: α per natural-log unit = α per decade / ln 10.
 """
 
 import collections
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,32 +22,6 @@ DATELESS = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # equal tab
 CONFIDENCE = 0.95
 
 
-@dataclasses.dataclass(frozen=True)
-class ScalingFit:
-    """A least-squares line through win rates, or any other metric, over the logarithm of the number of examples.
-
-    Attributes:
-      alpha: units of the metric per unit of log_b N.
-      intercept: C, the metric at N = 1.
-      base: b: "e", "2" or "10".
-      alpha_interval, intercept_interval: bootstrap-t intervals; None for fewer than three points or two sizes.
-      confidence: of the intervals.
-      residual_error: standard deviation of the residuals, with n - 2 degrees of freedom.
-      r_squared: share of the variance that the line explains; None where the metric does not vary.
-      points: number of measurements.
-    """
-
-    alpha: float
-    intercept: float
-    base: str
-    alpha_interval: tuple[float, float] | None
-    intercept_interval: tuple[float, float] | None
-    confidence: float
-    residual_error: float | None
-    r_squared: float | None
-    points: int
-
-
 def fit_scaling(
     sizes: Sequence[float],
     values: Sequence[float],
@@ -56,8 +29,8 @@ def fit_scaling(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> ScalingFit:
-    """Fits the line and its intervals.
+) -> dict[str, Any]:
+    """A least-squares line through win rates, or any other metric, over the logarithm of the number of examples.
 
     Intervals are symmetric bootstrap-t over residuals that are first divided by sqrt(1 - leverage) (Davison and
     Hinkley, Bootstrap Methods, 6.2.3); with the few sizes of a scaling curve, percentile intervals are too short.
@@ -67,6 +40,16 @@ def fit_scaling(
       values: the metric of each run.
       base: of the logarithm, "e", "2" or "10".
       confidence, resamples, seed: of the bootstrap.
+
+    Returns:
+      alpha: units of the metric per unit of log_b N.
+      intercept: C, the metric at N = 1.
+      base: b: "e", "2" or "10".
+      alpha_interval, intercept_interval: bootstrap-t intervals; None for fewer than three points or two sizes.
+      confidence: of the intervals.
+      residual_error: standard deviation of the residuals, with n - 2 degrees of freedom.
+      r_squared: share of the variance that the line explains; None where the metric does not vary.
+      points: number of measurements.
 
     Raises:
       ValueError: an unknown base, sizes below 1, a value that is not finite, or fewer than two different sizes.
@@ -82,17 +65,17 @@ def fit_scaling(
     line, residuals = _fit(x, y)
     squared, total = float(np.sum(residuals**2)), float(np.sum((y - y.mean()) ** 2))
     intervals = _intervals(x, y, confidence, resamples, seed) if freedom > 0 else (None, None)
-    return ScalingFit(
-        alpha=float(line[0]),
-        intercept=float(line[1]),
-        base=base,
-        alpha_interval=intervals[0],
-        intercept_interval=intervals[1],
-        confidence=confidence,
-        residual_error=math.sqrt(squared / freedom) if freedom > 0 else None,
-        r_squared=1.0 - squared / total if total > 0 else None,
-        points=len(y),
-    )
+    return {
+        "alpha": float(line[0]),
+        "intercept": float(line[1]),
+        "base": base,
+        "alpha_interval": intervals[0],
+        "intercept_interval": intervals[1],
+        "confidence": confidence,
+        "residual_error": math.sqrt(squared / freedom) if freedom > 0 else None,
+        "r_squared": 1.0 - squared / total if total > 0 else None,
+        "points": len(y),
+    }
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +120,8 @@ def fit_figures(rows: Sequence[Mapping[str, Any]], metric: str, base: str = "e")
         if len(set(sizes)) < 2:
             figures[name] = {"fit": f"none: a single size ({sizes[0]})"}
         else:
-            fit = dataclasses.asdict(fit_scaling(sizes, values, base))
-            figures[name] = {"formula": f"{metric} = alpha * log_{base}(N) + C"} | fit
+            formula = {"formula": f"{metric} = alpha * log_{base}(N) + C"}
+            figures[name] = formula | fit_scaling(sizes, values, base)
     return figures
 
 

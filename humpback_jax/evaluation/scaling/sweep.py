@@ -149,9 +149,9 @@ def _win_rate(alignment: Alignment, model: ModelHandle, sweep: Sweep, tags: str)
     folder, name = alignment.run_dir / run_files.WIN_RATE.format(tags=tags), f"{alignment.run_dir.name}-{tags}"
     generation, rows = alignment.recipe.answering, read_outputs(str(sweep.prompts))
     answers, chosen = folder / run_files.ANSWERS_STAGE, TAG_CHOICES[tags]
-    outputs = generate_outputs(answers, model, rows, name, alignment.prompts, generation, chosen)
+    outputs, made = generate_outputs(answers, model, rows, name, alignment.prompts, generation, chosen)
     baseline = str(sweep.baseline)
-    contest = make_contest(read_outputs(baseline), outputs.rows, (baseline, str(outputs.path)), partial=True)
+    contest = make_contest(read_outputs(baseline), outputs, (baseline, made["outputs"]), partial=True)
     if sweep.judge is not None:
         config = EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable)
         stage = judge_by_endpoint(folder / run_files.JUDGED, contest, config)

@@ -61,7 +61,7 @@ def test_log_likelihoods_and_accuracies_are_those_of_transformers(weights, name,
     folder, exported = request.getfixturevalue(weights)
     items = read_task(name, shared_data / "benchmarks", limit=LIMIT)
     results = score_items(cached_scorer(folder), items)
-    ours = np.concatenate([result.log_likelihoods for result in results])
+    ours = np.concatenate([result["log_likelihoods"] for result in results])
     expected = theirs(exported, items)
     print(f"{weights} {name}: largest difference {np.abs(ours - expected).max():.2e} nats, {accuracy_figures(results)}")
     np.testing.assert_allclose(ours, expected, atol=1e-3)
@@ -69,7 +69,7 @@ def test_log_likelihoods_and_accuracies_are_those_of_transformers(weights, name,
     for item, result in zip(items, results, strict=True):
         values = expected[start : start + len(item.continuations)]
         start += len(item.continuations)
-        assert result.correct == (int(np.argmax(values)) == item.answer)
+        assert result["correct"] == (int(np.argmax(values)) == item.answer)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from humpback_jax.evaluation.benchmarks.continuations import (
     open_evaluated_model,
 )
 from humpback_jax.evaluation.benchmarks.multiple_choice import (
-    ItemResult,
     accuracy_figures,
     read_questions,
     read_task,
@@ -83,8 +82,8 @@ def test_what_is_not_there_is_named(folder, tmp_path):
 
 
 def test_accuracies_are_means_over_items_and_subjects():
-    result = lambda i, correct, norm, subject: ItemResult(str(i), (0.0,), 0, correct, norm, subject)  # noqa: E731
-    figures = accuracy_figures([result(0, True, False, "a"), result(1, True, False, "a"), result(2, False, True, "b")])
+    rows = [(True, False, "a"), (True, False, "a"), (False, True, "b")]
+    figures = accuracy_figures([dict(zip(("correct", "correct_norm", "subject"), row, strict=True)) for row in rows])
     assert (figures["acc"], figures["acc_norm"]) == pytest.approx((200 / 3, 100 / 3))
     assert figures["acc_mean_of_subjects"] == pytest.approx(50.0)
     assert figures["acc_stderr"] == pytest.approx(100 * np.std([1, 1, 0], ddof=1) / 3**0.5)
@@ -126,7 +125,7 @@ def test_a_benchmark_runs(scorer, folder):
     figures, results = run_benchmarks(scorer, ["piqa"], folder)
     assert figures["piqa"]["items"] == len(results["piqa"]) == 2
     assert figures["piqa"]["choices_per_second"] > 0
-    assert [len(result.log_likelihoods) for result in results["piqa"]] == [2, 3]
+    assert [len(result["log_likelihoods"]) for result in results["piqa"]] == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """AlpacaEval's output format, and what is counted on the way."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -21,15 +22,16 @@ ROWS = [
 def test_outputs_are_written_as_the_package_wants_them(tiny_model_dir, tmp_path, shared_data):
     config = GenerationConfig(EngineConfig(4, (128,), 8), shard_size=2, dtype="float32")
     model, prompts = open_evaluated_model(tiny_model_dir), Prompts("{output}", "{instruction}{output}")
-    made = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
-    rows = json.loads(made.path.read_text())
+    written, made = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
+    rows = json.loads(pathlib.Path(made["outputs"]).read_text())
+    assert rows == written
     reference = json.loads((shared_data / "alpaca_eval" / "humpback-llama-65b.model_outputs.json").read_text())
     assert [list(row) for row in rows] == [list(reference[0])] * 2
     assert [(row["instruction"], row["dataset"]) for row in rows] == [("Say a.", "d"), ("Say b.", "e")]
-    assert made.figures["rejected"] == {"prompt_too_long": 1}
-    assert (made.figures["instructions"], made.figures["answered"]) == (3, 2)
-    again = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
-    assert again.figures == made.figures
+    assert made["rejected"] == {"prompt_too_long": 1}
+    assert (made["instructions"], made["answered"]) == (3, 2)
+    _, again = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
+    assert again == made
     with pytest.raises(ValueError, match="was begun with another"):
         generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("web",))
 

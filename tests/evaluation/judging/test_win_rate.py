@@ -46,11 +46,11 @@ def test_the_leaderboard_is_reproduced(shared_data):
 def test_draws_are_halves_and_what_is_no_preference_is_left_out():
     figures = win_rate(preferences(ROWS))
     counted = [0, 1, 0.5, 0.5, 0.25, 1, 1]
-    assert (figures.n_total, figures.n_dropped, figures.n_draws) == (7, 3, 2)
-    assert (figures.n_wins, figures.n_wins_base) == (3, 2)
-    assert figures.win_rate == pytest.approx(100 * statistics.mean(counted))
-    assert figures.standard_error == pytest.approx(100 * statistics.stdev(counted) / math.sqrt(7))
-    assert figures.discrete_win_rate == pytest.approx(100 * (3 + 2 / 2) / 7)
+    assert (figures["n_total"], figures["n_dropped"], figures["n_draws"]) == (7, 3, 2)
+    assert (figures["n_wins"], figures["n_wins_base"]) == (3, 2)
+    assert figures["win_rate"] == pytest.approx(100 * statistics.mean(counted))
+    assert figures["standard_error"] == pytest.approx(100 * statistics.stdev(counted) / math.sqrt(7))
+    assert figures["discrete_win_rate"] == pytest.approx(100 * (3 + 2 / 2) / 7)
 
 
 def test_alpaca_eval_counts_the_same():
@@ -59,7 +59,7 @@ def test_alpaca_eval_counts_the_same():
     theirs = package.get_winrate([{"preference": value} for value in values.tolist()])
     ours = win_rate(values)
     for key, value in theirs.items():
-        assert getattr(ours, key) == pytest.approx(value, abs=1e-9), key
+        assert ours[key] == pytest.approx(value, abs=1e-9), key
 
 
 @pytest.mark.parametrize(
