@@ -27,6 +27,9 @@ class Tokenizer(Protocol):
     def special_id(self, token: str) -> int | None:
         """Id of a special token such as `<|im_end|>`, or None."""
 
+    def __hash__(self) -> int:
+        """Tokenizers are the keys of caches."""
+
 
 HF_JSON, SENTENCEPIECE, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 CHAT_TEMPLATE, ADDED_TOKENS, SPECIAL_TOKENS = "chat_template.jinja", "added_tokens.json", "special_tokens_map.json"

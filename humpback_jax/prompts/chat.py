@@ -96,9 +96,6 @@ class ChatFormat:
     """
 
     name: str
-    _layouts: dict[int, tuple[Tokenizer, Layout]] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if self.name not in CHAT_FORMATS:
@@ -121,14 +118,7 @@ class ChatFormat:
         return tuple(dict.fromkeys([*end, *eos]))
 
     def _layout(self, tokenizer: Tokenizer) -> Layout:
-        if self.name != "tokenizer":
-            return _LAYOUTS[self.name]
-        # Kept beside its layout, the tokenizer keeps its id(); a copy of this object in another process has old ones.
-        known, layout = self._layouts.get(id(tokenizer), (None, None))
-        if layout is None or known is not tokenizer:
-            layout = layout_of_template(tokenizer)
-            self._layouts[id(tokenizer)] = (tokenizer, layout)
-        return layout
+        return layout_of_template(tokenizer) if self.name == "tokenizer" else _LAYOUTS[self.name]
 
     def _encode(self, parts: Sequence[Part], text: str, tokenizer: Tokenizer) -> list[int]:
         ids: list[int] = []
@@ -170,6 +160,7 @@ def _encode_after(last: Part, text: str, tokenizer: Tokenizer) -> list[int]:
     return joined[len(before) :] if joined[: len(before)] == before else tokenizer.encode(text)
 
 
+@functools.lru_cache(maxsize=8)
 def layout_of_template(tokenizer: Tokenizer) -> Layout:
     """Finds the pieces of the tokenizer's own Jinja template by rendering it with marks in place of texts.
 

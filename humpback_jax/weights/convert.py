@@ -26,7 +26,8 @@ from humpback_jax.weights.huggingface import (
     MAX_SHARD_BYTES,
     HuggingFaceSource,
     cast,
-    export_huggingface,
+    config_to_huggingface,
+    export_tensors,
 )
 from humpback_jax.weights.mapping import flatten, foreign_slots, leaf_shape, put_rows, row_blocks, rules_of, unflatten
 from humpback_jax.weights.model_folder import (
@@ -126,17 +127,11 @@ def export_weights(
         tokenizer = load_tokenizer(os.path.join(model, TOKENIZER))
         files = exported_tokenizer_files(tokenizer)
         total = len(foreign_slots(card.config, "huggingface"))
+        dtype, stored = dtype or card.param_dtype, StoredParams(os.path.join(model, PARAMS))
         with progress_bar("exporting", total, "tensors", show=show_progress) as bar:
-            tensors, num_bytes = export_huggingface(
-                folder,
-                card.config,
-                StoredParams(os.path.join(model, PARAMS)),
-                dtype=dtype or card.param_dtype,
-                max_shard_bytes=max_shard_bytes,
-                bos_id=tokenizer.bos_id,
-                eos_id=tokenizer.eos_id,
-                bar=bar,
-            )
+            tensors, num_bytes = export_tensors(folder, card.config, stored, dtype, max_shard_bytes, bar)
+        config = config_to_huggingface(card.config, dtype, tokenizer.bos_id, tokenizer.eos_id)
+        write_json(folder / "config.json", config)
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
         generation = files.pop(GENERATION, None) or json.dumps(
             {key: id_ for key, id_ in ids.items() if id_ is not None}

