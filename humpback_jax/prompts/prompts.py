@@ -92,34 +92,29 @@ def load_prompts(template_dir: PathLike | None = None) -> Prompts:
       FileNotFoundError: the folder does not exist.
       ValueError: it holds no template or one of an unknown name, or a template lacks a placeholder.
     """
-    folder = None if template_dir is None else epath.Path(template_dir)
-    if folder is not None:
-        _check_names(folder)
-    templates = {name: _read_template(name, folder) for name in PLACEHOLDERS}
+    templates = {name: packaged_template(name) for name in PLACEHOLDERS}
+    if template_dir is not None:
+        templates |= _read_templates(epath.Path(template_dir))
     return Prompts(backward_template=templates["backward.txt"], rating_template=templates["rating.txt"])
 
 
-def _check_names(folder: epath.Path) -> None:
+def _read_templates(folder: epath.Path) -> dict[str, str]:
+    """{file name: text} of the templates in a folder."""
     expected = " and ".join(PLACEHOLDERS)
     if not folder.is_dir():
         raise FileNotFoundError(f"prompt template folder {folder} does not exist; make it and put {expected} in it")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".txt")
-    if not names:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))}
+    if not texts:
         raise ValueError(f"prompt template folder {folder} holds no template; it may hold {expected}")
-    if unknown := [name for name in names if name not in PLACEHOLDERS]:
-        raise ValueError(f"{folder / unknown[0]} is not a template that is used; the names are {expected}")
-
-
-def _read_template(name: str, folder: epath.Path | None) -> str:
-    if folder is None or not (folder / name).exists():
-        return packaged_template(name)
-    text = (folder / name).read_text(encoding="utf-8")
-    for placeholder in PLACEHOLDERS[name]:
-        if "{" + placeholder + "}" not in text:
-            raise ValueError(
-                f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
-            )
-    return text.strip()
+    for name, text in texts.items():
+        if name not in PLACEHOLDERS:
+            raise ValueError(f"{folder / name} is not a template that is used; the names are {expected}")
+        for placeholder in PLACEHOLDERS[name]:
+            if "{" + placeholder + "}" not in text:
+                raise ValueError(
+                    f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
+                )
+    return {name: text.strip() for name, text in texts.items()}
 
 
 def parse_rating(text: str) -> float | None:

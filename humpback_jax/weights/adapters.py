@@ -37,6 +37,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
 _RULES = {
     target: next(r for r in RULES if r.path == f"layers/{b}/{n}/kernel") for target, (b, n) in PROJECTIONS.items()
 }
+_MODULES = {target: rule.huggingface.split(".")[-2] for target, rule in _RULES.items()}  # q_proj for q
 
 
 def write_adapter(
@@ -68,7 +69,7 @@ def write_adapter(
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         "lora_dropout": lora.dropout,
-        "target_modules": [_module(target) for target in lora.targets],
+        "target_modules": [_MODULES[target] for target in lora.targets],
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -156,14 +157,8 @@ def import_adapter(src: PathLike, base: PathLike, dst: PathLike, dtype: str = "f
 
 
 def _figures(config: LlamaConfig, lora: LoraConfig, dst: PathLike) -> dict[str, Any]:
-    tensors = 2 * config.num_layers * len(lora.targets)
-    path = os.path.abspath(dst)
-    return {"rank": lora.rank, "targets": ", ".join(lora.targets), "tensors": tensors, "path": path}
-
-
-def _module(target: str) -> str:
-    """`q_proj` for q."""
-    return _RULES[target].huggingface.split(".")[-2]
+    figures = {"rank": lora.rank, "targets": ", ".join(lora.targets)}
+    return figures | {"tensors": len(_tensor_slots(config, lora)), "path": os.path.abspath(dst)}
 
 
 def _tensor_slots(config: LlamaConfig, lora: LoraConfig) -> dict[str, tuple[str, str, int]]:
@@ -188,8 +183,8 @@ def _lora_config(fields: Any, tensors: set[str], where: str) -> LoraConfig:
         raise ValueError(f"{where}: r is missing; expected the configuration of a PEFT LoRA adapter")
     Fields(fields, where).refuse_unless(MUST_BE, "merge it with PEFT first")
     # `target_modules` may be a pattern: the tensors say what it stands for.
-    targets = tuple(target for target in PROJECTIONS if any(f".{_module(target)}.lora_A." in name for name in tensors))
+    targets = tuple(target for target in PROJECTIONS if any(f".{_MODULES[target]}.lora_A." in name for name in tensors))
     if not targets:
-        raise ValueError(f"{where}: no tensor adapts any of {', '.join(map(_module, PROJECTIONS))}")
+        raise ValueError(f"{where}: no tensor adapts any of {', '.join(_MODULES.values())}")
     alpha, dropout = fields.get("lora_alpha", 8), fields.get("lora_dropout", 0.0)
     return LoraConfig(fields["r"], float(alpha), targets, float(dropout))

@@ -5,17 +5,15 @@ import importlib.util
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.special
 
 from humpback_jax.files import PathLike, read_json
-from humpback_jax.models.config import LlamaConfig
 from humpback_jax.tokenizers import load_tokenizer
 from humpback_jax.weights.convert import as_model_folder, export_weights, unpack_gguf
-from humpback_jax.weights.model_folder import is_model_folder, load_model_folder
+from humpback_jax.weights.model_folder import LoadedModel, is_model_folder, load_model_folder
 
 TEXT = (
     "The sun rises in the east and sets in the west, and the moon moves the tides of every sea. Long before anyone "
@@ -60,7 +58,7 @@ def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 20
         tokenizer = load_tokenizer(model.tokenizer_dir)
         length = min(num_tokens, model.config.max_position_embeddings)
         rows = _rows(tokenizer.encode(TEXT), model.config.vocab_size, length)
-        ours_logits, their_logits = _our_logits(model.config, model.params, rows), _their_logits(theirs, rows)
+        ours_logits, their_logits = _our_logits(model, rows), _their_logits(theirs, rows)
         difference = np.abs(ours_logits - their_logits)
         report: dict[str, Any] = {
             "source": str(src),
@@ -74,12 +72,12 @@ def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 20
         start = int(rows[0, 0]) if tokenizer.bos_id is None else tokenizer.bos_id
         count = min(greedy_tokens, model.config.max_position_embeddings - 1)
         text_ids = _their_greedy(theirs, start, count)
-        report |= _compare_greedy(model.config, model.params, text_ids)
+        report |= _compare_greedy(model, text_ids)
         report["greedy_text"] = tokenizer.decode(text_ids)
         recorded = _recorded_greedy(source)
         if recorded:
             report["recorded_greedy_ids"] = len(recorded)
-            report["recorded_greedy_equal"] = 1 + _compare_greedy(model.config, model.params, recorded)["greedy_equal"]
+            report["recorded_greedy_equal"] = 1 + _compare_greedy(model, recorded)["greedy_equal"]
         return report
 
 
@@ -98,27 +96,21 @@ def _reference_model(source: pathlib.Path, folder: str, scratch: pathlib.Path) -
     import torch
     import transformers
 
-    load = transformers.AutoModelForCausalLM.from_pretrained
+    logging = transformers.utils.logging
+    options: dict[str, Any] = {"dtype": torch.float32}
     is_gguf = source.suffix == ".gguf"
-    with _quiet_transformers():
-        if is_gguf and importlib.util.find_spec("accelerate") is not None:
-            theirs = load(str(source.absolute().parent), gguf_file=source.name, dtype=torch.float32)
-            return theirs.eval(), "transformers reading the GGUF file itself"
-        if not is_gguf and not is_model_folder(source):
-            return load(str(source), dtype=torch.float32).eval(), "transformers reading the same folder"
-        export_weights(folder, scratch / "exported", "float32", show_progress=False)
-        return load(str(scratch / "exported"), dtype=torch.float32).eval(), "transformers reading our export"
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars from transformers while it loads."""
-    from transformers.utils import logging
-
+    if is_gguf and importlib.util.find_spec("accelerate") is not None:
+        location, reference = source.absolute().parent, "transformers reading the GGUF file itself"
+        options["gguf_file"] = source.name
+    elif not is_gguf and not is_model_folder(source):
+        location, reference = source, "transformers reading the same folder"
+    else:
+        location, reference = scratch / "exported", "transformers reading our export"
+        export_weights(folder, location, "float32", show_progress=False)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        return transformers.AutoModelForCausalLM.from_pretrained(str(location), **options).eval(), reference
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -131,14 +123,14 @@ def _rows(text_ids: list[int], vocab_size: int, length: int) -> np.ndarray:
     return np.stack([text, random]).astype(np.int32)
 
 
-def _our_logits(config: LlamaConfig, params: Any, tokens: np.ndarray) -> np.ndarray:
+def _our_logits(model: LoadedModel, tokens: np.ndarray) -> np.ndarray:
     """float32 [batch, length, vocab] in full float32 precision on whatever device the parameters are."""
     import jax
 
     from humpback_jax.models.llama import Llama
 
     with jax.default_matmul_precision("highest"):
-        return np.asarray(jax.jit(Llama(config).apply)({"params": params}, tokens))
+        return np.asarray(jax.jit(Llama(model.config).apply)({"params": model.params}, tokens))
 
 
 def _their_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
@@ -161,9 +153,9 @@ def _their_greedy(model: Any, start: int, count: int) -> list[int]:
     return ids
 
 
-def _compare_greedy(config: LlamaConfig, params: Any, ids: list[int]) -> dict[str, Any]:
+def _compare_greedy(model: LoadedModel, ids: list[int]) -> dict[str, Any]:
     """How far our greedy continuation of ids[0] is `ids`, and our logit margin where it first differs."""
-    logits = _our_logits(config, params, np.asarray([ids[:-1]], np.int32))[0]
+    logits = _our_logits(model, np.asarray([ids[:-1]], np.int32))[0]
     wanted = np.asarray(ids[1:])
     differs = np.flatnonzero(logits.argmax(-1) != wanted)
     first = int(differs[0]) if differs.size else len(wanted)
