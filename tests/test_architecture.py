@@ -105,6 +105,13 @@ def test_the_rules_are_checked_against_real_imports():
     assert len(importers("jax")) > len(importers("flax")) > 0
 
 
+def test_every_module_that_is_imported_is_there():
+    """Also inside functions, where nothing else would notice before they run."""
+    nodes = (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text())))
+    modules = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("humpback_jax.")}
+    assert not {name for name in modules if name.removeprefix("humpback_jax.") not in IMPORTS}
+
+
 def test_the_room_graph_is_the_one_that_is_drawn():
     assert room_graph() == drawn_room_graph()
 
