@@ -239,9 +239,9 @@ class Alignment:
         pairs = read_curated(self.seeds.directory / run_files.SEED_PAIRS)
         return PairSet("seed", pairs, self.seeds.outputs["seed"], tags=self.recipe.seed_tags)
 
-    def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, own: Sequence[str]) -> Stage:
+    def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, mixtures: Sequence[str]) -> Stage:
         chat_format, tokenizer = self.base.chat_format, self.base.tokenizer
-        own_sets = [read_own_set(mixture, chat_format, tokenizer) for mixture in own]
+        own_sets = [read_own_set(mixture, chat_format, tokenizer) for mixture in mixtures]
         return finetune(
             self.run_dir / name,
             self.base,

@@ -65,7 +65,7 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
         ours = seqio_reader.read_tasks(mixture)
     else:
         ours = ((each.name, [mixture.encode(each, pair) for pair in each.read()]) for each in mixture.sets)
-    groups = [*ours, *((own.name, own.examples) for own in mixture.own_sets)]
+    groups = [*ours, *((added.name, added.examples) for added in mixture.own_sets)]
     examples = [dataclasses.replace(example, id=f"{name}/{example.id}") for name, group in groups for example in group]
     kept = tuple(example for example in examples if example.num_positions <= max_length)
     rejected = {"too_long": len(examples) - len(kept)} if len(examples) > len(kept) else {}
