@@ -1,0 +1,1 @@
+"""Markup to blocks of text, which of them are content, and the sections they make."""

@@ -1,0 +1,1 @@
+"""One small function per reason why a section is not a segment."""

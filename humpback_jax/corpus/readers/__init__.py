@@ -1,0 +1,1 @@
+"""Input files to pages: what a file is, its records, their text."""
