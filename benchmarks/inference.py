@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from inference_peers import SAMPLING, HuggingFace, LlamaServer, Prompts
 
-from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.corpus.build import build_corpus
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.precision import precision_effect, weight_bytes

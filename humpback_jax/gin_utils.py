@@ -34,6 +34,7 @@ _MOVED = {
 RENAMED = {f"FinetuneConfig.{name}": f"{cls}.{name}" for cls, names in _MOVED.items() for name in names.split()} | {
     "FinetuneConfig.checkpoint_minutes": "CheckpointConfig.minutes",
     "FinetuneConfig.checkpoint_period": "CheckpointConfig.period",
+    "CorpusConfig.max_segments": "CorpusConfig.num_segments",
 }
 _MACRO = "gin.macro"
 

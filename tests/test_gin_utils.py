@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from humpback_jax.align import Recipe
-from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.data.batching import BatchConfig
 from humpback_jax.gin_utils import CONFIGURABLES, GIN_CONFIGS, RENAMED, config_texts, parse_recipe, rewrite_gin_args
 from humpback_jax.models.config import REGISTRY

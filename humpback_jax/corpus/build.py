@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
-from humpback_jax.corpus import filters
-from humpback_jax.corpus.html import read_html, read_plain_text
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.inputs import InputFile, list_inputs
-from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
+from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page
+from humpback_jax.corpus.pages import RejectedRecord, read_pages
+from humpback_jax.corpus.segment import Segment
 from humpback_jax.files import PathLike, write_json, write_jsonl
 from humpback_jax.run_files import CORPUS_REPORT, SEGMENTS
 from humpback_jax.runtime.console import say
@@ -20,58 +21,6 @@ DAMAGE = frozenset({"truncated_warc", "damaged_warc", "not_a_warc", "unknown_fil
 
 _MAX_PROBLEMS = 100
 _BYTES_PER_UNIT = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class CorpusConfig:
-    """What becomes a segment. Lengths are in characters of the segment's text.
-
-    The paper gives the length bounds (600 to 3,000) and says that the header and repetition filters exist; it gives
-    neither the n-gram size nor the threshold nor the whole word list, and does not say whether the header is part of
-    the text. A segment is repetitive if two of its sentences of `min_sentence_words` words or more have `ngram`-gram
-    sets of Jaccard similarity `jaccard_threshold` or more. `max_segments` keeps the first N in input order.
-    `max_page_bytes` bounds the memory one page can take.
-    """
-
-    min_chars: int = 600
-    max_chars: int = 3000
-    include_header: bool = False
-    ngram: int = 3
-    jaccard_threshold: float = 0.8
-    min_sentence_words: int = 6
-    max_segments: int | None = None
-    max_page_bytes: int = 8_000_000
-    navigation_phrases: tuple[str, ...] = filters.NAVIGATION_PHRASES
-    navigation_headers: tuple[str, ...] = filters.NAVIGATION_HEADERS
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_chars <= self.max_chars:
-            raise ValueError(f"expected 0 < min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
-        for name in ("ngram", "min_sentence_words", "max_page_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if not self.jaccard_threshold > 0:
-            raise ValueError(f"jaccard_threshold must be above 0 (over 1 is off), found {self.jaccard_threshold}")
-        if self.max_segments is not None and self.max_segments < 1:
-            raise ValueError(f"max_segments must be at least 1 or None, found {self.max_segments}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """A portion of a page that may serve as the answer of a pair."""
-
-    url: str
-    header: str
-    text: str
-
-    @property
-    def id(self) -> str:
-        """Stable name: a hash of URL, header and text."""
-        return hashlib.sha256("\0".join((self.url, self.header, self.text)).encode()).hexdigest()[:20]
-
-    def to_row(self) -> dict[str, str]:
-        """The line of `segments.jsonl`."""
-        return {"id": self.id} | dataclasses.asdict(self)
 
 
 @dataclasses.dataclass
@@ -138,33 +87,6 @@ class EmptyCorpusError(ValueError):
         )
 
 
-def candidate_reason(header: str, text: str, config: CorpusConfig) -> str | None:
-    """Why a section is no segment, or None; the cheap tests come first."""
-    reason = filters.header_reason(header, config.navigation_phrases, config.navigation_headers)
-    reason = reason or filters.length_reason(text, config.min_chars, config.max_chars)
-    if reason:
-        return reason
-    repeats = filters.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words)
-    return "repetitive" if repeats else None
-
-
-def segments_of_page(page: Page, config: CorpusConfig) -> tuple[list[Segment], Counter[str]]:
-    """(segments in document order, number of rejected sections by reason) of one page, on its own: no deduplication."""
-    content = read_html(page.text) if page.is_html else read_plain_text(page.text)
-    segments: list[Segment] = []
-    rejected: Counter[str] = Counter()
-    for section in content.sections:
-        # The header is the block before its section, except where it is empty and so no block at all.
-        first = section.first - 1 if config.include_header and section.header else section.first
-        text = content.text(first, section.end)
-        reason = candidate_reason(section.header, text, config)
-        if reason:
-            rejected[reason] += 1
-        else:
-            segments.append(Segment(page.url, section.header, text))
-    return segments, rejected
-
-
 def build_corpus(
     inputs: Sequence[PathLike], out_dir: PathLike, config: CorpusConfig, *, show_progress: bool = True
 ) -> CorpusReport:
@@ -197,6 +119,7 @@ def _unique_segments(
     """All segments in input order; everything read is counted in `report` as it comes."""
     seen: set[bytes] = set()
     bytes_before = 0
+    tools: PageTools = ToolsRecipe(config).load()
     for file in files:
         for record in read_pages(file, config.max_page_bytes):
             _advance(bar, bytes_before + record.position, report)
@@ -204,10 +127,10 @@ def _unique_segments(
                 report.reject_record(file, record)
                 continue
             report.pages += 1
-            segments, rejected = segments_of_page(record, config)
-            report.rejected_segments.update(rejected)
-            for segment in segments:
-                if reason := _reason_among(segment, seen, report.segments, config.max_segments):
+            result = cut_page(record, config, tools, file.name)
+            report.rejected_segments.update(result.rejected)
+            for segment in result.segments:
+                if reason := _reason_among(segment, seen, report.segments, config.num_segments):
                     report.rejected_segments[reason] += 1
                 else:
                     report.segments += 1
@@ -216,13 +139,13 @@ def _unique_segments(
         _advance(bar, bytes_before, report)
 
 
-def _reason_among(segment: Segment, seen: set[bytes], kept: int, max_segments: int | None) -> str | None:
+def _reason_among(segment: Segment, seen: set[bytes], kept: int, num_segments: int | None) -> str | None:
     """Why a segment cannot join those kept so far, or None; remembers its text."""
     digest = hashlib.sha256(segment.text.encode()).digest()[:16]
     if digest in seen:
         return "duplicate"
     seen.add(digest)
-    return "over_max_segments" if max_segments is not None and kept >= max_segments else None
+    return "over_num_segments" if num_segments is not None and kept >= num_segments else None
 
 
 def _advance(bar: ProgressReporter, bytes_read: int, report: CorpusReport) -> None:

@@ -19,7 +19,8 @@ def corpus() -> None:
 @json_option
 def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: int, as_json: bool) -> None:
     """Cut WARC, WET and HTML files into segments."""
-    from humpback_jax.corpus.build import CorpusConfig, EmptyCorpusError, build_corpus
+    from humpback_jax.corpus.build import EmptyCorpusError, build_corpus
+    from humpback_jax.corpus.config import CorpusConfig
 
     try:
         report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))

@@ -10,7 +10,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     "too_short": ("Too short", "fewer than {min_chars} characters"),
     "too_long": ("Too long", "more than {max_chars} characters"),
     "duplicate": ("Duplicate", "the same text was seen before"),
-    "over_max_segments": ("Over the limit", "the run takes only the first {max_segments} segments"),
+    "over_num_segments": ("Not drawn", "the run takes only {num_segments} segments"),
     "repetitive": ("Repetitive", "two of its sentences say nearly the same"),
     "empty_header": ("No header", "the section has no title"),
     "uppercase_header": ("Header in capitals", "the title is written in capitals only"),

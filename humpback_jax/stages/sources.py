@@ -6,7 +6,8 @@ import os
 
 from etils import epath
 
-from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.corpus.build import build_corpus
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.inputs import list_inputs
 from humpback_jax.data.pairs import read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file

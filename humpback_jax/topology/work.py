@@ -87,9 +87,9 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None) -> list[StageWo
     Raises:
       ValueError: neither gives a number of segments.
     """
-    segments = num_segments or recipe.segments.corpus.max_segments
+    segments = num_segments or recipe.segments.corpus.num_segments
     if segments is None:
-        raise ValueError("the recipe names no CorpusConfig.max_segments; give --segments")
+        raise ValueError("the recipe names no CorpusConfig.num_segments; give --segments")
     counted = _RecipeWork(recipe, segments)
     whole = recipe.scored_run is None  # else pairs and ratings are those of another run
     work = [counted.backward_model(), counted.augmented(), counted.seed_model()] if whole else []

@@ -8,14 +8,14 @@ import zlib
 import pytest
 
 from humpback_jax.corpus.build import (
-    CorpusConfig,
     CorpusReport,
     EmptyCorpusError,
-    Segment,
     build_corpus,
-    segments_of_page,
 )
+from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.page_segments import PageTools, cut_page
 from humpback_jax.corpus.pages import Page
+from humpback_jax.corpus.segment import Segment
 from humpback_jax.files import read_jsonl
 
 
@@ -114,7 +114,8 @@ def test_every_record_and_candidate_is_counted(tmp_path: pathlib.Path) -> None:
         ("http://a.example/6", "Undone"),
     ]
     assert rows[0]["text"] == prose("tea")
-    assert all(set(row) == {"id", "url", "header", "text"} for row in rows)
+    names = {"id", "url", "header", "text", "domain", "cut_by", "language", "scores", "kept_as"}
+    assert all(set(row) == names for row in rows)
     assert len({row["id"] for row in rows}) == len(rows)
 
 
@@ -133,21 +134,22 @@ def test_same_input_same_bytes(tmp_path: pathlib.Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_max_segments_counts_the_rest(tmp_path: pathlib.Path) -> None:
+def test_num_segments_counts_the_rest(tmp_path: pathlib.Path) -> None:
     (tmp_path / "p.html").write_bytes(html_page(*((f"Topic {i}", prose(f"topic{i}")) for i in range(5))))
     everything, rows = build(tmp_path / "p.html")
-    report, first = build(tmp_path / "p.html", CorpusConfig(min_chars=300, max_segments=2))
+    report, first = build(tmp_path / "p.html", CorpusConfig(min_chars=300, num_segments=2))
     assert everything.segments == 5
     assert first == rows[:2]
-    assert report.rejected_segments == {"over_max_segments": 3}
+    assert report.rejected_segments == {"over_num_segments": 3}
 
 
 def test_header_is_kept_in_the_text_on_request() -> None:
     page = Page("u", "<h1>Tea</h1><p>" + prose("tea") + "</p>", is_html=True)
-    without, _ = segments_of_page(page, CONFIG)
-    kept, _ = segments_of_page(page, CorpusConfig(min_chars=300, include_header=True))
-    assert without == [Segment("u", "Tea", prose("tea"))]
-    assert kept == [Segment("u", "Tea", "Tea\n\n" + prose("tea"))]
+    tools = PageTools()
+    without = cut_page(page, CONFIG, tools).segments
+    kept = cut_page(page, CorpusConfig(min_chars=300, include_header=True), tools).segments
+    assert without == (Segment("u", "Tea", prose("tea")),)
+    assert kept == (Segment("u", "Tea", "Tea\n\n" + prose("tea")),)
 
 
 def test_wet_and_resource_records(tmp_path: pathlib.Path) -> None:

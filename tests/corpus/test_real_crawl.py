@@ -9,7 +9,8 @@ import zlib
 
 import pytest
 
-from humpback_jax.corpus.build import CorpusConfig, CorpusReport, EmptyCorpusError, build_corpus
+from humpback_jax.corpus.build import CorpusReport, EmptyCorpusError, build_corpus
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import read_html
 from humpback_jax.corpus.inputs import list_inputs
 from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages

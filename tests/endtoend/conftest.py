@@ -6,7 +6,7 @@ import json
 import pytest
 
 from humpback_jax.align import Recipe
-from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.readers import DIRECT
 from humpback_jax.inference.requests import EngineConfig

@@ -4,7 +4,8 @@ import pathlib
 import re
 from pydoc_data.topics import topics
 
-from humpback_jax.corpus.build import CorpusConfig, build_corpus
+from humpback_jax.corpus.build import build_corpus
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import PageText, read_html
 from humpback_jax.files import read_jsonl
 from humpback_jax.quickstart.pages import reference_page, write_python_reference_pages

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from humpback_jax.corpus.build import CorpusConfig
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.models.config import get_config
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds

@@ -2,14 +2,15 @@
 
 import pytest
 
-from humpback_jax.corpus.build import CorpusConfig, candidate_reason
-from humpback_jax.corpus.filters import (
+from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.filters.paper import (
     header_reason,
     is_repetitive,
     length_reason,
     sentences,
     word_ngrams,
 )
+from humpback_jax.corpus.page_segments import candidate_reason
 
 VARIED = " ".join(f"Sentence number {i} says that thing{i} belongs to owner{i * 7} alone." for i in range(12))
 
@@ -84,7 +85,7 @@ def test_reasons_in_order() -> None:
         {"ngram": 0},
         {"min_sentence_words": 0},
         {"jaccard_threshold": 0.0},
-        {"max_segments": 0},
+        {"num_segments": 0},
         {"max_page_bytes": 0},
     ],
 )
