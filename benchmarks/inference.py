@@ -29,6 +29,7 @@ from inference_peers import SAMPLING, HuggingFace, LlamaServer, Prompts
 
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.precision import precision_effect, weight_bytes
@@ -74,7 +75,7 @@ def document_prompts(model: ModelHandle, warc: str, count: int, longest: int) ->
     """Backward prompts of segments cut from real pages, chosen at random among those that fit."""
     with tempfile.TemporaryDirectory() as folder:
         build_corpus([warc], folder, CorpusConfig())
-        rows = [row for _, row in read_jsonl(pathlib.Path(folder) / "segments.jsonl")]
+        rows = list(read_segments(folder))
     random.Random(0).shuffle(rows)
     backward = load_prompts().backward
     prompts = ((row["id"], model.prompt_ids(backward(row["text"]))) for row in rows)

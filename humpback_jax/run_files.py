@@ -60,8 +60,8 @@ SHARD_COMPLETED = "shard-{i:05d}-of-{n:05d}.completed"
 SEED_PAIRS = "seed.jsonl"
 # In `seeds`: the pairs that no model is trained on.
 HELDOUT_PAIRS = "heldout.jsonl"
-# In `segments`: texts with their address and header.
-SEGMENTS = "segments.jsonl"
+# In `segments`: texts with their address and header, in the order of their ids.
+SEGMENTS = "segments-{i:05d}-of-{n:05d}.{suffix}"
 # In `segments`: what was read, cut and rejected, by reason.
 CORPUS_REPORT = "corpus_report.json"
 # In `augmented`: the pairs of A.

@@ -11,6 +11,7 @@ import pytest
 
 from humpback_jax import cli
 from humpback_jax.command_options import TAG_NAMES
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
@@ -233,7 +234,7 @@ def test_corpus_counts_add_up(humpback, pages, tmp_path):
     report = json.loads(printed)
     assert report["records"] == report["pages"] + sum(report["rejected_records"].values()) == 3
     assert report["candidates"] == report["segments"] + sum(report["rejected_segments"].values()) == 6
-    assert report["segments"] == len((out / "segments.jsonl").read_text().splitlines()) == 3
+    assert report["segments"] == len(list(read_segments(out))) == 3
 
 
 def test_corpus_counts_are_printed_by_reason(humpback, pages, tmp_path):

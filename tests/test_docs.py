@@ -174,7 +174,7 @@ def test_documents_become_segments_as_the_page_says(tmp_path):
     printed = run_script(script_of("your_documents", skipped=("humpback align", "humpback report")), tmp_path)
     assert "navigation_header: 1" in printed
     assert [int(count) for count in re.findall(r"^segments: (\d+)", printed, re.M)] == [1, 2]
-    segments = (tmp_path / "work" / "segments" / "segments.jsonl").read_text()
+    segments = (tmp_path / "work" / "segments" / "segments-00000-of-00001.jsonl").read_text()
     assert "How to keep a sourdough starter alive" in segments
 
 

@@ -1,7 +1,8 @@
-"""The corpus stage: input files to `segments.jsonl` and `corpus_report.json`, every record and candidate counted."""
+"""The corpus stage: input files to segments and `corpus_report.json`, every record and candidate counted."""
 
 import dataclasses
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +13,8 @@ from humpback_jax.corpus.inputs import InputFile, list_inputs
 from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page
 from humpback_jax.corpus.pages import RejectedRecord, read_pages
 from humpback_jax.corpus.segment import Segment
-from humpback_jax.files import PathLike, write_json, write_jsonl
+from humpback_jax.corpus.segment_files import remove_shards, write_segments
+from humpback_jax.files import PathLike, write_json
 from humpback_jax.run_files import CORPUS_REPORT, SEGMENTS
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
@@ -99,12 +101,12 @@ def build_corpus(
     """
     folder = epath.Path(out_dir)
     files = list_inputs(inputs, exclude_dir=folder)
-    for name in (CORPUS_REPORT, SEGMENTS):
-        (folder / name).unlink(missing_ok=True)
+    (folder / CORPUS_REPORT).unlink(missing_ok=True)
+    remove_shards(folder, SEGMENTS)
     report = CorpusReport()
     with progress_bar("corpus", sum(file.size for file in files) // _BYTES_PER_UNIT, "kB", show=show_progress) as bar:
-        segments = _unique_segments(files, config, report, bar)
-        write_jsonl(folder / SEGMENTS, (segment.to_row() for segment in segments))
+        segments = sorted(_unique_segments(files, config, report, bar), key=operator.attrgetter("id"))
+        write_segments(folder, (segment.to_row() for segment in segments), len(segments))
     for problem in report.problems:
         say(f"corpus: {problem}")
     write_json(folder / CORPUS_REPORT, report.to_dict())

@@ -13,7 +13,7 @@ def corpus() -> None:
 
 @corpus.command("build")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder for segments.jsonl.")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the segments.")
 @click.option("--min_chars", type=int, default=600, show_default=True)
 @click.option("--max_chars", type=int, default=3000, show_default=True)
 @json_option

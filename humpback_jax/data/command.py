@@ -49,7 +49,7 @@ def data_show(
 @click.option("--num_shards", type=click.IntRange(min=1), help="Files of the data set (default: TFDS decides).")
 @json_option
 def data_tfds(kind: str, path: str, data_dir: str, num_shards: int | None, as_json: bool) -> None:
-    """Prepare the TFDS data set humpback_KIND from a file of seed pairs, segments or curated pairs."""
+    """Prepare the TFDS data set humpback_KIND from a file of seed or curated pairs, or a folder of segments."""
     from humpback_jax.data.tfds_builders import build
 
     print_figures(build(kind, path, data_dir, num_shards), as_json)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_curated, read_pairs
 from humpback_jax.files import PathLike, read_jsonl
 
@@ -40,7 +41,10 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, description=self.DESCRIPTION, features=features)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        return {"train": self._generate_examples(self._path or _only_file(epath.Path(dl_manager.manual_dir)))}
+        return {"train": self._generate_examples(self._path or self._manual_path(epath.Path(dl_manager.manual_dir)))}
+
+    def _manual_path(self, manual_dir: epath.Path) -> epath.Path:
+        return _only_file(manual_dir)
 
     def _generate_examples(self, path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
         return enumerate(self._rows(path))
@@ -60,16 +64,19 @@ class HumpbackSeeds(_LocalBuilder):
 
 
 class HumpbackSegments(_LocalBuilder):
-    """Segments of web pages, as `humpback corpus build` writes them."""
+    """Segments of web pages: `path` (or `manual_dir`) is a folder that `humpback corpus build` has written."""
 
     FEATURES = {"id": _TEXT, "url": _TEXT, "header": _TEXT, "text": _TEXT}  # noqa: RUF012
     DESCRIPTION = "Segments of web pages: a header and the text below it."
 
+    def _manual_path(self, manual_dir: epath.Path) -> epath.Path:
+        return manual_dir
+
     def _rows(self, path: PathLike) -> Iterator[dict[str, Any]]:
-        for number, row in read_jsonl(path):
+        for number, row in enumerate(read_segments(path), start=1):
             if missing := sorted(self.FEATURES.keys() - row.keys()):
                 raise ValueError(
-                    f"{path}:{number}: no {missing[0]!r}; expected segments.jsonl of `humpback corpus build`"
+                    f"{path}: row {number} has no {missing[0]!r}; expected a folder of `humpback corpus build`"
                 )
             yield {name: row[name] for name in self.FEATURES}
 
@@ -98,7 +105,7 @@ def build(kind: str, path: PathLike, data_dir: PathLike, num_shards: int | None 
 
     Args:
       kind: a key of `BUILDERS`.
-      path: the file.
+      path: the file; of segments the folder.
       data_dir: where TFDS keeps its data sets.
       num_shards: files of the data set; training on several hosts wants a multiple of them. None: TFDS decides.
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
+from humpback_jax.corpus.segment_files import read_segments
+from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
+from humpback_jax.run_files import PAIRS, REJECTED
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, count_rejected, run_job, split_too_long
 from humpback_jax.stages.model import ModelHandle
@@ -29,7 +30,7 @@ def augment(
     if claim.finished:
         return claim.stage
 
-    rows = [row for _, row in read_jsonl(segments.directory / SEGMENTS)]
+    rows = list(read_segments(segments.directory))
     items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
     fitting, _ = split_too_long(items, config.engine.max_prompt_length)
     job = Completions(backward_model, config, "instruction", given={row["id"]: row["text"] for row in rows})

@@ -9,10 +9,11 @@ from etils import epath
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.inputs import list_inputs
+from humpback_jax.corpus.segment_files import segments_sha256
 from humpback_jax.data.pairs import read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS, SEGMENTS
+from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 from humpback_jax.weights.fetch import fetch_weights
@@ -95,7 +96,7 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
 
 
 def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
-    """Writes DIRECTORY/segments.jsonl from web pages."""
+    """Writes the segments of DIRECTORY from web pages."""
     pages = epath.Path(directory).parent / PAGES
     inputs = [str(pages) if source == PYTHON_REFERENCE else local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
@@ -109,7 +110,7 @@ def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
 
     report = build_corpus(inputs, claim.folder, config.corpus)
     counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
-    outputs = {"segments": sha256_of_file(claim.folder / SEGMENTS)}
+    outputs = {"segments": segments_sha256(claim.folder)}
     return claim.finish(StageResult(counts, outputs, report.to_dict()))
 
 

@@ -14,7 +14,7 @@ from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import read_html
 from humpback_jax.corpus.inputs import list_inputs
 from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
-from humpback_jax.files import read_jsonl
+from humpback_jax.corpus.segment_files import read_segments
 
 MAX_PAGE_BYTES = CorpusConfig().max_page_bytes
 
@@ -126,7 +126,7 @@ def test_a_thousand_real_pages(shared_data: pathlib.Path, tmp_path: pathlib.Path
     index = (shared_data / "web" / "pages.tsv").read_text().splitlines()[1:]
     assert (report.records, report.pages, report.rejected_records) == (989, len(index), {"not_a_page:warcinfo": 1})
     assert 2300 < report.segments < 2800
-    rows = [row for _, row in read_jsonl(tmp_path / "segments.jsonl")]
+    rows = list(read_segments(tmp_path))
     assert len(rows) == report.segments
     assert len({row["id"] for row in rows}) == len({row["text"] for row in rows}) == len(rows)
     assert all(600 <= len(row["text"]) <= 3000 and row["header"] for row in rows)

@@ -7,7 +7,7 @@ from pydoc_data.topics import topics
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import PageText, read_html
-from humpback_jax.files import read_jsonl
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.quickstart.pages import reference_page, write_python_reference_pages
 
 
@@ -117,7 +117,7 @@ def test_reference_gives_enough_clean_segments(tmp_path: pathlib.Path) -> None:
     assert report.pages == len(topics)
     assert report.rejected_records == {}
     assert report.segments >= 60
-    rows = [row for _, row in read_jsonl(tmp_path / "out" / "segments.jsonl")]
+    rows = list(read_segments(tmp_path / "out"))
     assert len({row["text"] for row in rows}) == len(rows)
     for row in rows:
         assert not re.search(r"^[=*~^-]{4,}$|\|==|^::$|System Message|-\[ | \[\d\]\.", row["text"], re.MULTILINE), row

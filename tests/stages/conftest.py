@@ -5,6 +5,7 @@ import pytest
 from humpback_jax.files import write_jsonl
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.run_files import SEGMENTS
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import open_model
 from humpback_jax.stages.stage import Stage
@@ -33,7 +34,8 @@ def make_product(tmp_path):
     """Writes FOLDER/NAME.jsonl as a finished stage would and returns that stage."""
 
     def make(folder, name, rows):
-        write_jsonl(tmp_path / folder / f"{name}.jsonl", rows)
+        file = SEGMENTS.format(i=0, n=1, suffix="jsonl") if name == "segments" else f"{name}.jsonl"
+        write_jsonl(tmp_path / folder / file, rows)
         return Stage(tmp_path / folder, {"outputs": {name: f"hash of {folder}"}, "counts": {}})
 
     return make

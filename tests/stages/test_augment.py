@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages import augment as augment_module
@@ -30,7 +31,7 @@ def read(stage, name):
 def test_every_segment_is_a_pair_or_is_counted(tiny_model, segments, short_prompts, small_generation, tmp_path):
     stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, generous(small_generation))
     pairs, rejected = read(stage, "pairs.jsonl"), read(stage, "rejected.jsonl")
-    rows = {row["id"]: row for row in read(segments, "segments.jsonl")}
+    rows = {row["id"]: row for row in read_segments(segments.directory)}
     assert sorted(row["id"] for row in pairs + rejected) == sorted(rows)
     assert stage.counts["in"] == len(rows) == len(pairs) + sum(stage.counts["rejected"].values())
     assert [row["reason"] for row in rejected if row["id"] == "over"] == ["prompt_too_long"]
@@ -83,7 +84,7 @@ def test_a_model_that_never_stops_is_an_error_that_counts_why(
 
 def test_shards_are_pairs_as_they_lie(tiny_model, segments, short_prompts, small_generation, tmp_path):
     stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, generous(small_generation))
-    texts = {row["id"]: row["text"] for row in read(segments, "segments.jsonl")}
+    texts = {row["id"]: row["text"] for row in read_segments(segments.directory)}
     written = {row["id"]: row["instruction"] for row in read(stage, "pairs.jsonl")}
     shards = sorted((stage.directory / "shards").glob("*.jsonl"))
     pairs = [pair for shard in shards for pair in read_pairs(shard).pairs]

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.models.config import get_config
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds
@@ -98,7 +99,7 @@ def test_segments_are_cut_and_counted(tmp_path, pages):
     (pages / "again.html").write_text(page(3))
     config = SegmentsConfig((str(pages),), CorpusConfig(min_chars=40, max_chars=200))
     stage = cut_segments(tmp_path / "run" / "segments", config)
-    rows = [json.loads(line) for line in (stage.directory / "segments.jsonl").read_text().splitlines()]
+    rows = list(read_segments(stage.directory))
     assert len(rows) == stage.counts["out"] == 4
     assert stage.counts["in"] == 5
     assert sum(stage.counts["rejected"].values()) == 1
