@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.inputs import InputFile, list_inputs
 from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page
-from humpback_jax.corpus.pages import RejectedRecord, read_pages
+from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
+from humpback_jax.corpus.readers.pages import RejectedRecord, read_pages
 from humpback_jax.corpus.segment import Segment
 from humpback_jax.corpus.segment_files import remove_shards, write_segments
 from humpback_jax.files import PathLike, write_json

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.filters import paper
 from humpback_jax.corpus.html import read_html, read_plain_text
-from humpback_jax.corpus.pages import Page
+from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
 
 

@@ -8,7 +8,7 @@ from etils import epath
 
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.inputs import list_inputs
+from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.segment_files import segments_sha256
 from humpback_jax.data.pairs import read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file

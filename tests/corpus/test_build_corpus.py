@@ -14,7 +14,7 @@ from humpback_jax.corpus.build import (
 )
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.page_segments import PageTools, cut_page
-from humpback_jax.corpus.pages import Page
+from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
 from humpback_jax.corpus.segment_files import read_segments
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.corpus.charset import UndecodableError, decode_page
 from humpback_jax.corpus.html import PageText, read_html, read_plain_text
+from humpback_jax.corpus.readers.charset import UndecodableError, decode_page
 
 
 def section_texts(page: PageText) -> dict[str, str]:

@@ -12,8 +12,8 @@ import pytest
 from humpback_jax.corpus.build import CorpusReport, EmptyCorpusError, build_corpus
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import read_html
-from humpback_jax.corpus.inputs import list_inputs
-from humpback_jax.corpus.pages import Page, RejectedRecord, read_pages
+from humpback_jax.corpus.readers.inputs import list_inputs
+from humpback_jax.corpus.readers.pages import Page, RejectedRecord, read_pages
 from humpback_jax.corpus.segment_files import read_segments
 
 MAX_PAGE_BYTES = CorpusConfig().max_page_bytes

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from humpback_jax.corpus.inputs import GZIP_MAGIC, content_start
+from humpback_jax.corpus.readers.inputs import GZIP_MAGIC, content_start
 
 _PAGE_TYPES = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from humpback_jax.corpus.charset import UndecodableError, decode_page
-from humpback_jax.corpus.inputs import InputFile, file_kind, gunzip, looks_like_html
-from humpback_jax.corpus.warc import RawRecord, RejectedRecord, read_warc
+from humpback_jax.corpus.readers.charset import UndecodableError, decode_page
+from humpback_jax.corpus.readers.inputs import InputFile, file_kind, gunzip, looks_like_html
+from humpback_jax.corpus.readers.warc import RawRecord, RejectedRecord, read_warc
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 # Some archives keep the headers of a body that they have already decoded, so each step may be one too many.

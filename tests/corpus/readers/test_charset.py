@@ -2,7 +2,7 @@
 
 import pytest
 
-from humpback_jax.corpus.charset import UndecodableError, decode_page
+from humpback_jax.corpus.readers.charset import UndecodableError, decode_page
 
 RUSSIAN = "Широкая электрификация южных губерний даст мощный толчок подъёму сельского хозяйства. " * 5
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.corpus.warc import RawRecord, RejectedRecord, read_warc
+from humpback_jax.corpus.readers.warc import RawRecord, RejectedRecord, read_warc
 
 
 def warc_record(number: int, body: bytes) -> bytes:
