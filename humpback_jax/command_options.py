@@ -6,12 +6,16 @@ monitoring_options   --profile_steps, --wandb_project                 part of th
 model_options        --dtype, --weight_dtype, --tensor_parallelism    compute: ComputeOptions
 tags_option          --tags                                           tags: the tags as a tuple
 json_option          --json                                           as_json: bool
+config_options(cls)  one per field of a settings class                config: an object of the class
 process_options      --process_index, --process_count, --coordinator  settled before the verb runs
 """
 
 import dataclasses
 import functools
+import inspect
 import os
+import re
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +31,10 @@ from humpback_jax.runtime.stopping import stop_on_sigterm
 T = TypeVar("T")
 
 TAG_NAMES = ("both", "seed", "web", "none")
+NOTHING = "none"  # on the command line: None, or no text at all
+
+_ATTRIBUTE = re.compile(r"^ {2}(\w+(?:, \w+)*): (.*(?:\n {4}.*)*)", re.MULTILINE)
+_SHOWN_TEXTS = 3  # of a default, in the help
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,3 +181,76 @@ def process_options(verb: Any) -> Any:
         click.option("--process_count", type=int, help="Processes that share this job (default: 1)."),
         click.option("--coordinator", metavar="HOST:PORT", help="Of process 0: all processes train together."),
     )
+
+
+def config_options(cls: type[Any]) -> Callable[[Any], Any]:
+    """An option for every field of a frozen dataclass of settings; the verb takes `config`, an object of it.
+
+    Type and default are the field's, the help is what the class says under `Attributes:`. A tuple is an option that can
+    be given several times. `none` is None, or the empty tuple. The class itself says what is wrong with a value.
+    """
+    helps, kinds = _attribute_helps(cls), typing.get_type_hints(cls)
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    options = [_field_option(field, kinds[field.name], helps.get(field.name, "")) for field in fields]
+    names = [field.name for field in fields]
+
+    def add(verb: Any) -> Any:
+        @functools.wraps(verb)
+        def with_config(*args: Any, **kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in names}
+            values = {name: value for name, value in given.items() if value not in (None, ())}
+            return verb(*args, config=cls(**{name: _read_value(value) for name, value in values.items()}), **kwargs)
+
+        return with_options(with_config, *options)
+
+    return add
+
+
+def _attribute_helps(cls: type[Any]) -> dict[str, str]:
+    """What a class says about its attributes, by name; of those described together the first has the words."""
+    text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    helps: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(text):
+        first, *others = match[1].split(", ")
+        words = " ".join(match[2].split())
+        helps |= {first: words[:1].upper() + words[1:]} | dict.fromkeys(others, f"See --{first}.")
+    return helps
+
+
+def _field_option(field: Any, kind: Any, words: str) -> Callable[[Any], Any]:
+    default = field.default
+    if kind is bool:
+        shown = f"Default: {'on' if default else 'off'}."
+        return click.option(f"--{field.name}/--no_{field.name}", default=None, help=f"{words} {shown}")
+    if typing.get_origin(kind) is tuple:
+        shown = ", ".join(default[:_SHOWN_TEXTS]) + (", …" if len(default) > _SHOWN_TEXTS else "")
+        words = f"{words} Can be given several times. Default: {shown or NOTHING}."
+        return click.option(f"--{field.name}", multiple=True, metavar="TEXT", help=words)
+    kinds = typing.get_args(kind) or (kind,)
+    scalar = next(each for each in kinds if each is not type(None))
+    shown = f"Default: {NOTHING if default is None else default}."
+    return click.option(f"--{field.name}", type=_ScalarType(scalar, type(None) in kinds), help=f"{words} {shown}")
+
+
+class _ScalarType(click.ParamType):
+    """A number or text, or `none` where the field may be None."""
+
+    def __init__(self, kind: type[Any], optional: bool) -> None:
+        self.kind, self.optional = kind, optional
+        self.name = kind.__name__
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if self.optional and value == NOTHING:
+            return NOTHING
+        try:
+            return self.kind(value)
+        except ValueError:
+            words = {int: "a whole number", float: "a number"}[self.kind]
+            self.fail(f"{value!r} is not {words}{f' or {NOTHING}' if self.optional else ''}", param, ctx)
+
+
+def _read_value(value: Any) -> Any:
+    """None and the empty tuple have the word `none` on the command line."""
+    if value == NOTHING:
+        return None
+    return () if value == (NOTHING,) else value

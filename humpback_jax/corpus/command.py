@@ -2,7 +2,8 @@
 
 import click
 
-from humpback_jax.command_options import json_option
+from humpback_jax.command_options import config_options, json_option
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.runtime.console import print_figures
 
 
@@ -13,17 +14,15 @@ def corpus() -> None:
 
 @corpus.command("build")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder for the segments.")
-@click.option("--min_chars", type=int, default=600, show_default=True)
-@click.option("--max_chars", type=int, default=3000, show_default=True)
+@click.option("--out", required=True, type=click.Path(), help="Folder for the segments and what is known of them.")
+@config_options(CorpusConfig)
 @json_option
-def corpus_build(inputs: tuple[str, ...], out: str, min_chars: int, max_chars: int, as_json: bool) -> None:
-    """Cut WARC, WET and HTML files into segments."""
+def corpus_build(inputs: tuple[str, ...], out: str, config: CorpusConfig, as_json: bool) -> None:
+    """Cut pages into segments: archives, HTML, JSON lines or Parquet; files, folders or globs."""
     from humpback_jax.corpus.build import EmptyCorpusError, build_corpus
-    from humpback_jax.corpus.config import CorpusConfig
 
     try:
-        report = build_corpus(inputs, out, CorpusConfig(min_chars=min_chars, max_chars=max_chars))
+        report = build_corpus(inputs, out, config)
     except EmptyCorpusError as error:
         print_figures(error.report.to_dict(), as_json)
         if not error.report.readable:
