@@ -37,12 +37,12 @@ import fastwarc.warc
 import numpy as np
 import psutil
 from corpus_peers import EXTRACTORS, FIRST_PAGE
+
+from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.readers.pages import Page, read_pages
 from humpback_jax.corpus.segment_files import read_segments
-
-from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.page_segments import cut_page, load_tools
 from humpback_jax.files import read_jsonl, write_jsonl
 
 OURS, DATATROVE = "humpback", "datatrove"
@@ -217,7 +217,7 @@ def profile(inputs: Sequence[str]) -> dict[str, float]:
         counts[frame.f_code.co_filename.rpartition("humpback_jax/corpus/")[2] if frame else "(start)"] += 1
 
     config = CorpusConfig()
-    tools = load_tools(config)
+    tools = ToolsRecipe(config).load()
     signal.signal(signal.SIGPROF, count_module)
     signal.setitimer(signal.ITIMER_PROF, PROFILE_SECONDS, PROFILE_SECONDS)
     for page in all_pages(inputs):
