@@ -10,10 +10,10 @@ docs/scale.md quotes what it prints. Each part answers a question that a small c
   domains       segments of the largest domain, and what a cap per domain and a uniform draw make of them;
   spill         DuckDB's group-by of one band under a bound on its memory: seconds, and bytes on disk.
 
-The model. A part of the segments (`--copied`) comes in families, whose sizes follow a power law (`--family_exponent`) from
-two up: the largest, a licence or a notice, has hundreds of thousands. A member is like its family's centre to a degree s:
-half of them exactly, the others 0.75 to 1, so two members have Jaccard similarity s_i s_j. A band of r rows is the
-family's with probability s^r, else the member's own. Strangers meet in a band of 64 bits about never.
+The model. A part of the segments (`--copied`) comes in families, whose sizes follow a power law (`--family_exponent`)
+from two up: the largest, a licence or a notice, has hundreds of thousands. A member is like its family's centre to a
+degree s: half of them exactly, the others 0.75 to 1, so two members have Jaccard similarity s_i s_j. A band of r rows
+is the family's with probability s^r, else the member's own. Strangers meet in a band of 64 bits about never.
 Domains follow Zipf's law (`--zipf`). Only `--simulated_bands` of the bands are drawn, for they are alike.
 """
 

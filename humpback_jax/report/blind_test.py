@@ -15,6 +15,7 @@ from typing import Any
 from etils import epath
 from scipy import stats
 
+from humpback_jax.display.page import pack
 from humpback_jax.evaluation.records import read_records
 from humpback_jax.files import (
     GrowingFile,
@@ -25,7 +26,7 @@ from humpback_jax.files import (
     write_atomically,
     write_json,
 )
-from humpback_jax.report.page import pack, render_page
+from humpback_jax.report.page import render_report_page
 
 # What a rater may choose, as the page words it.
 PROTOCOL = {"left": "A is better", "right": "B is better", "tie": "No clear difference"}
@@ -98,9 +99,9 @@ def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
     target, key = epath.Path(path), key_path(path)
     if key.exists() and read_json(key)["sheet"] != sheet.name:
         raise ValueError(f"{key} is the key of another sheet (other answers, seed or limit); give another path")
-    page = render_page(
+    page = render_report_page(
         "judge.html.j2",
-        styles=("base.css", "judge.css"),
+        styles=("judge.css",),
         scripts=("data.js", "theme.js", "judge.js"),
         protocol=PROTOCOL,
         sheet=pack({"sheet": sheet.name, "posts": posts, "items": sheet.items}),

@@ -5,28 +5,33 @@ into the document as text only; and its content policy runs the two blocks writt
 and forbids every way to turn a string into markup.
 """
 
-import base64
-import functools
-import gzip
-import hashlib
-import json
 import operator
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.display.page import clip, pack, page_environment, render_page
+from humpback_jax.display.plots import Plot, inline_svg
 from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.report.pairs import KEPT, PairRecord, RunPairs, read_pairs
-from humpback_jax.report.plots import Plot, draw_plots, inline_svg
+from humpback_jax.report.plots import draw_plots
 from humpback_jax.report.run_data import RunData, read_run, result_rows
-from humpback_jax.report.words import clip, model_name, reason_label, reason_text, stage_words
+from humpback_jax.report.words import (
+    model_name,
+    reason_label,
+    reason_text,
+    stage_reason,
+    stage_words,
+    web_words,
+)
 
 MAX_PAIRS = 50_000
 CHUNK = 256  # pairs whose texts are opened together
 CLIP_INSTRUCTION, CLIP_HEADER = 220, 90
+TEMPLATES = "report/templates"
+WORDS = (model_name, reason_label, reason_text, result_rows, stage_reason, stage_words, web_words)
 
 
 def write_report(run_dir: PathLike, max_pairs: int = MAX_PAIRS) -> epath.Path:
@@ -53,9 +58,9 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
     drawings: dict[str, list[tuple[str, str]]] = {}
     for plot in plots:
         drawings.setdefault(plot.section, []).append((plot.title, inline_svg(plot)))
-    return render_page(
+    return render_report_page(
         "report.html.j2",
-        styles=("base.css", "report.css"),
+        styles=("report.css",),
         scripts=("data.js", "theme.js", "list.js", "detail.js", "browser.js"),
         title=run.run_dir.resolve().name,
         run=run,
@@ -66,65 +71,12 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
     )
 
 
-def render_page(
+def render_report_page(
     template: str, styles: tuple[str, ...], scripts: tuple[str, ...], posts: bool = False, **values: Any
 ) -> str:
-    """A page with its style and script inside; one that `posts` may speak to its own server, others to none."""
-    environment = _environment()
-    style = "\n".join(map(_source, styles))
-    script = '"use strict";\n{\n' + "\n".join(map(_source, scripts)) + "\n}\n"
-    return environment.get_template(template).render(style=style, script=script, posts=posts, **values)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("humpback_jax", "report/templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "seconds": _seconds, "clip": clip}
-    environment.filters["fingerprint"] = _fingerprint
-    words = (model_name, reason_label, reason_text, result_rows, stage_words)
-    environment.globals |= {function.__name__: function for function in words}
-    return environment
-
-
-def _source(name: str) -> str:
-    """A style or script of the package; whole, never a value filled in, so that its hash is known."""
-    environment = _environment()
-    assert environment.loader is not None
-    text = environment.loader.get_source(environment, name)[0]
-    if "</s" in text.lower():
-        raise AssertionError(f"{name} holds a closing tag, which would end its block in the page")
-    return text
-
-
-def _fingerprint(text: str) -> str:
-    """How a content policy names a block."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _number(value: float) -> str:
-    """12,345 or 12.3."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
-
-
-def _seconds(value: float) -> str:
-    """`12 s`, `3 min 20 s`, `2 h 05 min`; `under 1 s`."""
-    seconds = round(value)
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    """A page of this room's templates; see `render_page`."""
+    environment = page_environment(TEMPLATES, WORDS)
+    return render_page(environment, template, ("base.css", *styles), scripts, posts, **values)
 
 
 def _examples(run: RunData, pairs: RunPairs) -> list[tuple[str, PairRecord]]:
@@ -182,10 +134,3 @@ def _texts(record: PairRecord, rounds: Sequence[int]) -> list[Any]:
     verdicts = [record.verdicts.get(t) for t in rounds]
     rated = [[v.rationale, v.parsed, [round(p, 3) for p in v.probabilities]] if v else None for v in verdicts]
     return [record.instruction, record.output, record.header, record.source, rated]
-
-
-def pack(value: Any) -> str:
-    """JSON as base64 of gzip; equal values give equal text. A lone surrogate becomes U+FFFD."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    data = text.encode("utf-8", errors="replace")
-    return base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode()

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from humpback_jax.display.page import clip
 from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.report.run_data import read_manifests
-from humpback_jax.report.words import clip
 from humpback_jax.run_files import CURATED, DROPPED
 
 

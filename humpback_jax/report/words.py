@@ -4,17 +4,11 @@ import collections
 from collections.abc import Mapping
 from typing import Any
 
+from humpback_jax.corpus.reasons import corpus_words
+from humpback_jax.run_files import SEGMENTS_STAGE
+
 _REASONS: dict[str, tuple[str, str]] = {
     "kept": ("Kept", "Good enough: the next model is trained on it."),
-    # web pages to segments
-    "too_short": ("Too short", "fewer than {min_chars} characters"),
-    "too_long": ("Too long", "more than {max_chars} characters"),
-    "duplicate": ("Duplicate", "the same text was seen before"),
-    "over_num_segments": ("Not drawn", "the run takes only {num_segments} segments"),
-    "repetitive": ("Repetitive", "two of its sentences say nearly the same"),
-    "empty_header": ("No header", "the section has no title"),
-    "uppercase_header": ("Header in capitals", "the title is written in capitals only"),
-    "navigation_header": ("Navigation", "the title belongs to a menu or a footer, not to a text"),
     # seed pairs
     "over_limit": ("Over the limit", "the run takes only the first {limit} pairs"),
     "empty_instruction": ("Empty instruction", "no instruction was written"),
@@ -40,7 +34,7 @@ _STAGES = {
     "seeds": ("Read the seed pairs", "A small set of good instruction–answer pairs starts everything.", "pairs"),
     "segments": (
         "Cut web pages into segments",
-        "Each header with the text under it may be somebody's answer. Clean ones of a fitting length stay.",
+        "What is content and not furniture is cut at its headers; clean sections of a fitting length, each once, stay.",
         "segments",
     ),
     "m_yx": (
@@ -69,15 +63,29 @@ _ROUND_STAGES = {
 
 def reason_label(reason: str) -> str:
     """Two or three words: `Too short`; an unknown reason's own name without underscores."""
-    return _REASONS[reason][0] if reason in _REASONS else reason.replace("_", " ").capitalize()
+    return _REASONS[reason][0] if reason in _REASONS else corpus_words("segment", reason)[0]
 
 
 def reason_text(reason: str, settings: Mapping[str, Any] | None = None) -> str:
     """Why, in one clause, with the run's own limits where `settings` (of the stage's manifest) has them, else `…`."""
+    if reason not in _REASONS:
+        return corpus_words("segment", reason, flatten(settings or {}))[1]
     limits = collections.defaultdict(lambda: "…", flatten(settings or {}))
     if isinstance(limits.get("keep_fraction"), float):
         limits["keep_percent"] = f"{100 * limits['keep_fraction']:g} %"
-    return _REASONS[reason][1].format_map(limits) if reason in _REASONS else ""
+    return _REASONS[reason][1].format_map(limits)
+
+
+def stage_reason(stage: str, reason: str, settings: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """(label, why) of a reason that a stage counts: the same name may mean another thing in another stage."""
+    if stage == SEGMENTS_STAGE:
+        return web_words("segment", reason, settings)
+    return reason_label(reason), reason_text(reason, settings)
+
+
+def web_words(kind: str, reason: str, settings: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """(label, why) of what the stage that cuts pages counts: of a "segment", a "record", or the "outcome" of a page."""
+    return corpus_words(kind, reason, flatten(settings or {}))
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,9 +113,3 @@ def model_name(name: str) -> str:
     """`M_0` for m0, `M_yx` for m_yx, and `base` as it is."""
     number = name.removeprefix("m")
     return "M_" + number.removeprefix("_") if number.isdigit() or name == "m_yx" else name
-
-
-def clip(text: str, length: int) -> str:
-    """One line of at most `length` characters."""
-    text = " ".join(text[: 4 * length].split())
-    return text if len(text) <= length else text[: length - 1] + "…"
