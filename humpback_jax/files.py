@@ -1,16 +1,23 @@
 """Files that are either whole or absent: atomic writes, JSON lines, hashes. Paths may be local or `gs://`."""
 
+import bisect
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
+import pathlib
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 from etils import epath
 
 PathLike = str | os.PathLike[str]
+Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
@@ -63,15 +70,91 @@ def read_jsonl(path: PathLike) -> Iterator[tuple[int, dict]]:
 def json_lines(stream: Iterable[str], path: PathLike) -> Iterator[tuple[int, dict]]:
     """What `read_jsonl` yields, of lines that are open already; `path` is for messages."""
     for number, line in enumerate(stream, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not valid JSON ({error}); every line must be one object") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-        yield number, row
+        if line.strip():
+            yield number, _json_object(line, f"{path}:{number}")
+
+
+def _json_object(line: str | bytes, where: str) -> dict:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON ({error}); every line must be one object") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+class JsonLines:
+    """The rows of JSONL files, one file after the other, none of them held: a row is read again by its position.
+
+    A position is the row's first byte, counted over all files. Files that are not local are copied to a temporary
+    folder at the first use, because rows are read again in any order.
+    """
+
+    def __init__(self, paths: Iterable[PathLike]) -> None:
+        self._paths = [os.fspath(path) for path in paths]
+
+    def __iter__(self) -> Iterator[tuple[int, dict]]:
+        """(position, row) of every row; ValueError names file and line."""
+        for position, line, where in self._lines():
+            yield position, _json_object(line, where)
+
+    def positions(self) -> Iterator[int]:
+        """Of every row, in order; what a row says is not looked at."""
+        return (position for position, _, _ in self._lines())
+
+    def at(self, positions: Sequence[int]) -> list[dict]:
+        """Rows at positions, in the order given; they are read in the order of the files."""
+        rows: dict[int, dict] = {}
+        ascending = sorted(int(position) for position in positions)
+        for number, inside in itertools.groupby(ascending, lambda place: bisect.bisect(self._starts, place) - 1):
+            with self._local[number].open("rb") as stream:
+                for position in inside:
+                    stream.seek(position - self._starts[number])
+                    rows[position] = _json_object(stream.readline(), f"{self._paths[number]}: byte {stream.tell()}")
+        return [rows[int(position)] for position in positions]
+
+    def _lines(self) -> Iterator[tuple[int, bytes, str]]:
+        """(position, line, where for messages) of every line that is not empty."""
+        for path, local, position in zip(self._paths, self._local, self._starts, strict=True):
+            with local.open("rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        yield position, line, f"{path}:{number}"
+                    position += len(line)
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """Position of every file's first byte."""
+        sizes = [path.stat().st_size for path in self._local]
+        return [0, *itertools.accumulate(sizes)][: len(sizes)]
+
+    @functools.cached_property
+    def _local(self) -> list[pathlib.Path]:
+        return [_local_copy(path, self._copies) if is_remote(path) else pathlib.Path(path) for path in self._paths]
+
+    @functools.cached_property
+    def _copies(self) -> tempfile.TemporaryDirectory:
+        return tempfile.TemporaryDirectory(prefix="humpback-")
+
+
+def is_remote(path: PathLike) -> bool:
+    """Whether a path is a URL such as `gs://…`."""
+    return "://" in os.fspath(path)
+
+
+def _local_copy(path: str, folder: tempfile.TemporaryDirectory) -> pathlib.Path:
+    descriptor, name = tempfile.mkstemp(dir=folder.name)
+    with epath.Path(path).open("rb") as source, open(descriptor, "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return pathlib.Path(name)
+
+
+def in_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items; the last one is shorter."""
+    iterator = iter(items)
+    while block := list(itertools.islice(iterator, size)):
+        yield block
 
 
 def jsonl_line(row: dict) -> str:

@@ -21,6 +21,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; adds nothing, and never reads a special token out of the text."""
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """What `encode` gives for every text, on all cores where the library can."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; special tokens and ids outside the vocabulary are left out."""
 
@@ -131,6 +134,10 @@ class HFTokenizer(FileTokenizer):
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(_valid_unicode(text), add_special_tokens=False).ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        valid = [_valid_unicode(text) for text in texts]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(valid, add_special_tokens=False)]
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode([int(i) for i in ids if 0 <= i < self.vocab_size], skip_special_tokens=True)
 
@@ -154,6 +161,9 @@ class SentencePieceTokenizer(FileTokenizer):
 
     def encode(self, text: str) -> list[int]:
         return self._processor.encode(_valid_unicode(text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._processor.encode([_valid_unicode(text) for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._processor.decode([int(i) for i in ids if 0 <= i < self._num_pieces])

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from etils import epath
 
@@ -20,7 +20,6 @@ from humpback_jax.files import (
     PathLike,
     jsonl_line,
     read_json,
-    read_jsonl,
     sha256_of_bytes,
     sha256_of_file,
     write_atomically,
@@ -30,7 +29,16 @@ from humpback_jax.run_files import IDENTITY, SHARD, SHARD_COMPLETED
 from humpback_jax.runtime.processes import POLL_SECONDS, wait_until_complete
 
 Item = TypeVar("Item")
+ItemOut = TypeVar("ItemOut", covariant=True)
 Worker = Callable[[Sequence[Item]], list[dict]]
+
+
+class Items(Protocol[ItemOut]):
+    """What a job takes: a sequence, or what makes the items of a slice when it is asked for them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Sequence[ItemOut]: ...
 
 
 def claim_directory(directory: PathLike, identity: dict[str, Any], process_index: int = 0) -> None:
@@ -60,12 +68,13 @@ class Shards(Generic[Item]):
     Attributes:
       num_items: of this process's shards.
       missing: numbers of those among them that are yet to be made.
+      paths: of all shards of the job, in order.
     """
 
     def __init__(
         self,
         directory: PathLike,
-        items: Sequence[Item],
+        items: Items[Item],
         shard_size: int,
         process_index: int = 0,
         process_count: int = 1,
@@ -82,10 +91,10 @@ class Shards(Generic[Item]):
         """
         folder, count = epath.Path(directory), -(-len(items) // shard_size)
         self._items, self._shard_size, self._writes = items, shard_size, writes
-        self._paths = [folder / SHARD.format(i=i, n=count) for i in range(count)]
+        self.paths = [folder / SHARD.format(i=i, n=count) for i in range(count)]
         self._share = range(process_index, count, process_count)
         self.num_items = sum(map(self._length, self._share))
-        self.missing = [i for i in self._share if not _is_complete(self._paths[i])]
+        self.missing = [i for i in self._share if not _is_complete(self.paths[i])]
 
     @property
     def num_complete(self) -> int:
@@ -114,16 +123,14 @@ class Shards(Generic[Item]):
         for future in ended:
             future.result()
 
-    def rows(self, poll_seconds: float = POLL_SECONDS, patience: float | None = None) -> Iterator[dict]:
-        """Waits for the shards of other processes, then yields the rows of all in order.
+    def wait(self, poll_seconds: float = POLL_SECONDS, patience: float | None = None) -> None:
+        """Returns when the shards of all processes are complete.
 
         Raises:
           TimeoutError: no new shard came for `patience` seconds (default: `stall_seconds`); names the missing ones.
         """
-        of_others = set(range(len(self._paths))) - (set(self._share) if self._writes else set())
-        _wait_for([self._paths[i] for i in sorted(of_others)], poll_seconds, patience)
-        for path in self._paths:
-            yield from (row for _, row in read_jsonl(path))
+        of_others = set(range(len(self.paths))) - (set(self._share) if self._writes else set())
+        _wait_for([self.paths[i] for i in sorted(of_others)], poll_seconds, patience)
 
     def _work(self, worker: Worker[Item], todo: Iterator[int], stop: threading.Event) -> None:
         for i in todo:
@@ -132,8 +139,8 @@ class Shards(Generic[Item]):
             rows = worker(self._items[i * self._shard_size : (i + 1) * self._shard_size])
             if self._writes:
                 data = "".join(map(jsonl_line, rows)).encode()
-                write_atomically(self._paths[i], data)
-                write_atomically(_marker(self._paths[i]), sha256_of_bytes(data))
+                write_atomically(self.paths[i], data)
+                write_atomically(_marker(self.paths[i]), sha256_of_bytes(data))
 
     def _length(self, i: int) -> int:
         return min(self._shard_size, len(self._items) - i * self._shard_size)

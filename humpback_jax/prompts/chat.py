@@ -103,30 +103,43 @@ class ChatFormat:
 
     def prompt_ids(self, user: str, tokenizer: Tokenizer) -> list[int]:
         """Ids of the user turn and of the opening of the assistant's turn, with one BOS where the format has one."""
-        return self._encode(self._layout(tokenizer).prompt, user, tokenizer)
+        return self.all_prompt_ids([user], tokenizer)[0]
+
+    def all_prompt_ids(self, users: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+        """What `prompt_ids` gives for every user turn, tokenized together."""
+        return self._encode(self._layout(tokenizer).prompt, users, tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: Tokenizer) -> list[int]:
         """Ids of the answer and of its end-of-turn token, as they follow the prompt."""
         layout = self._layout(tokenizer)
         text = _fill(layout.answer[:-1], answer)
-        return _encode_after(layout.prompt[-1], text, tokenizer) + self._encode(layout.answer[-1:], "", tokenizer)
+        return _encode_after(layout.prompt[-1], text, tokenizer) + self._end_ids(tokenizer)
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer: the format's end of turn first, then the tokenizer's EOS if that is another."""
-        end = self._encode(self._layout(tokenizer).answer[-1:], "", tokenizer)
         eos = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-        return tuple(dict.fromkeys([*end, *eos]))
+        return tuple(dict.fromkeys([*self._end_ids(tokenizer), *eos]))
 
     def _layout(self, tokenizer: Tokenizer) -> Layout:
         return layout_of_template(tokenizer) if self.name == "tokenizer" else _LAYOUTS[self.name]
 
-    def _encode(self, parts: Sequence[Part], text: str, tokenizer: Tokenizer) -> list[int]:
-        ids: list[int] = []
+    def _end_ids(self, tokenizer: Tokenizer) -> list[int]:
+        return self._encode(self._layout(tokenizer).answer[-1:], [""], tokenizer)[0]
+
+    def _encode(self, parts: Sequence[Part], texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+        """Ids of the parts with each of the texts in their slot."""
+        ids: list[list[int]] = [[] for _ in texts]
         for special, group in itertools.groupby(parts, lambda part: isinstance(part, Special | Edge)):
+            pieces = list(group)
             if special:
-                ids += [number for part in group for number in self._special_ids(part, tokenizer)]
-            elif filled := _fill(group, text):
-                ids += tokenizer.encode(filled)
+                numbers = [number for part in pieces for number in self._special_ids(part, tokenizer)]
+                encoded = [numbers] * len(texts)
+            else:
+                filled = [_fill(pieces, text) for text in texts]
+                # Some tokenizers make a token of nothing.
+                encoded = [new if text else [] for text, new in zip(filled, tokenizer.encode_all(filled), strict=True)]
+            for row, added in zip(ids, encoded, strict=True):
+                row += added
         return ids
 
     def _special_ids(self, part: Part, tokenizer: Tokenizer) -> list[int]:

@@ -1,15 +1,18 @@
 """Self-augmentation (paper, section 2.2): M_yx writes the instruction that each web segment answers."""
 
-from collections.abc import Mapping, Sequence
+import collections
+import functools
+from collections.abc import Iterator
 
-from humpback_jax.corpus.segment_files import read_segments
-from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
+from humpback_jax.corpus.segment_files import shard_paths
+from humpback_jax.files import JsonLines, PathLike, sha256_of_file
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.run_files import PAIRS, REJECTED
+from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, count_rejected, run_job, split_too_long
+from humpback_jax.stages.items import JobItems, Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
 
 
 def augment(
@@ -30,31 +33,31 @@ def augment(
     if claim.finished:
         return claim.stage
 
-    rows = list(read_segments(segments.directory))
-    items = [Prompted(row["id"], backward_model.prompt_ids(prompts.backward(row["text"]))) for row in rows]
-    fitting, _ = split_too_long(items, config.engine.max_prompt_length)
-    job = Completions(backward_model, config, "instruction", given={row["id"]: row["text"] for row in rows})
-    written = run_job(claim.folder, job, fitting, config, "augment", "segments")
-    pairs, rejected = _usable_and_rejected(rows, written.rows)
-    reasons = count_rejected(rejected)
-    if not pairs:
+    rows = JsonLines(shard_paths(segments.directory, SEGMENTS))
+    prompted = functools.partial(_prompted, backward_model, prompts)
+    items = JobItems(rows, prompted, config.engine.max_prompt_length)
+    job = Completions(backward_model, config, "instruction")
+    written = run_job(claim.folder, job, items, config, "augment", "segments")
+    if not any(reason is None for reason, _ in _candidates(written)):
+        reasons = dict(sorted(collections.Counter(str(reason) for reason, _ in _candidates(written)).items()))
         raise ValueError(
-            f"{claim.folder}: none of {len(rows)} segments got a usable instruction ({reasons}); train M_yx longer, "
+            f"{claim.folder}: none of {items.number} segments got a usable instruction ({reasons}); train M_yx longer, "
             "or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
         )
     if not is_leader():
         return claim.finish(None)
-    write_jsonl(claim.folder / PAIRS, pairs)
-    write_jsonl(claim.folder / REJECTED, rejected)
-    counts = {"in": len(rows), "out": len(pairs), "rejected": reasons}
+    counts = write_by_reason(claim.folder / PAIRS, claim.folder / REJECTED, _candidates(written))
     return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, written.figures))
 
 
-def _usable_and_rejected(segments: Sequence[dict], written: Mapping[str, dict]) -> tuple[list[dict], list[dict]]:
-    """Candidate pairs, and rejected ones with their reasons; a segment without a row did not fit the engine."""
-    pairs, rejected = [], []
-    for segment in segments:
-        row = written.get(segment["id"])
+def _prompted(model: ModelHandle, prompts: Prompts, segments: list[dict]) -> list[Prompted]:
+    all_ids = model.all_prompt_ids([prompts.backward(segment["text"]) for segment in segments])
+    return [Prompted(segment["id"], ids, segment["text"]) for segment, ids in zip(segments, all_ids, strict=True)]
+
+
+def _candidates(written: JobResult[dict]) -> Iterator[tuple[str | None, dict]]:
+    """A pair of every segment, and the reason why it is rejected."""
+    for segment, row in written.joined():
         pair = {
             "id": segment["id"],
             "instruction": row["instruction"] if row else "",
@@ -62,12 +65,7 @@ def _usable_and_rejected(segments: Sequence[dict], written: Mapping[str, dict]) 
             "source": segment["url"],
             "header": segment["header"],
         }
-        reason = _rejection_reason(row)
-        if reason is None:
-            pairs.append(pair)
-        else:
-            rejected.append({"reason": reason} | pair)
-    return pairs, rejected
+        yield _rejection_reason(row), pair
 
 
 def _rejection_reason(row: dict | None) -> str | None:

@@ -12,7 +12,8 @@ from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.run_files import PREDICTIONS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.jobs import GenerationConfig, Prompted, split_too_long
+from humpback_jax.stages.items import Prompted
+from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
@@ -87,7 +88,7 @@ def _instructions(
 ) -> dict[str, str]:
     """Greedy backward instruction per pair id; empty where the prompt does not fit."""
     items = [Prompted(pair.id, model.prompt_ids(prompts.backward(pair.output))) for pair in pairs]
-    fitting, _ = split_too_long(items, config.generation.engine.max_prompt_length)
+    fitting = [item for item in items if len(item.prompt_ids) <= config.generation.engine.max_prompt_length]
     greedy = dataclasses.replace(config.generation, sampling=SamplingConfig(temperature=0.0))
     engine = model.engine(greedy.engine, greedy.dtype, greedy.weight_dtype)
     completions = engine.generate(greedy.requests(fitting), greedy.seed, model.stop_ids)

@@ -6,7 +6,8 @@ from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.run_files import ANSWERS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job, split_too_long
+from humpback_jax.stages.items import InMemory, JobItems, Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
@@ -45,13 +46,12 @@ def generate(
     if claim.finished:
         return claim.stage
 
-    items = [Prompted(name, model.prompt_ids(prompts.tagged(text, tags))) for name, text in instructions]
-    fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
-    job = Completions(model, config, "output", given=dict(instructions))
-    written = run_job(claim.folder, job, fitting, config, "generate", "prompts")
+    all_ids = model.all_prompt_ids([prompts.tagged(text, tags) for _, text in instructions])
+    prompted = [Prompted(name, ids, text) for (name, text), ids in zip(instructions, all_ids, strict=True)]
+    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length)
+    written = run_job(claim.folder, Completions(model, config, "output"), items, config, "generate", "prompts")
     if not is_leader():
         return claim.finish(None)
-    write_jsonl(claim.folder / ANSWERS, [written.rows[item.id] for item in fitting])
-    rejected = {"prompt_too_long": len(too_long)} if too_long else {}
-    counts = {"in": len(items), "out": len(fitting), "rejected": rejected}
-    return claim.finish(StageResult(counts, {"answers": sha256_of_file(claim.folder / ANSWERS)}, written.figures))
+    answers = claim.folder / ANSWERS
+    write_jsonl(answers, (row for _, row in written.joined() if row is not None))
+    return claim.finish(StageResult(items.counts, {"answers": sha256_of_file(answers)}, written.figures))

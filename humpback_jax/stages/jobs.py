@@ -4,35 +4,29 @@ A job is an object that knows its model, what to compile, and how an engine turn
 augmentation, curation, generation and judging share.
 """
 
-import collections
 import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
+import numpy as np
 from etils import epath
 
-from humpback_jax.inference.engine import Engine, shared_prefix
+from humpback_jax.files import JsonLines
+from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import Completion, EngineConfig, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import Shards
 from humpback_jax.run_files import SHARDS
 from humpback_jax.runtime.processes import is_leader, process_count, process_index
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
+from humpback_jax.stages.items import JobItems, Prompted, Row
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 
 Advance = Callable[[int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompted:
-    """An item and the prompt made from it."""
-
-    id: str
-    prompt_ids: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +76,12 @@ class Completions:
     Attributes:
       model: who writes.
       config: how.
-      writes: the half that is written, "instruction" or "output".
-      given: the other half by item id.
+      writes: the half that is written, "instruction" or "output"; items bring the other one.
     """
 
     model: ModelHandle
     config: GenerationConfig
     writes: str
-    given: Mapping[str, str]
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation."""
@@ -98,12 +90,13 @@ class Completions:
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Pairs, and whether the limit cut what was written."""
         requests = self.config.requests(items)
-        return [self._row(c) for c in engine.generate(requests, self.config.seed, self.model.stop_ids, advance)]
+        completions = engine.generate(requests, self.config.seed, self.model.stop_ids, advance)
+        return [self._row(item, completion) for item, completion in zip(items, completions, strict=True)]
 
-    def _row(self, completion: Completion) -> dict[str, Any]:
-        halves = {"instruction": self.given[completion.id], "output": self.given[completion.id]}
+    def _row(self, item: Prompted, completion: Completion) -> dict[str, Any]:
+        halves = {"instruction": item.given, "output": item.given}
         halves[self.writes] = self.model.tokenizer.decode(completion.token_ids).strip()
-        return {"id": completion.id} | halves | {"truncated": completion.truncated}
+        return {"id": item.id} | halves | {"truncated": completion.truncated}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,47 +125,49 @@ class Choices:
 
 
 @dataclasses.dataclass(frozen=True)
-class JobResult:
-    """Rows by item id, and how well the engines of this process were used."""
+class JobResult(Generic[Row]):
+    """What a job has written, and how well the engines of this process were used."""
 
-    rows: dict[str, dict]
+    items: JobItems[Row]
+    written: JsonLines
     figures: dict[str, float]
+
+    def joined(self) -> Iterator[tuple[Row, dict | None]]:
+        """The rows that the items were made from, in their order, each with what was written for it; see `JobItems`."""
+        return self.items.joined(self.written)
 
 
 def run_job(
-    folder: epath.Path, job: Job, items: Sequence[Prompted], config: GenerationConfig, description: str, unit: str
-) -> JobResult:
-    """Runs a job in shards under FOLDER/shards; of several processes each returns all rows.
+    folder: epath.Path, job: Job, items: JobItems[Row], config: GenerationConfig, description: str, unit: str
+) -> JobResult[Row]:
+    """Runs a job in shards under FOLDER/shards; every one of several processes returns when all shards are there.
 
-    Items are taken in order of prompt length, so that a batch wastes little padding; the order is a function of the
-    items alone. The weights are loaded only when a shard is missing, onto as many groups of local devices as there are
-    shards to make; a shard is the work of one engine, so its bytes do not depend on their number. Several processes
-    share the shards. Where one copy of the weights spans hosts, all make every shard together.
+    The weights are loaded only when a shard is missing, onto as many groups of local devices as there are shards to
+    make; a shard is the work of one engine, so its bytes do not depend on their number. Several processes share the
+    shards. Where one copy of the weights spans hosts, all make every shard together.
     """
-    ordered = sorted(items, key=lambda item: (len(item.prompt_ids), item.id))
     together = spans_hosts(config.engine)
     index, count = (0, 1) if together else (process_index(), process_count())
-    shards = Shards(folder / SHARDS, ordered, config.shard_size, index, count, writes=is_leader() or not together)
+    shards = Shards(folder / SHARDS, items, config.shard_size, index, count, writes=is_leader() or not together)
     of_many = f" (process {index} of {count})" if count > 1 else ""
     with progress_bar(description + of_many, shards.num_items, unit, show=is_leader()) as bar:
         bar.advance(shards.num_complete)
-        engines = _load_engines(job, ordered, config, len(shards.missing))
+        engines = _load_engines(job, items, config, len(shards.missing))
         progress = _Progress(bar, engines)
         shards.make([functools.partial(job.run, engine, advance=progress.advance) for engine in engines], progress.stop)
-        rows = {row["id"]: row for row in shards.rows()}
-    return JobResult(rows, _use(engines))
+        shards.wait()
+    return JobResult(items, JsonLines(shards.paths), _use(engines))
 
 
-def _load_engines(job: Job, items: Sequence[Prompted], config: GenerationConfig, limit: int) -> list[Engine]:
+def _load_engines(job: Job, items: JobItems, config: GenerationConfig, limit: int) -> list[Engine]:
     """At most `limit` engines, each on a group of local devices, with all programs compiled."""
     if not limit:
         return []
     engines = job.model.engines(config.engine, config.dtype, config.weight_dtype, limit)
-    # Of all prompts, not of a shard's: every shard computes the same wherever it is made.
-    prefix_ids = shared_prefix([item.prompt_ids for item in items])
     for engine in engines:
-        engine.job_prefix_ids = prefix_ids
-    lengths = [len(item.prompt_ids) for item in items]
+        # Of all prompts, not of a shard's: every shard computes the same wherever it is made.
+        engine.job_prefix_ids = items.prefix_ids
+    lengths = np.unique(items.lengths).tolist()
     with ThreadPoolExecutor(len(engines), thread_name_prefix="compile") as executor:
         list(executor.map(job.compile, engines, itertools.repeat(lengths)))
     return engines
@@ -202,14 +197,3 @@ def _use(engines: Sequence[Engine]) -> dict[str, float]:
     if prefilled:
         use["padding_waste"] = round(1.0 - sum(s.prompt_tokens for s in stats) / prefilled, 4)
     return use
-
-
-def split_too_long(items: Sequence[Prompted], limit: int) -> tuple[list[Prompted], set[str]]:
-    """Items whose prompt has at most `limit` tokens, and the ids of the others."""
-    fitting = [item for item in items if len(item.prompt_ids) <= limit]
-    return fitting, {item.id for item in items} - {item.id for item in fitting}
-
-
-def count_rejected(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Number of rows per value of `reason`, sorted by reason."""
-    return dict(sorted(collections.Counter(row["reason"] for row in rows).items()))

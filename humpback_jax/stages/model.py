@@ -35,6 +35,10 @@ class ModelHandle:
         """Token ids of a prompt that ends where the answer starts."""
         return tuple(self.chat_format.prompt_ids(user, self.tokenizer))
 
+    def all_prompt_ids(self, users: Sequence[str]) -> list[tuple[int, ...]]:
+        """What `prompt_ids` gives for every user turn, on all cores."""
+        return [tuple(ids) for ids in self.chat_format.all_prompt_ids(users, self.tokenizer)]
+
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer."""

@@ -4,21 +4,24 @@ A sampled rationale normally ends with `Score: n`. Where it does not, or in mode
 `Score: ` is forced and the rating is the mean of the distribution over the five digits: every pair gets a number.
 """
 
+import array
 import dataclasses
+import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from humpback_jax.files import PathLike, read_jsonl, sha256_of_file, write_jsonl
+from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_rating
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, Prompted, run_job, split_too_long
+from humpback_jax.stages.items import JobItems, Prompted
+from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
@@ -69,19 +72,21 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     if claim.finished:
         return claim.stage
 
-    rows = [row for _, row in read_jsonl(pairs.directory / PAIRS)]
-    items = [Prompted(r["id"], scorer.prompt_ids(prompts.rating(r["instruction"], r["output"]))) for r in rows]
-    fitting, too_long = split_too_long(items, config.max_prompt_length)
+    rows = JsonLines([pairs.directory / PAIRS])
+    items = JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length)
     job = ratings_job(scorer, config)
-    rated = run_job(claim.folder, job, fitting, config.generation, claim.folder.name, "pairs")
+    rated = run_job(claim.folder, job, items, config.generation, claim.folder.name, "pairs")
     if not is_leader():
         return claim.finish(None)
-    scores = [rated.rows[row["id"]] for row in rows if row["id"] not in too_long]
-    write_jsonl(claim.folder / SCORES, scores)
-    rejected = {"prompt_too_long": len(too_long)} if too_long else {}
-    counts = {"in": len(rows), "out": len(scores), "rejected": rejected}
-    outputs = {"scores": sha256_of_file(claim.folder / SCORES)}
-    return claim.finish(StageResult(counts, outputs, _figures(scores) | rated.figures))
+    scores = claim.folder / SCORES
+    write_jsonl(scores, (rating for _, rating in rated.joined() if rating is not None))
+    figures = _figures(rating for _, rating in read_jsonl(scores)) | rated.figures
+    return claim.finish(StageResult(items.counts, {"scores": sha256_of_file(scores)}, figures))
+
+
+def _prompted(scorer: ModelHandle, prompts: Prompts, pairs: list[dict]) -> list[Prompted]:
+    all_ids = scorer.all_prompt_ids([prompts.rating(pair["instruction"], pair["output"]) for pair in pairs])
+    return [Prompted(pair["id"], ids) for pair, ids in zip(pairs, all_ids, strict=True)]
 
 
 def ratings_job(scorer: ModelHandle, config: CurationConfig) -> Job:
@@ -175,18 +180,20 @@ def _forced_row(log_probs: Sequence[float]) -> dict[str, Any]:
     return {"score": distribution.expected, "parsed": False} | plain(distribution)
 
 
-def _figures(scores: Sequence[dict]) -> dict[str, Any]:
+def _figures(ratings: Iterable[dict]) -> dict[str, Any]:
     """Rates of parsed and forced ratings, mean, and a histogram of the rounded score."""
+    scores, parsed = array.array("d"), 0
+    histogram = {str(rating): 0 for rating in range(1, 6)}
+    for row in ratings:
+        scores.append(row["score"])
+        parsed += row["parsed"]
+        histogram[str(int(row["score"] + 0.5))] += 1
     if not scores:
         return {}
-    histogram = {str(rating): 0 for rating in range(1, 6)}
-    for row in scores:
-        histogram[str(int(row["score"] + 0.5))] += 1
-    parsed = sum(row["parsed"] for row in scores)
     return {
         "parsed": parsed,
         "forced": len(scores) - parsed,
         "unscored": 0,
-        "mean_score": round(statistics.fmean(row["score"] for row in scores), 4),
+        "mean_score": round(statistics.fmean(scores), 4),
         "histogram": histogram,
     }

@@ -1,12 +1,15 @@
 """Self-curation, second half (paper, section 2.3): which of the rated pairs are kept."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
+import numpy as np
+
+from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes, sha256_of_file
 from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
-from humpback_jax.stages.jobs import count_rejected
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
+
+BLOCK = 4096  # rows that are in memory at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,29 +42,58 @@ def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionCo
     if claim.finished:
         return claim.stage
 
-    ratings = {row["id"]: row["score"] for _, row in read_jsonl(scores.directory / SCORES)}
-    rows = [row | {"score": ratings.get(row["id"])} for _, row in read_jsonl(pairs.directory / PAIRS)]
-    reasons = drop_reasons(rows, config)
-    curated = [row for row in rows if reasons[row["id"]] is None]
-    dropped = [{"reason": reasons[row["id"]]} | row for row in rows if reasons[row["id"]] is not None]
-    write_jsonl(claim.folder / CURATED, curated)
-    write_jsonl(claim.folder / DROPPED, dropped)
-    counts = {"in": len(rows), "out": len(curated), "rejected": count_rejected(dropped)}
-    return claim.finish(StageResult(counts, {"curated": sha256_of_file(claim.folder / CURATED)}))
+    files = pairs.directory / PAIRS, scores.directory / SCORES
+    reasons = drop_reasons(_rated(*files), config)
+    curated = claim.folder / CURATED
+    counts = write_by_reason(curated, claim.folder / DROPPED, zip(reasons, _rated(*files), strict=True))
+    return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}))
 
 
-def drop_reasons(rows: Sequence[dict], config: SelectionConfig) -> dict[str, str | None]:
-    """Why each pair is dropped, by id; None where it is kept. A row is a pair with its `score`, None if unscored."""
-    reasons = {row["id"]: drop_reason(row, config) for row in rows}
+def _rated(pairs: PathLike, scores: PathLike) -> Iterator[dict]:
+    """Every pair with its `score`, None where it has none; the scores are in the order of the pairs.
+
+    Raises:
+      ValueError: a score has no pair, or stands in another order.
+    """
+    ratings = (row for _, row in read_jsonl(scores))
+    rating = next(ratings, None)
+    for _, pair in read_jsonl(pairs):
+        if rating is None or rating["id"] != pair["id"]:
+            yield pair | {"score": None}
+        else:
+            yield pair | {"score": rating["score"]}
+            rating = next(ratings, None)
+    if rating is not None:
+        raise ValueError(f"{scores}: {rating['id']!r} is no pair of {pairs}, or out of order; rate the pairs again")
+
+
+def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
+    """Why each pair is dropped, None where it is kept: object [pairs].
+
+    A row is a pair with its `score`, None if unscored. Of every pair its reason, id and score are held.
+    """
+    columns = [_columns([], config), *(_columns(block, config) for block in in_blocks(rows, BLOCK))]
+    reasons, scores, ids = map(np.concatenate, zip(*columns, strict=True))
     if config.keep_fraction is not None:
-        sound = [row for row in rows if reasons[row["id"]] is None]
-        best_first = sorted(sound, key=lambda row: (-row["score"], row["id"]))
-        below = best_first[round(config.keep_fraction * len(rows)) :]
-        reasons |= {row["id"]: "below_best_fraction" for row in below}
+        sound = _without_reason(reasons)
+        best_first = sound[np.lexsort((ids[sound], -scores[sound]))]
+        reasons[best_first[round(config.keep_fraction * len(reasons)) :]] = "below_best_fraction"
     if config.sample is not None:
-        kept = [name for name, reason in reasons.items() if reason is None]
-        reasons |= dict.fromkeys(sorted(kept, key=_draw)[config.sample :], "not_sampled")
+        kept = _without_reason(reasons)
+        draws = np.asarray([_draw(name) for name in ids[kept]], "S")
+        reasons[kept[np.argsort(draws, kind="stable")][config.sample :]] = "not_sampled"
     return reasons
+
+
+def _columns(rows: Sequence[dict], config: SelectionConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reasons that depend on a row alone, scores, and ids as UTF-8, whose order is that of the texts."""
+    reasons = np.asarray([drop_reason(row, config) for row in rows], object)
+    scores = np.asarray([row["score"] for row in rows], np.float64)
+    return reasons, scores, np.asarray([row["id"].encode() for row in rows], "S")
+
+
+def _without_reason(reasons: np.ndarray) -> np.ndarray:
+    return np.flatnonzero([reason is None for reason in reasons])
 
 
 def drop_reason(row: dict, config: SelectionConfig) -> str | None:
@@ -80,9 +112,9 @@ def drop_reason(row: dict, config: SelectionConfig) -> str | None:
     return None
 
 
-def _draw(name: str) -> str:
+def _draw(name: bytes) -> bytes:
     """A place in a random order that depends on the name alone."""
-    return sha256_of_bytes(name.encode())
+    return sha256_of_bytes(name).encode()
 
 
 def copied_share(instruction: str, output: str, run: int = 5) -> float:

@@ -4,16 +4,18 @@ STAGE_DIR/identity.json   settings and inputs, written first; another identity i
 STAGE_DIR/manifest.json   written last: the identity, counts, outputs and seconds; its presence means complete
 """
 
+import collections
 import dataclasses
 import gc
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
 
 import humpback_jax
-from humpback_jax.files import PathLike, read_json, write_json
+from humpback_jax.files import PathLike, atomic_writer, jsonl_line, read_json, write_json
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.run_files import MANIFEST
 from humpback_jax.runtime.console import say
@@ -175,6 +177,22 @@ def _length(path: epath.Path) -> int:
         return path.stat().length
     except OSError:  # renamed or deleted since it was listed
         return -1
+
+
+def write_by_reason(kept: PathLike, rejected: PathLike, rows: Iterable[tuple[str | None, dict]]) -> dict[str, Any]:
+    """Writes rows as they come: those without a reason to one file, the others to another, where it comes first.
+
+    Returns:
+      The counts of a stage.
+    """
+    reasons: collections.Counter[str | None] = collections.Counter()
+    with atomic_writer(kept) as kept_rows, atomic_writer(rejected) as rejected_rows:
+        for reason, row in rows:
+            reasons[reason] += 1
+            stream, line = (kept_rows, row) if reason is None else (rejected_rows, {"reason": reason} | row)
+            stream.write(jsonl_line(line).encode())
+    counts = {"in": reasons.total(), "out": reasons.pop(None, 0)}
+    return counts | {"rejected": {reason: reasons[reason] for reason in sorted(filter(None, reasons))}}
 
 
 def finished_stage(directory: PathLike, how_to_make: str) -> Stage:

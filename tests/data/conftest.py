@@ -19,6 +19,9 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return [(byte - ord("e")) % 256 for byte in text.encode(errors="surrogatepass")]
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
     def decode(self, ids: Sequence[int]) -> str:
         return bytes((token + ord("e")) % 256 for token in ids if token < 256).decode(errors="replace")
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import PATIENCE, FakeTime, wait_until
 
+from humpback_jax.files import read_jsonl
 from humpback_jax.inference import shards
 from humpback_jax.inference.shards import Shards, claim_directory
 from humpback_jax.runtime import processes
@@ -29,7 +30,8 @@ def run_sharded(directory, items, size, worker, workers=1, stop=None, poll_secon
     """The rows of a whole job."""
     job = Shards(directory, items, size, **share)
     job.make([worker] * workers, stop)
-    return list(job.rows(poll_seconds, stall_seconds))
+    job.wait(poll_seconds, stall_seconds)
+    return [row for path in job.paths for _, row in read_jsonl(path)]
 
 
 def expected_rows(count):

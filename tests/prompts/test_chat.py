@@ -65,6 +65,9 @@ class FastTokenizer:
         finally:
             self.backend.encode_special_tokens = False
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
@@ -102,6 +105,9 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return self.model.encode(text)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.model.decode([int(token) for token in ids])

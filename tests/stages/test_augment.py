@@ -7,6 +7,7 @@ import pytest
 
 from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_pairs
+from humpback_jax.files import JsonLines, write_jsonl
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
@@ -54,10 +55,11 @@ def test_instructions_that_were_cut_or_are_empty_are_rejected(
 ):
     def written(folder, job, items, *_):
         """Rows as if the model had written nothing for s0 and had run into the limit for s1."""
-        rows = {item.id: {"id": item.id, "instruction": "Why?", "truncated": False} for item in items}
+        rows = {item.id: {"id": item.id, "instruction": "Why?", "truncated": False} for item in items[:]}
         rows["s0"] = {"id": "s0", "instruction": "", "truncated": False}
         rows["s1"] = {"id": "s1", "instruction": "Why does", "truncated": True}
-        return JobResult(rows, {})
+        write_jsonl(folder / "written.jsonl", rows.values())
+        return JobResult(items, JsonLines([folder / "written.jsonl"]), {})
 
     monkeypatch.setattr(augment_module, "run_job", written)
     stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, small_generation)

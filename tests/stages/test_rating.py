@@ -9,7 +9,7 @@ import pytest
 
 from humpback_jax.inference.requests import PROBE_ROOM, Completion
 from humpback_jax.models.llama import Llama
-from humpback_jax.stages.jobs import Prompted
+from humpback_jax.stages.items import Prompted
 from humpback_jax.stages.rating import CurationConfig, curate, ratings_job
 
 PAIRS = [

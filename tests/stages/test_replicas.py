@@ -15,11 +15,13 @@ import dataclasses, json, pathlib, sys
 from etils import epath
 
 from humpback_jax.inference.requests import EngineConfig
-from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
+from humpback_jax.stages.items import InMemory, JobItems, Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
 from humpback_jax.stages.model import ModelHandle, open_model
 
 model, folder = open_model(sys.argv[1]), epath.Path(sys.argv[2])
-items = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) for i in range(16)]
+prompted = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) for i in range(16)]
+items, used = JobItems(InMemory(prompted), list, 64), set()
 
 
 class OneReplica(ModelHandle):
@@ -28,21 +30,21 @@ class OneReplica(ModelHandle):
 
 
 class TokenIds(Completions):
-    # Notes in `given` the devices of every engine that it was run on.
+    # Notes the devices of every engine that it was run on.
     def run(self, engine, items, advance):
-        self.given[tuple(device.id for device in engine.mesh.devices.flat)] = True
+        used.add(tuple(device.id for device in engine.mesh.devices.flat))
         return super().run(engine, items, advance)
 
-    def _row(self, c):
+    def _row(self, item, c):
         return {"id": c.id, "ids": list(c.token_ids), "truncated": c.truncated}
 
 
 def run(name, model, tensor_parallelism):
     engine = EngineConfig(4, (64,), 12, tensor_parallelism=tensor_parallelism)
     config = GenerationConfig(engine=engine, shard_size=2, dtype="float32")
-    job = TokenIds(model, config, "output", {})
-    done = run_job(folder / name, job, items, config, name, "items")
-    return {"used": sorted(job.given), "rows": list(done.rows.values()), "figures": done.figures}
+    used.clear()
+    done = run_job(folder / name, TokenIds(model, config, "output"), items, config, name, "items")
+    return {"used": sorted(used), "rows": [row for _, row in done.joined()], "figures": done.figures}
 
 
 fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
@@ -91,7 +93,8 @@ import sys, threading
 from etils import epath
 
 from humpback_jax.inference.requests import EngineConfig
-from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
+from humpback_jax.stages.items import InMemory, JobItems, Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
 from humpback_jax.stages.model import open_model
 
 model, begun = open_model(sys.argv[1]), []
@@ -112,8 +115,8 @@ class Endless(Completions):
 
 
 try:
-    items = [Prompted(f"item{i:02}", (1,)) for i in range(40)]
-    run_job(epath.Path(sys.argv[2]), Endless(model, config, "output", {}), items, config, "", "")
+    items = JobItems(InMemory([Prompted(f"item{i:02}", (1,)) for i in range(40)]), list, 64)
+    run_job(epath.Path(sys.argv[2]), Endless(model, config, "output"), items, config, "", "")
 except FloatingPointError as error:
     print(error, len(begun) <= 5)
 """

@@ -21,21 +21,22 @@ if coordinator:
     join_processes(coordinator)
 
 from humpback_jax.inference.requests import EngineConfig
-from humpback_jax.stages.jobs import Completions, GenerationConfig, Prompted, run_job
+from humpback_jax.stages.items import InMemory, JobItems, Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
 from humpback_jax.stages.model import open_model
 
 model = open_model(sys.argv[1])
-items = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) for i in range(10)]
+prompted = [Prompted(f"item{i}", model.prompt_ids("Say " + "e" * (i % 17) + ".")) for i in range(10)]
 config = GenerationConfig(engine=EngineConfig(4, (64,), 12, tensor_parallelism=2), shard_size=4, dtype="float32")
 
 
 class TokenIds(Completions):
-    def _row(self, c):
+    def _row(self, item, c):
         return {"id": c.id, "ids": list(c.token_ids)}
 
 
-job = TokenIds(model, config, "output", {})
-print(json.dumps(list(run_job(folder, job, items, config, "job", "items").rows.values())))
+job, items = TokenIds(model, config, "output"), JobItems(InMemory(prompted), list, 64)
+print(json.dumps([row for _, row in run_job(folder, job, items, config, "job", "items").joined()]))
 """
 
 

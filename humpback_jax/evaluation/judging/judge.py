@@ -19,7 +19,8 @@ from humpback_jax.prompts.prompts import packaged_template
 from humpback_jax.run_files import ANNOTATIONS, JUDGMENTS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
-from humpback_jax.stages.jobs import Choices, GenerationConfig, Prompted, run_job, split_too_long
+from humpback_jax.stages.items import InMemory, JobItems, Prompted
+from humpback_jax.stages.jobs import Choices, GenerationConfig, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Claim, Stage, StageResult, begin_stage
 
@@ -59,13 +60,15 @@ def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, co
 
     forced_ids, letters = letter_ids(model)
     questions = contest.questions(template)
-    items = [Prompted(name, (*model.prompt_ids(text), *forced_ids)) for name, text in questions.items()]
-    fitting, too_long = split_too_long(items, config.engine.max_prompt_length)
-    judged = run_job(claim.folder, Choices(model, letters), fitting, config, "judge", "judgments")
+    prompted = [Prompted(name, (*model.prompt_ids(text), *forced_ids)) for name, text in questions.items()]
+    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length)
+    judged = run_job(claim.folder, Choices(model, letters), items, config, "judge", "judgments")
     if not is_leader():
         return claim.finish(None)
-    judgments = {name: _of_log_probs(row["log_probs"]) for name, row in judged.rows.items()}
-    judgments |= {name: Judgment(None, "prompt_too_long") for name in too_long}
+    judgments = {
+        item.id: _of_log_probs(row["log_probs"]) if row else Judgment(None, "prompt_too_long")
+        for item, row in judged.joined()
+    }
     return _finish(claim, contest, judgments, str(model.path), {})
 
 

@@ -1,0 +1,142 @@
+"""The items of a job, in the order in which they are run; their texts stay where they are.
+
+A first pass over the rows that they are made from finds the order and what all prompts share. Of every item its id, the
+length of its prompt and the position of its row are held; a shard's prompts are made again when the shard is.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from humpback_jax.files import JsonLines, in_blocks
+from humpback_jax.inference.engine import shared_prefix
+
+Row = TypeVar("Row")
+TOKENIZED_ROWS, JOINED_ROWS = 512, 4096  # rows that are in memory at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompted:
+    """An item and its prompt. `given`: the half of a pair that the prompt is made from, where it asks for the other."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    given: str = ""
+
+
+class Rows(Protocol[Row]):
+    """What items are made from, readable as often as wanted: `JsonLines`, or `InMemory`."""
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        """(position, row) of every row, always in the same order."""
+
+    def at(self, positions: Sequence[int]) -> list[Row]:
+        """The rows at these positions, in the order given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory(Generic[Row]):
+    """Rows of a list."""
+
+    rows: Sequence[Row]
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        return iter(enumerate(self.rows))
+
+    def at(self, positions: Sequence[int]) -> list[Row]:
+        """The rows of these numbers."""
+        return [self.rows[position] for position in positions]
+
+
+class JobItems(Generic[Row]):
+    """Items by the length of their prompts, those of equal length by id, so that a batch wastes little padding.
+
+    A slice gives the items themselves. The order, and so what is in a shard, is a function of the items alone.
+
+    Attributes:
+      number: of rows.
+      lengths: tokens of the prompts that fit, int32 [items], ascending.
+      prefix_ids: what these prompts begin with.
+    """
+
+    def __init__(self, rows: Rows[Row], prompted: Callable[[list[Row]], list[Prompted]], max_length: int) -> None:
+        """Reads all rows once.
+
+        Args:
+          rows: what the items are made from.
+          prompted: makes the items of some rows.
+          max_length: longest prompt in tokens; a row whose prompt is longer is no item of the job.
+
+        Raises:
+          ValueError: two items have one id.
+        """
+        self._rows, self._prompted = rows, prompted
+        extremes: list[tuple[int, ...]] = []
+        columns = [_columns([], [])]
+        for block in in_blocks(rows, TOKENIZED_ROWS):
+            items = prompted([row for _, row in block])
+            columns.append(_columns([position for position, _ in block], items))
+            extremes = _extremes([*extremes, *(i.prompt_ids for i in items if len(i.prompt_ids) <= max_length)])
+        positions, lengths, self._ids = map(np.concatenate, zip(*columns, strict=True))
+        _check_unique(self._ids)
+        fitting = np.flatnonzero(lengths <= max_length)
+        self._order = fitting[np.lexsort((self._ids[fitting], lengths[fitting]))]
+        self._positions, self.lengths = positions[self._order], lengths[self._order]
+        self.number, self.prefix_ids = len(lengths), shared_prefix(extremes)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, part: slice) -> list[Prompted]:
+        positions = self._positions[part].tolist()
+        blocks = (positions[i : i + TOKENIZED_ROWS] for i in range(0, len(positions), TOKENIZED_ROWS))
+        return [item for block in blocks for item in self._prompted(self._rows.at(block))]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Counts of a stage that rejects nothing but prompts that are too long."""
+        too_long = self.number - len(self)
+        return {"in": self.number, "out": len(self), "rejected": {"prompt_too_long": too_long} if too_long else {}}
+
+    def joined(self, results: JsonLines) -> Iterator[tuple[Row, dict | None]]:
+        """All rows in their own order, each with its result; None where the prompt is too long.
+
+        Raises:
+          ValueError: `results`, which are in the order of the items, are not theirs.
+        """
+        places = np.full(self.number, -1, np.int64)
+        found = np.fromiter(results.positions(), np.int64)
+        if len(found) != len(self):
+            raise ValueError(f"{results}: {len(found)} rows for {len(self)} items; delete them and run again")
+        places[self._order] = found
+        numbered = enumerate(row for _, row in self._rows)
+        for block in in_blocks(numbered, JOINED_ROWS):
+            known = [int(places[number]) for number, _ in block if places[number] >= 0]
+            of_block = iter(results.at(known))
+            for number, row in block:
+                result = next(of_block) if places[number] >= 0 else None
+                if result is not None and result["id"].encode() != self._ids[number]:
+                    raise ValueError(f"{results}: {result['id']!r} stands where {self._ids[number].decode()!r} should")
+                yield row, result
+
+
+def _columns(positions: Sequence[int], items: Sequence[Prompted]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, lengths, and ids as UTF-8, whose order is that of the texts."""
+    lengths = np.asarray([len(item.prompt_ids) for item in items], np.int32)
+    return np.asarray(positions, np.int64), lengths, np.asarray([item.id.encode() for item in items], "S")
+
+
+def _extremes(prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The first, the last and the shortest: they share with one another what all of them share."""
+    return [min(prompts), max(prompts), min(prompts, key=len)] if prompts else []
+
+
+def _check_unique(ids: np.ndarray) -> None:
+    ordered = np.sort(ids)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise ValueError(
+            f"two items have the id {repeated[0].decode()!r}; ids decide the random draws and must be unique"
+        )
