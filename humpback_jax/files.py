@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import functools
+import gzip
 import hashlib
 import itertools
 import json
@@ -11,13 +12,16 @@ import pathlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from etils import epath
 
 PathLike = str | os.PathLike[str]
 Item = TypeVar("Item")
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
@@ -54,6 +58,44 @@ def read_json(path: PathLike) -> Any:
         raise ValueError(
             f"{path} is not valid JSON ({error}); delete it and run the step that writes it again"
         ) from error
+
+
+def read_text(path: PathLike) -> str:
+    """The UTF-8 text of a file, gzipped or not, without a byte order mark; ValueError names a file that is neither."""
+    data = epath.Path(path).read_bytes()
+    try:
+        return (gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path} is not gzipped or plain UTF-8 text ({error}); get this file again") from error
+
+
+def read_json_values(path: PathLike) -> list[Any]:
+    """The values of a JSON file, gzipped or not: a list, JSON lines, or one object of columns as one object per row.
+
+    Raises:
+      ValueError: the file is none of these.
+    """
+    text = read_text(path)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise ValueError(f"{path} is neither JSON nor JSON lines ({error}); get this file again") from error
+    if isinstance(value, dict):
+        columns = bool(value) and all(isinstance(column, dict | list) for column in value.values())
+        return _rows_of_columns(value) if columns else [value]  # or JSON lines with a single line
+    if not isinstance(value, list):
+        raise ValueError(f"{path} holds {type(value).__name__}; expected a list of annotations")
+    return value
+
+
+def _rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{column: {row: value}} or {column: [value]}, as pandas writes them, as one object per row."""
+    by_row = {name: c if isinstance(c, dict) else dict(enumerate(c)) for name, c in columns.items()}
+    index = list(dict.fromkeys(row for column in by_row.values() for row in column))
+    return [{name: column.get(row) for name, column in by_row.items()} for row in index]
 
 
 def write_json(path: PathLike, value: Any) -> None:

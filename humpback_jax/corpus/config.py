@@ -6,10 +6,11 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from humpback_jax.corpus.filters.blocklists import FILE_MARK, hash_of_setting
+from humpback_jax.corpus.filters.language_codes import check_languages
 from humpback_jax.corpus.filters.paper import NAVIGATION_HEADERS, NAVIGATION_PHRASES
 
 SEED_LANGUAGES = "seeds"
-FILE_MARK = "@"
 NESTED = ("outermost", "innermost", "all")
 
 _KIND_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
@@ -102,6 +103,26 @@ class CorpusConfig:
         _check_range("near_duplicates", self.near_duplicates, 0, 1)
         if self.nested not in NESTED:
             raise ValueError(f"nested must be one of {', '.join(NESTED)}, found {self.nested!r}")
+        check_languages(code for code in self.languages if code != SEED_LANGUAGES)
+
+    def wanted_languages(self, seed_languages: Iterable[str]) -> frozenset[str]:
+        """The languages that are kept; empty for all, as where "seeds" is named and no seeds are known."""
+        of_seeds = frozenset(seed_languages)
+        if SEED_LANGUAGES not in self.languages:
+            return frozenset(self.languages)
+        return of_seeds | (frozenset(self.languages) - {SEED_LANGUAGES}) if of_seeds else frozenset()
+
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 by path of every file that a setting names: they decide what is kept, as the settings do.
+
+        Raises:
+          FileNotFoundError: one does not exist; the setting is named.
+        """
+        named = [("decontaminate", path) for path in self.decontaminate]
+        for name in ("blocked_domains", "blocked_phrases"):
+            marked = (entry for entry in getattr(self, name) if entry.startswith(FILE_MARK))
+            named += [(name, entry.removeprefix(FILE_MARK)) for entry in marked]
+        return {path: hash_of_setting(name, path) for name, path in named}
 
 
 def _checked_kind(name: str, kind: Any, value: Any) -> Any:

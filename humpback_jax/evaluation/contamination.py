@@ -1,25 +1,19 @@
 """Decontamination: which evaluation items share a 13-gram of words with what a model was trained on.
 
-Words are lower-cased runs of letters and digits (GPT-3, appendix C, also takes 13-grams of normalised words). An
-evaluation text of fewer words counts as overlapping where a training text holds exactly these words and no others.
+An evaluation text of fewer words counts as overlapping where a training text holds exactly these words and no others.
 """
 
-import collections
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.corpus.filters.contamination import NGRAM, PromptIndex, read_prompts
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
-from humpback_jax.evaluation.records import read_json_values
 from humpback_jax.files import PathLike
 
-NGRAM = 13
-_WORD = re.compile(r"[^\W_]+")
-TEXT_KEYS = ("instruction", "question", "prompt", "turns")
 EXAMPLES = 3
 
 
@@ -44,43 +38,20 @@ class Overlap:
         }
 
 
-def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
-    """The n-grams of a text's lower-cased words; of a shorter text, all of them."""
-    words = tuple(_WORD.findall(text.lower()))
-    return {words[i : i + n] for i in range(len(words) - n + 1)} or ({words} - {()})
-
-
 def overlap(pairs: Sequence[Pair], items: Mapping[str, str], n: int = NGRAM) -> Overlap:
     """Overlap of training pairs (instruction or output) with an evaluation set, {id: text}."""
-    names: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)
-    for name, text in items.items():
-        for gram in ngrams(text, n):
-            names[gram].add(name)
+    index = PromptIndex({name: (text,) for name, text in items.items()}, n)
     overlapping_items, overlapping_pairs = set[str](), []
     for pair in pairs:
-        grams = ngrams(pair.instruction, n) | ngrams(pair.output, n)
-        if shared := set().union(*(names.get(gram, ()) for gram in grams)):
+        if shared := index.find_whole(pair.instruction) | index.find_whole(pair.output):
             overlapping_items |= shared
             overlapping_pairs.append(pair.id)
     return Overlap(len(items), len(pairs), tuple(sorted(overlapping_items)), tuple(overlapping_pairs))
 
 
 def read_evaluation_texts(path: PathLike) -> dict[str, str]:
-    """The prompt of every item of an evaluation file by id: AlpacaEval, benchmarks, Vicuna, MT-Bench, Koala, strings.
-
-    Raises:
-      ValueError: a record has none of the known keys.
-    """
-    texts: dict[str, str] = {}
-    for number, row in enumerate(read_json_values(path)):
-        value = next((row[key] for key in TEXT_KEYS if key in row), None) if isinstance(row, dict) else row
-        if isinstance(value, list):
-            value = "\n".join(map(str, value))
-        if not isinstance(value, str):
-            raise ValueError(f"{path}: record {number} has none of {', '.join(TEXT_KEYS)}; expected an evaluation set")
-        name = row.get("id") if isinstance(row, dict) else None
-        texts[f"{number}" if name is None or str(name) in texts else str(name)] = value
-    return texts
+    """The prompt of every item of an evaluation file by id, its turns as one text; raises as `read_prompts`."""
+    return {name: "\n".join(turns) for name, turns in read_prompts(path).items()}
 
 
 def report_overlaps(
