@@ -82,7 +82,7 @@ def write_shards(
 def read_shards(folder: PathLike, template: str) -> Iterator[dict]:
     """The rows of a set of files, one at a time, in order; errors as of `read_segments`."""
     paths = shard_paths(folder, template)
-    return itertools.chain.from_iterable(map(_read_file, paths))
+    return itertools.chain.from_iterable(map(read_shard_file, paths))
 
 
 def shard_paths(folder: PathLike, template: str) -> list[epath.Path]:
@@ -121,7 +121,8 @@ def _numbers(path: epath.Path) -> tuple[int, int, str]:
     return int(match[1]), int(match[2]), match[3]
 
 
-def _read_file(path: epath.Path) -> Iterator[dict]:
+def read_shard_file(path: epath.Path) -> Iterator[dict]:
+    """The rows of one file, one at a time."""
     if path.suffix != ".parquet":
         yield from (row for _, row in read_jsonl(path))
         return

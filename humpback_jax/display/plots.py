@@ -5,7 +5,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -92,6 +92,20 @@ def label_rows(axes: Any, names: Sequence[str], xlabel: str) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(axis="x")
+
+
+def counts_plot(name: str, section: str, title: str, counts: Mapping[str, int]) -> Plot:
+    """Named counts as bars, in their order."""
+    axes = new_axes(0.75 + 0.3 * len(counts))
+    bars = axes.barh(range(len(counts)), list(counts.values()), height=0.66, color=KEPT_COLOR)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=4, color=INK)
+    label_rows(axes, [plain_text(key) for key in counts], "")
+    # Few bars are as thin as many.
+    limits = dict(xlim=(0, 1.22 * max(counts.values(), default=1) or 1), ylim=(max(len(counts), 3) - 0.5, -0.5))
+    axes.set(xticks=[], **limits)
+    axes.spines["bottom"].set_visible(False)
+    alt = ", ".join(f"{key} {count:,}" for key, count in counts.items())
+    return finish_plot(axes, name, section, title, f"{alt}.")
 
 
 def plain_text(text: str) -> str:

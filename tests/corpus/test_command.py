@@ -1,15 +1,21 @@
 """The verbs of `humpback corpus`: every setting is an option, and what they print is what the folder holds."""
 
+import collections
 import dataclasses
+import json
+import random
 
 import click
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, strategies
 
 from humpback_jax.cli import cli
 from humpback_jax.command_options import config_options
 from humpback_jax.corpus.command import corpus
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.show import draw
+from humpback_jax.corpus.stats import LENGTH_STEP, length_quantiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Settings:
     mode: str = "fast"
 
 
-def given(*arguments):
+def parsed(*arguments):
     """What a verb with an option per setting gets, or how the command line is refused."""
     got = []
 
@@ -58,16 +64,16 @@ def given(*arguments):
     ],
 )
 def test_what_is_given_takes_the_place_of_the_default(arguments, expected):
-    assert given(*arguments) == dataclasses.replace(Settings(), **expected)
+    assert parsed(*arguments) == dataclasses.replace(Settings(), **expected)
 
 
 @pytest.mark.parametrize("arguments", [["--least=x"], ["--least=2.5"], ["--limit=many"], ["--most="], ["--leest=1"]])
 def test_a_bad_value_is_refused_by_the_name_of_its_option(arguments):
-    assert arguments[0].partition("=")[0] in given(*arguments)
+    assert arguments[0].partition("=")[0] in parsed(*arguments)
 
 
 def test_help_is_what_the_class_says():
-    text = " ".join(given("--help").split())
+    text = " ".join(parsed("--help").split())
     assert "Bounds, which several lines explain. Default: 1." in text
     assert "See --least. Default: 2.5." in text
     assert "Some words. Can be given several times. Default: a, b, c, …." in text
@@ -84,3 +90,103 @@ def test_every_setting_of_the_corpus_is_an_option_with_words():
 def test_a_setting_that_cannot_be_names_itself(tmp_path):
     result = CliRunner().invoke(cli, ["corpus", "build", str(tmp_path), "--out", str(tmp_path), "--nested=some"])
     assert isinstance(result.exception, ValueError) and "nested" in str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def corpus_dir(tmp_path_factory):
+    """A corpus of a few pages of a made site, one of them hostile."""
+    pages, out = tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("out") / "corpus <b>"
+    for name, (header, body) in made_pages().items():
+        (pages / name).write_text(f"<html><body><h1>{header}</h1>{body}</body></html>", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["corpus", "build", str(pages), "--out", str(out), "--min_chars=200", "--json"])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def made_pages():
+    """Two good pages, a short one, and one whose texts try to become markup or to steer a terminal."""
+    tides = "The Moon pulls on the ocean, and harder on the near side of the Earth than on its centre or the far one. "
+    bread = "A starter that lives in the fridge can wait for a week before somebody feeds it with flour and water. "
+    evil = (
+        "&lt;script&gt;window.hacked = 1&lt;/script&gt; \x1b[31m red and \u202e turned text on a page of nobody's own. "
+    )
+    evil += "It goes on for a while, so that it is long enough for a segment, and says nothing that is of any use. "
+    more = "What is left of both pulls stretches the water into two bulges, one below the Moon and one opposite to it. "
+    return {
+        "tides.html": (
+            "Tides",
+            f"<p>{tides}{more}</p><p>Most coasts pass through both bulges once a day, as they turn.</p>",
+        ),
+        "bread.html": (
+            "Sourdough",
+            f"<p>{bread}</p><p>Before you bake, take it out and feed it twice, until it doubles.</p>",
+        ),
+        "short.html": ("Short", "<p>Too short.</p>"),
+        "evil.html": ("&lt;img src=x onerror=alert(1)&gt;", f"<p>{evil}</p><p>{more}</p>"),
+    }
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, ["corpus", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_show_draws_the_same_segments_for_a_seed_and_all_where_there_are_few(corpus_dir):
+    all_rows = json.loads(run("show", corpus_dir, "--count=100", "--json").stdout)
+    assert {row["url"] for row in all_rows} >= {"tides.html", "evil.html"}
+    two = [run("show", corpus_dir, "--count=2", "--seed=3", "--json").stdout for _ in range(2)]
+    assert two[0] == two[1] and len(json.loads(two[0])) == 2
+
+
+def test_show_lets_no_page_steer_the_terminal(corpus_dir):
+    printed = run("show", corpus_dir, "--count=100").stdout
+    assert "Tides" in printed and "window.hacked" in printed
+    assert "\x1b" not in printed and "\u202e" not in printed
+
+
+def test_show_of_a_page_without_segments_says_what_to_do(corpus_dir):
+    assert [row["url"] for row in json.loads(run("show", corpus_dir, "--url=tides.html", "--json").stdout)] == [
+        "tides.html"
+    ]
+    result = CliRunner().invoke(cli, ["corpus", "show", str(corpus_dir), "--url=short.html"])
+    assert "corpus explain" in str(result.exception)
+
+
+def test_stats_count_what_the_folder_holds(corpus_dir, tmp_path):
+    page = tmp_path / "stats.html"
+    figures = json.loads(run("stats", corpus_dir, "--json", "--page", page).stdout)
+    rows = json.loads(run("show", corpus_dir, "--count=100", "--json").stdout)
+    assert figures["segments"]["segments"] == len(rows) == figures["build"]["segments"]
+    assert sum(figures["segments"]["length_bins"].values()) == len(rows)
+    assert figures["build"]["rejected_segments"]["too_short"] >= 1
+    text = page.read_text()
+    assert "corpus &lt;b&gt;" in text and "<b> " not in text
+    assert "fewer than" in text and "<svg" in text
+
+
+def test_stats_of_another_folder_are_refused(tmp_path):
+    result = CliRunner().invoke(cli, ["corpus", "stats", str(tmp_path)])
+    assert "corpus build" in str(result.exception)
+
+
+@given(strategies.lists(strategies.integers(0, 5000), min_size=1, max_size=200))
+def test_quantiles_of_lengths_are_those_of_the_lengths(lengths):
+    bins = collections.Counter(length // LENGTH_STEP for length in lengths)
+    for name, value in length_quantiles(bins).items():
+        share = float(name.removesuffix(" %")) / 100
+        below = sum(length < value - LENGTH_STEP / 2 for length in lengths)
+        upto = sum(length < value + LENGTH_STEP / 2 for length in lengths)
+        assert below <= share * len(lengths) <= upto + 1e-9
+
+
+@given(strategies.integers(0, 50), strategies.integers(1, 20), strategies.integers())
+def test_a_draw_has_each_row_at_most_once(rows, count, seed):
+    drawn = draw(range(rows), count, random.Random(seed))
+    assert len(drawn) == len(set(drawn)) == min(rows, count)
+
+
+def test_every_row_is_drawn_about_as_often():
+    rng = random.Random(0)
+    drawn = collections.Counter(row for _ in range(4000) for row in draw(range(8), 2, rng))
+    assert all(abs(drawn[row] - 1000) < 150 for row in range(8))
