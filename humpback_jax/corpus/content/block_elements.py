@@ -1,0 +1,320 @@
+"""Block-level elements: headers, paragraphs, lists, tables and code. Each method opens an element of a kind and says
+what to do when it ends.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from selectolax.lexbor import LexborNode
+
+from humpback_jax.corpus.content.lists import open_list, parse_integer
+from humpback_jax.corpus.content.tables import Grid, TableKind, row_text, table_kind
+from humpback_jax.corpus.content.text import LINE_END, LINE_START, one_line
+from humpback_jax.corpus.content.visibility import Attributes, language_of, names_of, read_names, read_style, role_of
+from humpback_jax.corpus.content.writer import BlockWriter
+
+# What is done when an element ends: a method and its argument.
+Closing = tuple[Callable[[Any], None], Any]
+SKIP: Closing = (print, None)  # the element is left out, or read already
+
+_BOX_TAGS = frozenset(
+    (
+        *(
+            "html",
+            "body",
+            "address",
+            "article",
+            "section",
+            "main",
+            "header",
+            "footer",
+            "nav",
+            "aside",
+            "menu",
+            "search",
+        ),
+        *("div", "center", "figure", "details", "form", "fieldset", "dialog", "frameset", "ul", "ol", "dir", "dl"),
+        *("table", "td", "th", "blockquote", "template", "noscript"),
+    )
+)
+_ENDS_OPEN_HEADER = frozenset(
+    ("p", "ul", "ol", "dl", "table", "pre", "blockquote", "section", "article", "main", "form", "nav", "aside")
+)
+
+
+class BlockElements:
+    """What is open around the place that is being read, and the blocks written so far."""
+
+    def __init__(self) -> None:
+        self.out = BlockWriter()
+        self.title = ""
+        self.language = ""
+        self.noscript_chars = 0
+        self._controlled: set[str] = set()
+        self._table: TableKind | None = None  # how the innermost table is read
+        self._grid = Grid()
+        self._cell_begin = self._table_group = self._header_level = 0
+        self._header = 0  # a number for each header, to see whether the open one still is the one that ends
+        self._outline_level = 0  # of the last header outside <details>
+        self._details = 0
+        self._hgroup: str = ""  # "open" in a header group, "titled" after its first header
+        self._last_link_end = self._last_span_end = -1  # lengths of the inline text at these places
+
+    def open_block_element(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        return self._open_block(tag, attributes)
+
+    def _open_block(self, tag: str, attributes: Attributes) -> Closing:
+        """An element that stands on lines of its own."""
+        out = self.out
+        if out.mode == "header" and tag in _ENDS_OPEN_HEADER and not out.is_blank():
+            self._end_header(self._header)
+        if out.mode == "code":
+            names = attributes.get("class") if attributes else None
+            out.inline.append(LINE_START)
+            if names and read_names(names).line:
+                return self._end_code_line, len(out.inline)
+            return out.inline.append, LINE_END
+        if out.mode != "flow":
+            is_next = tag == "li" and out.mode == "cell" and bool("".join(out.inline[self._cell_begin :]).strip())
+            out.inline.append("; " if is_next else " ")
+            return out.inline.append, " "
+        out.end_paragraph()
+        state = (out.box, out.kind, out.emphasis, out.size)
+        if attributes or tag in _BOX_TAGS:
+            self._open_box(tag, attributes)
+        return self._end_block, state
+
+    def _open_box(self, tag: str, attributes: Attributes) -> None:
+        if not attributes:
+            self.out.open_box(tag, "", "")
+            return
+        self.out.open_box(tag, role_of(attributes), names_of(attributes))
+        if "style" in attributes:
+            style = read_style(attributes["style"] or "")
+            self._emphasise(style.bold, style.size)
+
+    def _end_block(self, state: tuple[int, Any, int, int]) -> None:
+        out = self.out
+        out.end_paragraph()
+        out.box, out.kind, out.emphasis, out.size = state
+
+    def _emphasise(self, bold: bool, size: int | None) -> None:
+        if size is not None:
+            self.out.emphasis += size > 3
+            self.out.size = size
+        self.out.emphasis += bold
+
+    def _end_code_line(self, begin: int) -> None:
+        inline = self.out.inline
+        if len(inline) == begin:
+            inline.append("\n")  # an empty line
+        inline.append(LINE_END)
+
+    def open_header(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        out = self.out
+        if out.mode == "header" and not out.is_blank():
+            self._end_header(self._header)
+        if out.mode in ("cell", "code") or self._hgroup == "titled":
+            return self._open_block("p", attributes)
+        level = int(tag[1])
+        if attributes and "aria-level" in attributes:
+            level = min(max(parse_integer(attributes["aria-level"], level), 1), 6)
+        if self._hgroup:
+            self._hgroup = "titled"
+        if not self._details:
+            self._outline_level = level
+        return self._begin_header(tag, level, attributes)
+
+    def _begin_header(self, tag: str, level: int, attributes: Attributes) -> Closing:
+        out = self.out
+        if out.mode == "flow":
+            out.end_paragraph()
+        state = (out.box, out.kind, out.emphasis, out.size)
+        if attributes:
+            self._open_box(tag, attributes)
+        out.mode = "header"
+        self._header += 1
+        self._header_level = level
+        return self._close_header, (self._header, state)
+
+    def _close_header(self, closing: tuple[int, tuple[int, Any, int, int]]) -> None:
+        header, state = closing
+        self._end_header(header)
+        if self.out.mode == "flow":
+            self._end_block(state)
+
+    def _end_header(self, header: int) -> None:
+        """Writes the open header, if it is that one."""
+        if self.out.mode == "header" and header == self._header:
+            self.out.end_header(self._header_level)
+            self.out.mode = "flow"
+
+    def open_summary(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        """The title of collapsed text, one level below the headers around."""
+        if self.out.mode != "flow" or node.css_first("h1,h2,h3,h4,h5,h6,[role=heading]") is not None:
+            return self._open_block(tag, attributes)
+        return self._begin_header(tag, min(self._outline_level + max(self._details, 1), 6), attributes)
+
+    def open_details(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        self._details += 1
+        return self._end_details, self._open_block(tag, attributes)
+
+    def _end_details(self, closing: Closing) -> None:
+        self._details -= 1
+        closing[0](closing[1])
+
+    def open_header_group(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        outer, self._hgroup = self._hgroup, "open"
+        return self._end_header_group, (outer, self._open_block(tag, attributes))
+
+    def _end_header_group(self, state: tuple[str, Closing]) -> None:
+        self._hgroup, closing = state
+        closing[0](closing[1])
+
+    def open_dialog(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        return self._open_block(tag, attributes) if attributes and "open" in attributes else SKIP
+
+    def open_kind(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        """A block whose text is of a kind of its own."""
+        closing = self._open_block(tag, attributes)
+        if self.out.mode == "flow":
+            if tag == "blockquote":
+                self.out.kind = "quote"
+            elif tag == "dt":
+                self.out.kind = "term"
+                self.out.term_group = self.out.new_group()
+            else:
+                self.out.kind = "caption"
+        return closing
+
+    def open_definitions(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        return self._end_definitions, self._open_block(tag, attributes)
+
+    def _end_definitions(self, closing: Closing) -> None:
+        closing[0](closing[1])
+        self.out.term_group = 0
+
+    def open_list(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        out = self.out
+        closing = self._open_block(tag, attributes)
+        if out.mode != "flow":
+            return closing
+        if not out.lists:
+            out.list_group = out.new_group()
+        items = _number_of_items(node) if attributes and "reversed" in attributes else 0
+        out.lists.append(open_list(tag, attributes or {}, items, out.lists[-1] if out.lists else None))
+        return self._end_list, closing
+
+    def _end_list(self, closing: Closing) -> None:
+        closing[0](closing[1])
+        if self.out.lists:
+            self.out.lists.pop()
+
+    def open_item(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        closing = self._open_block(tag, attributes)
+        if self.out.mode != "flow" or not self.out.lists:
+            return closing
+        self.out.kind = "item"
+        self.out.lists[-1].open_item(attributes.get("value") if attributes else None)
+        return self._end_item, closing
+
+    def _end_item(self, closing: Closing) -> None:
+        closing[0](closing[1])
+        if self.out.lists:
+            self.out.lists[-1].marker = ""
+
+    def open_code(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        closing = self._open_block(tag, attributes)
+        if self.out.mode != "flow":
+            return closing
+        self.out.mode = "code"
+        self.out.language = language_of(attributes)
+        return self._end_code, closing
+
+    def _end_code(self, closing: Closing) -> None:
+        self.out.flush()
+        self.out.mode = "flow"
+        closing[0](closing[1])
+
+    # Tables
+
+    def open_table(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        out = self.out
+        closing = self._open_block(tag, attributes)
+        outer = self._table
+        if out.mode != "flow":
+            return closing
+        self._table = table_kind(node, attributes or {})
+        if self._table == "data":
+            out.mode = "cell"
+            self._grid = Grid()
+            self._table_group = out.new_group()
+        elif self._table == "code":
+            out.mode = "code"
+            out.language = language_of(attributes)
+        return self._end_table, (outer, closing)
+
+    def _end_table(self, state: tuple[TableKind | None, Closing]) -> None:
+        outer, closing = state
+        if self._table == "data":
+            self.out.reset()
+        elif self._table == "code":
+            self.out.flush()
+        self.out.mode = "flow"
+        self._table = outer
+        closing[0](closing[1])
+
+    def open_row(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        if self.out.mode == "cell" and self._table == "data":
+            return self._end_row, None
+        return self._open_block(tag, attributes)
+
+    def _end_row(self, _: None) -> None:
+        cells = self._grid.end_row()
+        if any(cells):
+            self.out.write(row_text(cells), "row", group=self._table_group, cells=cells)
+        self.out.reset()
+
+    def open_cell(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        out = self.out
+        if out.mode == "cell" and self._table == "data":
+            self._grid.open_cell(attributes)
+            self._cell_begin = len(out.inline)
+            return self._end_cell, self._cell_begin
+        if out.mode == "code":
+            return self._end_code_cell, len(out.inline)
+        return self._open_block(tag, attributes)
+
+    def _end_cell(self, begin: int) -> None:
+        self._grid.close_cell(one_line(self.out.inline[begin:]))
+
+    def _end_code_cell(self, begin: int) -> None:
+        inline = self.out.inline
+        if "".join(inline[begin:]).strip().isdecimal() and (not begin or inline[begin - 1] == LINE_START):
+            del inline[begin:]  # the number of the line
+
+    def open_row_group(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        if self._table == "data" and self.out.mode == "cell":
+            self._grid.end_rows()
+            return None
+        return None if self.out.mode == "code" else self._open_block(tag, attributes)
+
+    def open_caption(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        if self.out.mode != "cell":
+            return self.open_kind(tag, attributes, node)
+        return self._end_caption, None
+
+    def _end_caption(self, _: None) -> None:
+        text = one_line(self.out.inline)
+        if text:
+            self.out.write(text, "caption", group=0)
+        self.out.reset()
+
+
+def _number_of_items(node: LexborNode) -> int:
+    count = 0
+    child = node.child
+    while child is not None:
+        count += child.tag == "li"
+        child = child.next
+    return count

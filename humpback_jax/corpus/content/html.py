@@ -1,0 +1,229 @@
+"""Markup to blocks of readable text, in one walk over the tree that a browser would build.
+
+Nothing that can be seen is left out: navigation, sidebars and footers are boxes here, and main_content.py judges them.
+Hidden elements, scripts and form fields are no text. The cost is linear in the size of the markup, however deep.
+"""
+
+from collections.abc import Callable
+
+from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
+
+from humpback_jax.corpus.content.block_elements import SKIP, Closing
+from humpback_jax.corpus.content.blocks import Block, Box, PageBlocks
+from humpback_jax.corpus.content.inline_elements import InlineElements
+from humpback_jax.corpus.content.nesting import limit_nesting
+from humpback_jax.corpus.content.tables import is_numbering
+from humpback_jax.corpus.content.text import clean, one_line
+from humpback_jax.corpus.content.visibility import Attributes, is_hidden, read_names
+from humpback_jax.corpus.content.writer import BlockWriter
+
+_LONGEST_TITLE = 200  # characters of a plain text's first line that may be its title
+_LEAST_NOSCRIPT = 200  # characters of markup in <noscript> that may be an article
+
+_NOT_TEXT = frozenset(
+    (
+        *(
+            "-comment",
+            "-cdata",
+            "-document",
+            "!doctype",
+            "head",
+            "style",
+            "title",
+            "meta",
+            "link",
+            "base",
+            "param",
+            "del",
+        ),
+        *("svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "area", "frame", "noframes", "applet"),
+        *("datalist", "option", "optgroup", "progress", "meter", "col", "colgroup", "rp", "source", "track", "wbr"),
+    )
+)
+
+
+def read_html(markup: str) -> PageBlocks:
+    """Reads a page, however broken, as browsers do; never raises."""
+    markup = limit_nesting(markup.replace("\0", ""))
+    reader = _read(markup, scripting=True)
+    if reader.noscript_chars > max(_LEAST_NOSCRIPT, 2 * sum(len(block.text) for block in reader.out.blocks)):
+        # Without scripts there is next to nothing to see: what a browser without them shows is the page.
+        reader = _read(markup, scripting=False)
+    return PageBlocks(reader.out.blocks, reader.out.boxes, reader.title, reader.language)
+
+
+def _read(markup: str, *, scripting: bool) -> "_Reader":
+    parser = LexborHTMLParser(markup, scripting=scripting, options=LexborDocumentOptions.WO_EVENTS)
+    reader = _Reader()
+    if parser.root is not None:
+        reader.walk(parser.root)
+    reader.out.flush()
+    return reader
+
+
+def read_plain_text(text: str) -> PageBlocks:
+    """Reads a text without markup, such as a WET record: each line is a block, and an empty line sets them apart.
+
+    The first line is the title, a header of level 1, unless it is long or the only one.
+    """
+    out = BlockWriter()
+    group = out.new_group()
+    for line in text.replace("\0", "").splitlines():
+        words = " ".join(clean(line).split())
+        if words:
+            out.blocks.append(Block(words, group=group))
+        elif out.blocks:
+            group = out.new_group()
+    blocks = out.blocks
+    if len(blocks) > 1 and len(blocks[0].text) <= _LONGEST_TITLE:
+        blocks[0].kind, blocks[0].level, blocks[0].group = "header", 1, 0
+    return PageBlocks(blocks, [Box(0, "#page")], blocks[0].text if blocks and blocks[0].level else "")
+
+
+class _Reader(InlineElements):
+    """Walks over the tree; `_OPENERS` has the method that opens each tag."""
+
+    def walk(self, root: LexborNode) -> None:
+        """Reads all under `root` in document order, without recursion."""
+        out = self.out
+        rest: list[tuple[LexborNode | None, Closing | None]] = []
+        node: LexborNode | None = root
+        while node is not None or rest:
+            if node is None:
+                node, closing = rest.pop()
+                if closing is not None:
+                    closing[0](closing[1])
+                continue
+            tag = node.tag
+            if tag == "-text":
+                out.add(node.text_content or "")
+                node = node.next
+                continue
+            following = node.next
+            closing = self._open(tag, node)
+            if closing is SKIP:
+                node = following
+                continue
+            child = node.child if tag != "template" else _shadow_root(node)
+            if child is None:
+                if closing is not None:
+                    closing[0](closing[1])
+                node = following
+            else:
+                rest.append((following, closing))
+                node = child
+
+    def _open(self, tag: str | None, node: LexborNode) -> Closing | None:
+        """Begins an element; what to do when it ends, or SKIP."""
+        if tag in _NOT_TEXT or tag is None:
+            if tag == "head":
+                self.title = _title(node)
+            return SKIP
+        attributes = node.attributes
+        opener = _OPENERS.get(tag)
+        if attributes:
+            if "aria-controls" in attributes:
+                self._controlled.update((attributes["aria-controls"] or "").split())
+            if tag not in ("html", "body", "script") and is_hidden(tag, attributes, self._controlled):
+                return self._open_hidden(attributes, node)
+            if attributes.get("role") == "heading" and tag[0] != "h":
+                return self.open_header("h2", attributes, node)
+            if (names := attributes.get("class")) and read_names(names).gutter and is_numbering(node):
+                return SKIP
+        if opener is not None:
+            return opener(self, tag, attributes, node)
+        return self._open_inline(tag, attributes) if attributes or "-" in tag else None
+
+    def _open_hidden(self, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """Hidden elements are left out, but for the only copy of a formula."""
+        if "katex-html" in (attributes.get("class") or "") and node.prev is None:
+            return None
+        return SKIP
+
+    def _open_html(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        if attributes:
+            self.language = (attributes.get("lang") or attributes.get("xml:lang") or "").strip()
+        return self._open_block(tag, attributes)
+
+    def _open_noscript(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """With scripting, its markup is one text."""
+        child = node.child
+        if child is not None and child.tag == "-text" and child.next is None:
+            self.noscript_chars += len(child.text_content or "")
+            return SKIP
+        return self._open_block(tag, attributes)
+
+    def _open_template(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """A shadow root is shown in place of its host; other templates are shown nowhere."""
+        return self._open_block(tag, attributes) if attributes and "shadowrootmode" in attributes else SKIP
+
+
+_Opener = Callable[[_Reader, str, Attributes, LexborNode], Closing | None]
+_OPENERS: dict[str, _Opener] = {
+    **dict.fromkeys(
+        (
+            *(
+                "body",
+                "address",
+                "article",
+                "section",
+                "main",
+                "header",
+                "footer",
+                "nav",
+                "aside",
+                "menu",
+                "search",
+                "hr",
+            ),
+            *("div", "center", "figure", "form", "fieldset", "legend", "frameset", "p", "dd", "optgroup"),
+        ),
+        _Reader.open_block_element,
+    ),
+    **dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), _Reader.open_header),
+    **dict.fromkeys(("ul", "ol", "dir"), _Reader.open_list),
+    **dict.fromkeys(("pre", "xmp", "listing", "plaintext"), _Reader.open_code),
+    **dict.fromkeys(("blockquote", "dt", "figcaption"), _Reader.open_kind),
+    **dict.fromkeys(("thead", "tbody", "tfoot"), _Reader.open_row_group),
+    **dict.fromkeys(("td", "th"), _Reader.open_cell),
+    **dict.fromkeys(("b", "strong", "big", "font"), _Reader.open_bold),
+    **dict.fromkeys(("sup", "sub"), _Reader.open_raised),
+    **dict.fromkeys(("rt", "rtc"), _Reader.open_ruby_text),
+    **dict.fromkeys(("s", "strike"), _Reader.open_struck),
+    **dict.fromkeys(("code", "kbd", "samp", "tt"), _Reader.open_inline_code),
+    **dict.fromkeys(("label", "time", "output"), _Reader.open_label),
+    **dict.fromkeys(("input", "textarea", "select"), _Reader.open_control),
+    "html": _Reader._open_html,
+    "noscript": _Reader._open_noscript,
+    "template": _Reader._open_template,
+    "a": _Reader.open_link,
+    "br": _Reader.open_break,
+    "button": _Reader.open_button,
+    "caption": _Reader.open_caption,
+    "details": _Reader.open_details,
+    "dialog": _Reader.open_dialog,
+    "dl": _Reader.open_definitions,
+    "hgroup": _Reader.open_header_group,
+    "img": _Reader.open_image,
+    "li": _Reader.open_item,
+    "math": _Reader.open_math,
+    "q": _Reader.open_quotation,
+    "script": _Reader.open_script,
+    "summary": _Reader.open_summary,
+    "table": _Reader.open_table,
+    "tr": _Reader.open_row,
+}
+
+
+def _title(head: LexborNode) -> str:
+    child = head.child
+    while child is not None and child.tag != "title":
+        child = child.next
+    text = child.child if child is not None else None
+    return one_line([text.text_content or ""]) if text is not None else ""
+
+
+def _shadow_root(template: LexborNode) -> LexborNode | None:
+    """The content of a <template>, which is no child of it."""
+    fragments = template.template_fragments()
+    return fragments[0].child if fragments else None

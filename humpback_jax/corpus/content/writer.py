@@ -1,0 +1,164 @@
+"""Collects inline text and writes it as blocks, each with its box and features."""
+
+import itertools
+from typing import Literal
+
+from humpback_jax.corpus.content.blocks import Block, BlockKind, Box
+from humpback_jax.corpus.content.lists import OpenList
+from humpback_jax.corpus.content.text import code_text, one_line, paragraph_text
+from humpback_jax.corpus.content.visibility import NORMAL_SIZE
+
+# Where text goes: FLOW makes blocks; inside a header or a cell all is one line; inside code boxes are lines.
+Mode = Literal["flow", "header", "cell", "code"]
+
+_LARGEST = 7
+_MAX_NAMES = 8  # of inline elements, kept of a block
+
+
+class BlockWriter:
+    """The blocks written so far and the state of the one that is being collected in `inline`."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.boxes = [Box(0, "#page")]
+        self.inline: list[str] = []
+        self.mode: Mode = "flow"
+        self.kind: BlockKind = "paragraph"
+        self.box = 0
+        self.lists: list[OpenList] = []
+        self.emphasis = 0  # how many open elements make text bold or larger
+        self.size = NORMAL_SIZE
+        self.language = ""
+        self.links: list[int] = []  # where the text of each open link begins in `inline`
+        self.names: list[str] = []
+        self.controls = self.images = self.dates = 0
+        self._link_chars = self._link_count = 0
+        self._has_plain_text = self._has_bold_text = False
+        self._smallest = _LARGEST
+        self._groups = itertools.count(1)
+        self.list_group = self.term_group = self.line_group = 0
+
+    def new_group(self) -> int:
+        """A group that no other blocks have."""
+        return next(self._groups)
+
+    def add(self, text: str) -> None:
+        """Text of the page."""
+        if text.isspace():
+            if self.inline or self.mode == "code":
+                self.inline.append(text)
+            return
+        self.inline.append(text)
+        if self.emphasis:
+            self._has_bold_text = True
+        else:
+            self._has_plain_text = True
+        if self.size < self._smallest:
+            self._smallest = self.size
+
+    def open_box(self, tag: str, role: str, names: str) -> None:
+        """A box inside the present one; the caller restores `box` when it ends."""
+        self.boxes.append(Box(self.box, tag, role, names))
+        self.box = len(self.boxes) - 1
+
+    def open_link(self) -> None:
+        """What follows is text of a link, up to close_link."""
+        self.links.append(len(self.inline))
+        self._link_count += 1
+
+    def close_link(self) -> str:
+        """Ends a link; its text since the last block."""
+        begin = self.links.pop() if self.links else len(self.inline)
+        text = one_line(self.inline[begin:])
+        if not self.links:
+            self._link_chars += len(text)
+        return text
+
+    def forget_link(self, text: str) -> None:
+        """The link closed last was only a sign, and its text is gone."""
+        self._link_count -= 1
+        if not self.links:
+            self._link_chars -= len(text)
+
+    def is_blank(self) -> bool:
+        """Whether the block being collected has no text yet."""
+        return not self._has_plain_text and not self._has_bold_text
+
+    def is_emphasised(self) -> bool:
+        """Whether the block being collected has text, all of it bold or larger."""
+        return self._has_bold_text and not self._has_plain_text
+
+    def flush(self) -> None:
+        """Ends the block being collected, if any."""
+        if self.inline:
+            is_code = self.mode == "code"
+            text = code_text(self.inline) if is_code else paragraph_text(self.inline)
+            if text:
+                self.write(text, "code" if is_code else self.kind)
+        self.reset()
+
+    def end_paragraph(self) -> None:
+        """Ends the block being collected; the next one does not stand right under it."""
+        self.flush()
+        self.line_group = 0
+
+    def reset(self) -> None:
+        """Forgets the inline text and its features; open links go on."""
+        if self.inline:
+            self.inline.clear()
+            self._has_plain_text = self._has_bold_text = False
+            self._smallest = _LARGEST
+        self.links = [0] * len(self.links)
+        if self._link_count or self.names or self.controls or self.images or self.dates:
+            self._link_chars = self._link_count = self.controls = self.images = self.dates = 0
+            self.names = []
+
+    def write(
+        self, text: str, kind: BlockKind, level: int = 0, group: int | None = None, cells: tuple[str, ...] = ()
+    ) -> None:
+        """Writes `text`, which `inline` holds, as a block with the features of `inline`."""
+        link_chars = self._link_chars
+        if self.links:
+            link_chars += len(one_line(self.inline[self.links[0] :]))
+        if group is None:
+            group, text = self._placed(text)
+        self.blocks.append(
+            Block(
+                text,
+                kind,
+                level,
+                group,
+                self.box,
+                min(link_chars, len(text)),
+                max(self._link_count, len(self.links)),
+                self._has_bold_text and not self._has_plain_text,
+                self._smallest,
+                self.controls,
+                self.images,
+                self.dates,
+                " ".join(self.names[:_MAX_NAMES]).lower(),
+                cells,
+                self.language if kind == "code" else "",
+            )
+        )
+
+    def _placed(self, text: str) -> tuple[int, str]:
+        """(group, text with the marker and margin of a list item)."""
+        if self.lists:
+            return self.list_group, self.lists[-1].indented(text)
+        if self.term_group:
+            group = self.term_group
+            # The first block of a definition stands right under its term, the next ones apart.
+            if self.blocks and self.blocks[-1].group == group and self.kind != "term":
+                self.term_group = 0
+            return group, text
+        return self.line_group, text
+
+    def end_header(self, level: int) -> None:
+        """Writes the header collected in `inline`, unless it has no text."""
+        text = one_line(self.inline)
+        if text:
+            if self.lists:
+                self.lists[-1].stand_aside()
+            self.write(text, "header", level, group=0)
+        self.reset()
