@@ -1,91 +1,220 @@
-"""Which files a corpus is built from, and what each of them is by its content."""
+"""Which files a corpus is built from: files, folders, patterns, lists of crawl archives and indexes into them."""
 
 import dataclasses
+import errno
+import glob
+import os
 import re
-import zlib
+import stat
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from etils import epath
 
+from humpback_jax.corpus.readers.crawl_lists import CrawlList, crawl_list
+from humpback_jax.corpus.readers.rows import Columns
+from humpback_jax.corpus.readers.web_file import WebPath, is_web_url
 from humpback_jax.files import PathLike
 
-FileKind = Literal["warc", "html", "empty", "unknown"]
-
-GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ARCHIVE_NAME = re.compile(r"\.(warc|wet|wat)(\.|$)", re.IGNORECASE)
-_HTML_NAME = re.compile(r"\.x?html?(\.gz)?$", re.IGNORECASE)
-_HTML_START = re.compile(rb"<(!doctype\s+html|html|head|body|title|meta|h[1-6]|div|article|main|p)\b", re.IGNORECASE)
-_SNIFFED_BYTES = 4096
+COMMON_CRAWL = "https://data.commoncrawl.org"
+EXPECTED = "pass archives (WARC, ARC, WACZ, WET), HTML, MHTML, JSONL or Parquet files, or folders of them"
+_ANY_COLUMNS = Columns()
+_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclasses.dataclass(frozen=True)
 class InputFile:
-    """A file to read; `name` is its name in reports and the URL of an HTML page, the same on every machine."""
+    """A file to read, one shard of the work.
 
-    path: epath.Path
+    Attributes:
+      name: its name in reports and the URL of an HTML page, the same on every machine; always valid text.
+      size: bytes to read; 0 where only the server knows.
+      ranges: (offset, length) of the records to read, of an archive that an index points into; None for all.
+      problem: why it cannot be read, one of `records.PROBLEMS`; empty for a file that can.
+      columns: of a JSONL or Parquet file, where its pages are.
+    """
+
+    path: epath.Path | WebPath
     name: str
     size: int
+    ranges: tuple[tuple[int, int], ...] | None = None
+    problem: str = ""
+    columns: Columns = _ANY_COLUMNS
 
 
-def list_inputs(inputs: Sequence[PathLike], exclude_dir: PathLike | None = None) -> list[InputFile]:
-    """The files behind `inputs`: a file is itself, a folder is every file under it in sorted order.
+def list_inputs(
+    inputs: Sequence[PathLike],
+    exclude_dir: PathLike | None = None,
+    *,
+    crawl_root: PathLike | None = None,
+    columns: Columns = _ANY_COLUMNS,
+) -> list[InputFile]:
+    """The files behind `inputs`.
+
+    A file is itself, a folder every file under it in sorted order, a pattern (`*`, `?`, `[…]`, `**`) all that it
+    matches. A list of crawl archives (warc.paths.gz) gives the archives it names, an index (CDX, CDXJ, JSONL or Parquet
+    with file, offset and length) the archives with the ranges that its rows name; both lie under `crawl_root`: a
+    folder, `gs://…`, `s3://…` or `https://…`, by default the folder of the list if they are there, else Common Crawl's
+    server.
 
     `exclude_dir` (where the results go) is left out, so that a second run does not read what the first one wrote.
-    Raises FileNotFoundError for a path that does not exist and ValueError where there is nothing to read.
+    Links that lead nowhere or in a circle, and what a list names but is not there, are files with a `problem`.
+    Raises FileNotFoundError for an input that does not exist and ValueError where there is nothing to read.
     """
     if not inputs:
-        raise ValueError("no input given; pass WARC, WET or HTML files, or folders of them")
+        raise ValueError(f"no input given; {EXPECTED}")
+    excluded = epath.Path(exclude_dir) if exclude_dir else None
     files: list[InputFile] = []
-    for path in map(epath.Path, inputs):
-        if path.is_dir():
-            below = sorted(_files_under(path, epath.Path(exclude_dir) if exclude_dir else None))
-            if not below:
-                raise ValueError(f"folder {path} has no files; pass WARC, WET or HTML files, or folders of them")
-            files += [InputFile(file, file.relative_to(path).as_posix(), file.stat().length) for file in below]
-        elif path.exists():
-            files.append(InputFile(path, path.name, path.stat().length))
+    for given in inputs:
+        for path, base in _matches(os.fspath(given)):
+            if isinstance(path, epath.Path) and path.is_dir():
+                below = _folder_files(path, base, excluded)
+                if not below:
+                    raise ValueError(f"folder {printable(path)} has no files; {EXPECTED}")
+                files += below
+            else:
+                files += _file_or_list(path, base, crawl_root)
+    return [dataclasses.replace(file, columns=columns) for file in files] if columns != _ANY_COLUMNS else files
+
+
+def printable(path: PathLike) -> str:
+    """A path as valid text: bytes of a name that are not UTF-8 become escapes."""
+    return os.fspath(path).encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+
+
+def _matches(text: str) -> Iterator[tuple[epath.Path | WebPath, str]]:
+    """(path, the folder that its name is relative to) of all that an input means."""
+    if is_web_url(text):
+        yield WebPath(text), text.rpartition("/")[0]
+        return
+    path = epath.Path(text)
+    if path.exists():
+        yield path, os.fspath(path if path.is_dir() else path.parent)
+        return
+    if not _GLOB.search(text):
+        raise FileNotFoundError(f"input {printable(text)} does not exist; {EXPECTED}")
+    base = _GLOB.split(text, maxsplit=1)[0].rpartition("/")[0]
+    found = _remote_glob(base, text) if _is_remote(text) else sorted(glob.glob(text, recursive=True))
+    if not found:
+        raise FileNotFoundError(f"no file matches {printable(text)}; {EXPECTED}")
+    # `**` matches folders beside the files in them; where it does, the files are enough.
+    kept = [name for name in found if not ("**" in text and epath.Path(name).is_dir())]
+    for name in kept or found:
+        yield epath.Path(name), base
+
+
+def _remote_glob(base: str, pattern: str) -> list[str]:
+    return sorted(os.fspath(path) for path in epath.Path(base).glob(pattern[len(base) :].lstrip("/")))
+
+
+def _is_remote(text: str) -> bool:
+    return "://" in text
+
+
+def _file_or_list(path: epath.Path | WebPath, base: str, crawl_root: PathLike | None) -> list[InputFile]:
+    found = crawl_list(path)
+    if found:
+        return _listed_files(found, path, crawl_root)
+    return [_input_file(path, base)]
+
+
+def _input_file(path: epath.Path | WebPath, base: str) -> InputFile:
+    if isinstance(path, WebPath):
+        return InputFile(path, path.name, path.size())
+    name = os.fspath(path)
+    name = name[len(base) :].lstrip("/") if base and name.startswith(base) else name.rpartition("/")[2]
+    problem = "" if _is_remote(os.fspath(path)) or stat.S_ISREG(os.stat(path).st_mode) else "not_a_file"
+    return InputFile(path, printable(name), path.stat().length, problem=problem)
+
+
+def _folder_files(folder: epath.Path, base: str, excluded: epath.Path | None) -> list[InputFile]:
+    """Every file under a folder, sorted by name; Parquet files that are rows of a crawl index give their archives."""
+    found = list(_remote_files(folder, excluded) if _is_remote(os.fspath(folder)) else _local_files(folder, excluded))
+    files: list[InputFile] = []
+    for path, problem in sorted(found):
+        if problem:
+            name = os.path.relpath(os.fspath(path), base or ".")
+            files.append(InputFile(path, printable(name), 0, problem=problem))
+        elif path.suffix == ".parquet":
+            files += _file_or_list(path, base, None)
         else:
-            raise FileNotFoundError(f"input {path} does not exist; pass WARC, WET or HTML files, or folders of them")
+            files.append(_input_file(path, base))
     return files
 
 
-def _files_under(folder: epath.Path, excluded: epath.Path | None) -> Iterator[epath.Path]:
+def _remote_files(folder: epath.Path, excluded: epath.Path | None) -> Iterator[tuple[epath.Path, str]]:
     folders = [folder]
     while folders:
         for path in folders.pop().iterdir():
             if not path.is_dir():
-                yield path
+                yield path, ""
             elif path != excluded:
                 folders.append(path)
 
 
-def file_kind(file: InputFile) -> FileKind:
-    """What a file is, from its first bytes; the name decides only where they do not (a damaged archive)."""
-    with file.path.open("rb") as stream:
-        head = stream.read(_SNIFFED_BYTES)
-    if not head:
-        return "empty"
-    content = content_start(head)
-    if content.startswith(b"WARC/") or _ARCHIVE_NAME.search(file.name) or head.startswith(_ZSTD_MAGIC):
-        return "warc"
-    return "html" if _HTML_NAME.search(file.name) or looks_like_html(content) else "unknown"
+def _local_files(folder: epath.Path, excluded: epath.Path | None) -> Iterator[tuple[epath.Path, str]]:
+    """(path, problem) of every file; links to folders are followed once, and not where their files are read anyway."""
+    folders = [os.fspath(folder)]
+    seen = {os.path.realpath(folder)}
+    while folders:
+        current = folders.pop()
+        try:
+            with os.scandir(current) as entries:
+                found = list(entries)
+        except OSError:
+            yield epath.Path(current), "unreadable_folder"
+            continue
+        for entry in found:
+            path = epath.Path(entry.path)
+            problem = _link_problem(entry.path, seen) if entry.is_symlink() else ""
+            if problem:
+                yield path, problem
+            elif not entry.is_dir():
+                yield path, "" if entry.is_file() else "not_a_file"
+            elif path != excluded:
+                if entry.is_symlink():
+                    seen.add(os.path.realpath(entry.path))
+                folders.append(entry.path)
 
 
-def looks_like_html(content: bytes) -> bool:
-    """Whether the start of a body has an HTML tag."""
-    return _HTML_START.search(content[:_SNIFFED_BYTES].replace(b"\0", b"")) is not None
-
-
-def content_start(head: bytes) -> bytes:
-    """The first bytes of what a file whose first bytes are `head` holds, gzip or not; what is damaged is left out."""
+def _link_problem(link: str, seen: set[str]) -> str:
+    """Why a link is not followed; empty for one to a file, or to a folder that lies outside all that is read."""
     try:
-        return gunzip(head, _SNIFFED_BYTES)
-    except zlib.error:
-        return b""
+        target = os.path.realpath(link, strict=True)
+    except OSError as error:
+        return "looping_link" if error.errno == errno.ELOOP else "broken_link"
+    if not os.path.isdir(target):
+        return ""
+    if _lies_in(os.path.realpath(os.path.dirname(link)), target):
+        return "looping_link"
+    return "repeated_link" if any(_lies_in(target, folder) for folder in seen) else ""
 
 
-def gunzip(data: bytes, limit: int) -> bytes:
-    """Up to `limit` bytes of the content of a gzip file's start, other files' as they are; zlib.error for damage."""
-    return zlib.decompressobj(wbits=31).decompress(data, limit) if data.startswith(GZIP_MAGIC) else data
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _listed_files(found: CrawlList, path: epath.Path | WebPath, crawl_root: PathLike | None) -> list[InputFile]:
+    """The archives that a list or an index names, in its order."""
+    files = []
+    beside = None if isinstance(path, WebPath) else path.parent
+    for name, ranges in found.archives:
+        archive = _archive_path(name, beside, crawl_root)
+        is_local = not isinstance(archive, WebPath) and not _is_remote(os.fspath(archive))
+        problem = "missing_file" if is_local and not archive.exists() else ""  # type: ignore[union-attr]
+        size = sum(length for _, length in ranges or ())
+        if ranges is None and is_local and not problem:
+            size = os.stat(archive).st_size
+        files.append(InputFile(archive, printable(name), size, ranges, problem))
+    files += [InputFile(path, printable(path.name), 0, problem="bad_index_row")] * found.bad_rows
+    return files
+
+
+def _archive_path(name: str, beside: epath.Path | None, crawl_root: PathLike | None) -> epath.Path | WebPath:
+    if is_web_url(name):
+        return WebPath(name)
+    if _is_remote(name) or name.startswith("/"):
+        return epath.Path(name)
+    if crawl_root is None and beside is not None and (beside / name).exists():
+        return beside / name
+    root = os.fspath(crawl_root or COMMON_CRAWL).rstrip("/")
+    return WebPath(f"{root}/{name}") if is_web_url(root) else epath.Path(root) / name
