@@ -11,15 +11,14 @@ from etils import epath
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
-from humpback_jax.corpus.readers.pages import RejectedRecord, read_pages
+from humpback_jax.corpus.readers.pages import read_pages
+from humpback_jax.corpus.readers.records import DAMAGE, RejectedRecord
 from humpback_jax.corpus.segment import Segment
 from humpback_jax.corpus.segment_files import remove_shards, write_segments
 from humpback_jax.files import PathLike, write_json
 from humpback_jax.run_files import CORPUS_REPORT, SEGMENTS
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
-
-DAMAGE = frozenset({"truncated_warc", "damaged_warc", "not_a_warc", "unknown_file", "empty_file"})
 
 _MAX_PROBLEMS = 100
 _BYTES_PER_UNIT = 1000

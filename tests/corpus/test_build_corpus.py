@@ -192,9 +192,9 @@ def test_page_and_content_limits(tmp_path: pathlib.Path) -> None:
 
 
 def test_missing_and_empty_inputs_say_what_to_do(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.warc\.gz does not exist; pass WARC"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.warc\.gz does not exist; pass archives"):
         build_corpus([tmp_path / "nowhere.warc.gz"], tmp_path / "out", CONFIG)
-    with pytest.raises(ValueError, match="no input given; pass WARC"):
+    with pytest.raises(ValueError, match="no input given; pass archives"):
         build_corpus([], tmp_path / "out", CONFIG)
     (tmp_path / "hollow").mkdir()
     with pytest.raises(ValueError, match="hollow has no files"):

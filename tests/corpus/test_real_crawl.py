@@ -13,7 +13,8 @@ from humpback_jax.corpus.build import CorpusReport, EmptyCorpusError, build_corp
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.html import read_html
 from humpback_jax.corpus.readers.inputs import list_inputs
-from humpback_jax.corpus.readers.pages import Page, RejectedRecord, read_pages
+from humpback_jax.corpus.readers.pages import Page, read_pages
+from humpback_jax.corpus.readers.records import RejectedRecord
 from humpback_jax.corpus.segment_files import read_segments
 
 MAX_PAGE_BYTES = CorpusConfig().max_page_bytes

@@ -26,7 +26,7 @@ _SEARCHED_BYTES = 1 << 16
 _RECORD_HEAD_BYTES = 640
 # So many bytes that look like a record's first and are not are tried after damage before the rest is given up.
 _MAX_FALSE_STARTS = 20_000
-_PADDING = b"\r\n\0 "
+_PADDING = 16  # so many NUL bytes between records, or fewer at the end, are no damage
 
 
 def read_archive(
@@ -72,7 +72,10 @@ class _Archive:
     def records(self) -> Iterator[RawRecord | RejectedRecord]:
         """Records and rejections until the end."""
         file, found = self._file, False
-        while file.skip_blank(_PADDING):
+        while file.skip_blank():
+            if not file.peek(_PADDING).strip(b"\0"):
+                file.skip_blank(b"\0")
+                continue
             at, reason = file.position, ""
             try:
                 for record in self._records_here():
@@ -107,7 +110,7 @@ class _Archive:
         codec = codec_of(head)
         if codec not in ("gzip", "zstd"):
             record = self._read(file)
-            file.skip_blank(_PADDING)
+            file.skip_blank()
             yield self._item(*record, start, file.position)
             return
         view = GzipMemberView(file) if codec == "gzip" else ZstdFrameView(file, self._dictionary)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.corpus.readers.warc import RawRecord, RejectedRecord, read_warc
+from humpback_jax.corpus.readers.archives import read_archive
+from humpback_jax.corpus.readers.records import RawRecord, RejectedRecord
 
 
 def warc_record(number: int, body: bytes) -> bytes:
@@ -25,7 +26,7 @@ PLAIN, PACKED = b"".join(RECORDS), b"".join(MEMBERS)
 
 
 def read(data: bytes, max_record_bytes: int = 10**6) -> tuple[list[str], list[str]]:
-    records = list(read_warc(io.BytesIO(data), max_record_bytes))
+    records = list(read_archive(io.BytesIO(data), "warc", max_record_bytes))
     urls = [record.url.rpartition("/")[2] for record in records if isinstance(record, RawRecord)]
     return urls, [record.reason for record in records if isinstance(record, RejectedRecord)]
 
