@@ -1,0 +1,287 @@
+"""Words by which pages name what is not their content: class names, headers and short lines, in many languages.
+
+Every match yields a reason, a word that a person reads in reports and on the coloured page.
+"""
+
+import functools
+import re
+
+from humpback_jax.corpus.content.header_phrases import HEADER_PHRASES
+
+# Words of class and id names, as they stand between "-", "_", digits and spaces, lower-cased. "*" stands for anything,
+# for words that are glued to others ("articlecomments"); "right+col" for two words in a row or glued.
+NAME_WORDS: dict[str, str] = {
+    "navigation": """
+        nav navi navs pager menu menus toc dropdown *navbar* *navigation* *navbox* *breadcrumb* *paginat* *pagenav*
+        *skiplink* skip+link skip+to *sitemap* *mainmenu* *submenu* *megamenu* *tableofcontents* *toctree* jump+to
+        jump+links back+top back+to *backtotop* *back2top* prev+next link+bar *langlink* *interlanguage* catlinks
+        *hatnote* topic+actions *editsection* mw+indicators *sidenav* sub+nav sub+menu top+links quick+links
+        post+navigation
+    """,
+    "site_header": """
+        masthead *topbar* top+bar *siteheader* site+header page+header global+header header+bar main+header
+        header+wrapper header+top
+    """,
+    "footer": """
+        *footer* foot copyright colophon imprint impressum legal disclaimer bottom+bar
+    """,
+    "sidebar": """
+        *sidebar* side+bar *rightrail* right+rail left+rail rail side+rail marginal sidebox side+box widget+area """,
+    "side_column": """ side+column *rightcol* right+col right+column *leftcol* left+col left+column column+right
+        col+right column+left col+left right+side left+side secondary side+col
+    """,
+    "share_bar": """
+        share *sharing* *sharebar* *sharebox* *sharetool* *sharebutton* *sharelink* share+bar *social* *addtoany*
+        *sharedaddy* *followus* follow+us *addthis* *shariff* shareaholic sns retweet
+    """,
+    "comments": """
+        *comments* *comment comment* *disqus* respond replies reply *guestbook* *shoutbox* *livefyre* *feedback*
+        *trackback* *pingback* *kommentare* kommentar commentaires comentarios kommentarer reacties combx
+    """,
+    "reviews": """
+        reviews customer+review user+review *ratings* review+list
+    """,
+    "related_links": """
+        *related* *recommend* *recirc* *trending* *popular* *mostread* most+read most+viewed *readmore* read+more
+        *readnext* read+next *morenews* more+news more+stories more+from more+in more+on more+articles more+posts
+        *outbrain* *taboola* *zergnet* *teaser* *teasers* *alsolike* also+like similar *suggest* *upnext* up+next
+        *headlines* *headline+list* onward latest recent+posts recent+articles recent+news *recentpost* see+also
+        *seealso* whats+next next+article prev+article *articlelist* article+list news+list post+list trc top+stories
+        rel+links story+list hot+topics link+list linklist lesetipps *mehrzum* mehr+zum *weitere* *aehnlich*
+        voir+aussi lire+aussi
+    """,
+    "newsletter": """
+        *newsletter* *subscri* *signup* sign+up *mailchimp* *optin* opt+in mc+embed email+form *abonn* hustle
+        mailing+list email+signup donate donation
+    """,
+    "cookie_notice": """
+        *cookie* *consent* *gdpr* *onetrust* privacy cmp *ccpa* *usercentrics* *didomi*
+    """,
+    "advertisement": """
+        ad ads *advert* *adsense* *adslot* ad+slot *adbox* *adunit* *adsbygoogle* *sponsor* *promo promo* *promos
+        *dfp* banner *banner* *werbung* *anzeige* *publicidad* *publicite* *affiliate* *upsell* commercial cta
+        call+to adv
+    """,
+    "paywall": """
+        *paywall* *regwall* *metered* subscription+wall piano barrier
+    """,
+    "popup": """
+        modal *modal *popup* pop+up *overlay* *lightbox* *tooltip* toast *interstitial* alert
+    """,
+    "byline": """
+        *byline* *dateline* *timestamp* *pubdate* publish+date publication+date published *postmeta* post+meta
+        entry+meta *articlemeta* article+meta *metadata* meta *postdate* post+date *entrydate* entry+date
+        article+date date dates datum article+info post+info *readingtime* reading+time read+time posted+on
+        *postinfo* creditline pub+date story+date datetime timeago
+    """,
+    "author_box": """
+        author authors *author author* about+the bio *authorbio* *authorbox* contributor contributors *postprofile*
+        signature writer autor autoren profile vcard
+    """,
+    "caption": """
+        caption *caption* captions photo+credit *photocredit* *imagecredit* image+credit credit credits legende
+        bildunterschrift media+credit image+source
+    """,
+    "tags": """
+        tags taglist tag+list post+tags *tagcloud* tag+cloud tag+links cat+links *keywords* topics categories
+        *taglinks* post+categories schlagworte
+    """,
+    "references": """
+        *reflist* references *footnotes* footnote bibliography citations
+    """,
+    "gallery": """
+        gallery *slideshow* *carousel* slider *thumbnails* thumbs *thumbcaption*
+    """,
+    "toolbar": """
+        *toolbar* tools article+tools print utility utilities buttons actions controls player *videoplayer*
+        printfriendly
+    """,
+    "hidden_text": """
+        sr+only sronly screen+reader visually+hidden visuallyhidden *screenreader* noprint
+    """,
+}
+# Names that say nothing about their element: WordPress writes topics and settings of the page into them.
+_SETTINGS = (
+    *("category-", "tag-", "post-type", "postid-", "page-", "has-", "no-", "not-", "with-", "without-", "is-", "hide-"),
+    *("format-", "status-", "type-", "paged-", "term-", "single-", "js-", "wp-image", "elementor-", "wp-block-"),
+)
+_NAME_PARTS = re.compile(r"[a-zà-ÿ]+")
+_WHOLE_WORDS: dict[str, str] = {}
+_GLUED_WORDS: list[tuple[str, bool, bool, str]] = []  # word, whether anything may stand before and after it, reason
+for _reason, _words in NAME_WORDS.items():
+    for _word in _words.split():
+        if "*" in _word:
+            _GLUED_WORDS.append((_word.strip("*").replace("+", ""), _word[0] == "*", _word[-1] == "*", _reason))
+        _WHOLE_WORDS.setdefault(_word.strip("*").replace("+", ""), _reason)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _word_reason(word: str) -> str | None:
+    if reason := _WHOLE_WORDS.get(word):
+        return reason
+    for glued, before, after, reason in _GLUED_WORDS:
+        if (
+            (before and after and glued in word)
+            or (before and word.endswith(glued))
+            or (after and word.startswith(glued))
+        ):
+            return reason
+    return None
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def names_reason(names: str) -> str | None:
+    """What class and id names (lower-cased, separated by spaces) say their element is, if that is furniture."""
+    for name in names.split():
+        if name.startswith(_SETTINGS):
+            continue
+        last = ""
+        for word in _NAME_PARTS.findall(name):
+            reason = _word_reason(word) or (_WHOLE_WORDS.get(last + word) if last else None)
+            if reason:
+                return reason
+            last = word
+    return None
+
+
+def is_slug_of(names: str, header: str) -> bool:
+    """Whether one of the names is the header once more, in letters and hyphens; of two words or more."""
+    letters = "".join(_NAME_PARTS.findall(header.lower()))
+    return " " in header and any("".join(_NAME_PARTS.findall(name)) == letters for name in names.split())
+
+
+# Every punctuation mark that headers carry at their ends or between words; apostrophes vanish, the others part words.
+_PUNCTUATION: dict[int, str | None] = {
+    ord(mark): " " for mark in '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~«»„“”…–—·•：？！。、，→←›‹▼▾►▶»|'
+}
+_PUNCTUATION |= dict.fromkeys(map(ord, "'’‘´"))
+
+
+_SLIDE = re.compile(r"\d{1,3} ?/ ?\d{1,3}\b")  # "3/50" before the title of a picture
+
+
+def header_words(header: str) -> str:
+    """A header in lower case, single spaces and without punctuation, as the phrases are written."""
+    return " ".join(header.translate(_PUNCTUATION).casefold().split())
+
+
+def phrase_table(phrases_of_reason: dict[str, str]) -> dict[str, str]:
+    """Phrase, as `header_words` writes it, to reason; the phrases of a reason are separated by "|"."""
+    return {
+        words: reason
+        for reason, phrases in phrases_of_reason.items()
+        for phrase in phrases.replace("\n", " ").split("|")
+        if (words := header_words(phrase))
+    }
+
+
+_REASON_OF_HEADER = phrase_table(HEADER_PHRASES)
+# Headers with a number or a name in them.
+_COUNT = r"(?:\d[\d ]*|no|one|two|three|four|five|six|seven|eight|nine|ten|ein|eine|un|une|uno|una|um|uma)"
+_HEADER_PATTERNS = {
+    "comments": re.compile(
+        rf"{_COUNT} (?:reader |user )?(?:comments?|repl(?:y|ies)|responses?|thoughts?|reactions?|kommentare?"
+        rf"|antworten?"
+        r"|meinungen|gedanken|commentaires?|réponses?|réactions?|avis|comentarios?|respuestas?|pensamientos?"
+        r"|comment[io]"
+        r"|rispost[ae]|pensier[io]|comentários?|respostas?|reacties?|gedachten|komentarz[ey]?|komentarzy"
+        r"|odpowiedzi|myśli"
+        r"|коммента\w+|отзыв\w*|ответ\w*|комента\w+|мысл\w+|yorum|cevap|komentar|tanggapan|pemikiran|kommentarer"
+        r"|tankar"
+        r"|tanker|svar|kommenttia|komentář\w*|komentár\w*|hozzászólás|comentarii|răspuns\w*|σχόλι\w+|تعليق\w*"
+        r"|komentara)\b"
+        r"|(?:comments?|replies|responses|kommentare|commentaires|comentarios|commenti|comentários|reacties"
+        r"|komentarze"
+        r"|комментарии|коментарі|yorumlar|komentar|kommentarer|評論|评论|コメント|댓글) \d+$"
+        r"|(?:leave|post|write|add|submit) (?:a|your|the first) (?:comment|reply|response|review)"
+        r"|comments? (?:on|for|are|section|by)\b|join (?:the|our) (?:conversation|discussion)"
+        r"|(?:schreibe?n? (?:sie )?|verfassen sie |hinterlassen? (?:sie )?)(?:einen?|ihren) (?:kommentar|antwort)"
+    ),
+    "related_links": re.compile(
+        r"more (?:from|in|by|stories|news|articles|posts|related|headlines|coverage|on this|on the|great|top"
+        r"|recent)\b"
+        r"|(?:related|similar|recommended|latest|recent|popular|trending|featured|top|other|further|most (?:read"
+        r"|popular|viewed))"
+        r" (?:\w+ )?(?:articles?|posts?|stories|story|content|news|links?|headlines?|reads?|readings?|videos?"
+        r"|topics?|blogs?)\b"
+        r"|(?:you|we think you) (?:may|might|ll|will|could)(?: also)? (?:like|love|enjoy|be interested)"
+        r"|see more\b|readers also"
+        r"|latest (?:from|in|on)\b|the latest\b|what (?:others|people) are|(?:mehr|neues|aktuelles) (?:aus|von|zu"
+        r"|über)\b"
+        r"|(?:plus|autres) d? ?(?:articles|actualités)|más (?:de|en|sobre|noticias)\b|altri articoli|mais (?:de"
+        r"|em|sobre)\b"
+        r"|customers? (?:who|also)\b|people who (?:read|viewed|bought)|frequently bought|от (?:того же )?автора"
+        r"|ещё (?:по|из)\b"
+    ),
+    "newsletter": re.compile(
+        r"(?:sign up|subscribe|join|register|get|receive|enter|want|download|stay|follow)\b.*\b"
+        r"(?:newsletters?|inbox|e ?mails?|updates?|mailing list|whatsapp|telegram|app|subscribers|community"
+        r"|free printable)\b"
+        r"|thank(?:s| you) for (?:sign|subscrib|regist)|.*\b(?:straight|delivered|direct) (?:to|in"
+        r"|into) your inbox|.*newsletter\b.*"
+        r"|.*\babonnieren$|subscribe (?:to|for|now|today)\b|(?:join|support) (?:us|our)\b|.*\bjoin (?:our"
+        r"|the) .*(?:group|channel|community)\b"
+    ),
+    "share_bar": re.compile(
+        r"share (?:this|on|via|your|with|the|to)\b|(?:follow|find|like|join|connect with) (?:us|me|\w+) on\b"
+        r"|teilen sie|partager (?:sur|cet|cette)"
+        r"|compartir (?:en|esta|este)\b|condividi (?:su|questo)|compartilhe (?:no|na|esta|este)\b|поделиться (?:в"
+        r"|с|на)\b"
+    ),
+    "author_box": re.compile(
+        r"about (?:the|this) (?:authors?|writers?|editors?|blogger|contributor|reviewer|site|blog|website|company"
+        r"|publisher)\b|über (?:den|die) autor"
+        r"|meet the (?:author|team|writer)|written by|(?:more|other|all|latest) (?:posts|articles|stories"
+        r"|by) by\b|view (?:all )?posts by"
+    ),
+    "cookie_notice": re.compile(
+        r"(?:we|this (?:site|website|page)|our (?:site|website)|\w+) (?:and our partners "
+        r"|und unsere partner )?(?:uses?|values?|cares? about|respects?)"
+        r" (?:your )?(?:cookies|privacy)|.*\b(?:cookies?|gdpr)\b.*(?:settings|preferences|policy|consent|notice"
+        r"|einstellungen|richtlinie)"
+        r"|manage (?:your )?(?:privacy|consent|cookies)|.*\bdatenschutz(?:einstellungen|hinweise?)?$"
+        r"|nous (?:utilisons|respectons)\b.*(?:cookies|privée)"
+    ),
+    "paywall": re.compile(
+        r"(?:continue|keep|finish) reading\b.*|(?:subscribe|log ?in|sign ?in|register|sign ?up) (?:to"
+        r"|for) (?:read|continue|access|keep|unlock|full|unlimited|view)"
+        r"|(?:this|the) (?:article|content|story|page) is (?:for|only|exclusive|available (?:only )?(?:to|for))"
+        r"|(?:already|not yet|become) an? (?:subscriber|member)"
+        r"|(?:unlock|purchase|buy) (?:this|the|full|unlimited)\b|to (?:continue|keep) reading|you(?:ve"
+        r"| have) (?:reached|read)\b.*(?:limit|free)|.*\bnur (?:für|mit) abo"
+    ),
+    "not_found": re.compile(
+        r"(?:error )?404\b|(?:sorry|oops|oh no|uh oh|whoops)\b.*(?:page|found|wrong|cant|cannot|missing|exist)"
+        r"|.*\bpage (?:was |could |can )?not (?:be )?found"
+        r"|.*\bpage (?:you\b.*|)(?:doesnt|does not|no longer) exist|.*\b(?:nicht gefunden|introuvable"
+        r"|no encontrad[ao]|non trovata|não encontrada|не найдена)$"
+    ),
+    "advertisement": re.compile(
+        r"(?:sponsored|promoted|paid) (?:by|links|content|stories|post)\b|advertise(?:ment|r)?s?\b|(?:todays|best"
+        r"|top|special) (?:deals|offers)\b"
+    ),
+    "reviews": re.compile(
+        r"(?:customer|user|guest|reader|verified) (?:reviews?|ratings?|questions?)\b"
+        r"|\d+ (?:customer )?(?:reviews?|ratings?|bewertungen|avis)\b|reviews? \d+$"
+    ),
+}
+
+
+@functools.lru_cache(maxsize=65536)
+def header_reason(header: str) -> tuple[str | None, bool]:
+    """(what a header introduces, if it is furniture; whether its words alone settle it).
+
+    A header of one word ("News", "Resources") may also stand over content: there the text under it decides.
+    """
+    words = header_words(header)
+    if not words or len(words) > 120:
+        return None, False
+    if _SLIDE.match(header):
+        return "gallery", True
+    if reason := _REASON_OF_HEADER.get(words):
+        spaced = " " in words or (not words.isascii() and len(words) > 3)
+        return reason, spaced or reason in ("comments", "references", "not_found", "newsletter", "advertisement")
+    for reason, pattern in _HEADER_PATTERNS.items():
+        if pattern.match(words):
+            return reason, True
+    return None, False
