@@ -9,7 +9,7 @@ from selectolax.lexbor import LexborNode
 
 from humpback_jax.corpus.content.lists import open_list, parse_integer
 from humpback_jax.corpus.content.tables import Grid, TableKind, row_text, table_kind
-from humpback_jax.corpus.content.text import LINE_END, LINE_START, one_line
+from humpback_jax.corpus.content.text import LINE_END, LINE_START, NEXT_ITEM, one_line
 from humpback_jax.corpus.content.visibility import Attributes, language_of, names_of, read_names, read_style, role_of
 from humpback_jax.corpus.content.writer import BlockWriter
 
@@ -53,12 +53,12 @@ class BlockElements:
         self._controlled: set[str] = set()
         self._table: TableKind | None = None  # how the innermost table is read
         self._grid = Grid()
-        self._cell_begin = self._table_group = self._header_level = 0
+        self._table_group = self._header_level = 0
+        self._header_break = 0  # where a box inside the open header begins, after some text
         self._header = 0  # a number for each header, to see whether the open one still is the one that ends
         self._outline_level = 0  # of the last header outside <details>
         self._details = 0
         self._hgroup: str = ""  # "open" in a header group, "titled" after its first header
-        self._last_link_end = self._last_span_end = -1  # lengths of the inline text at these places
 
     def open_block_element(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         return self._open_block(tag, attributes)
@@ -66,32 +66,42 @@ class BlockElements:
     def _open_block(self, tag: str, attributes: Attributes) -> Closing:
         """An element that stands on lines of its own."""
         out = self.out
-        if out.mode == "header" and tag in _ENDS_OPEN_HEADER and not out.is_blank():
-            self._end_header(self._header)
+        if out.mode != "flow":
+            closing = self._open_in_line(tag, attributes)
+            if closing is not None:
+                return closing
+        if out.inline or out.counted:
+            out.flush()
+        out.line_group = 0
+        state = (out.box, out.kind, out.emphasis, out.size)
+        if attributes:
+            out.open_box(tag, role_of(attributes) if "role" in attributes else "", names_of(attributes))
+            if "style" in attributes:
+                style = read_style(attributes["style"] or "")
+                self._emphasise(style.bold, style.size)
+        elif tag in _BOX_TAGS:
+            out.open_box(tag, "", "")
+        return self._end_block, state
+
+    def _open_in_line(self, tag: str, attributes: Attributes) -> Closing | None:
+        """A block inside a header, a cell or code; None where it ends the header."""
+        out = self.out
         if out.mode == "code":
             names = attributes.get("class") if attributes else None
             out.inline.append(LINE_START)
             if names and read_names(names).line:
                 return self._end_code_line, len(out.inline)
             return out.inline.append, LINE_END
-        if out.mode != "flow":
-            is_next = tag == "li" and out.mode == "cell" and bool("".join(out.inline[self._cell_begin :]).strip())
-            out.inline.append("; " if is_next else " ")
+        if out.mode == "header":
+            if not out.is_blank():
+                if tag in _ENDS_OPEN_HEADER:
+                    self._end_header(self._header)
+                    return None
+                self._header_break = self._header_break or len(out.inline)
+            out.inline.append(" ")
             return out.inline.append, " "
-        out.end_paragraph()
-        state = (out.box, out.kind, out.emphasis, out.size)
-        if attributes or tag in _BOX_TAGS:
-            self._open_box(tag, attributes)
-        return self._end_block, state
-
-    def _open_box(self, tag: str, attributes: Attributes) -> None:
-        if not attributes:
-            self.out.open_box(tag, "", "")
-            return
-        self.out.open_box(tag, role_of(attributes), names_of(attributes))
-        if "style" in attributes:
-            style = read_style(attributes["style"] or "")
-            self._emphasise(style.bold, style.size)
+        out.inline.append(NEXT_ITEM if tag == "li" else " ")
+        return out.inline.append, " "
 
     def _end_block(self, state: tuple[int, Any, int, int]) -> None:
         out = self.out
@@ -131,8 +141,9 @@ class BlockElements:
             out.end_paragraph()
         state = (out.box, out.kind, out.emphasis, out.size)
         if attributes:
-            self._open_box(tag, attributes)
+            out.open_box(tag, role_of(attributes), names_of(attributes))
         out.mode = "header"
+        self._header_break = 0
         self._header += 1
         self._header_level = level
         return self._close_header, (self._header, state)
@@ -146,7 +157,7 @@ class BlockElements:
     def _end_header(self, header: int) -> None:
         """Writes the open header, if it is that one."""
         if self.out.mode == "header" and header == self._header:
-            self.out.end_header(self._header_level)
+            self.out.end_header(self._header_level, self._header_break)
             self.out.mode = "flow"
 
     def open_summary(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
@@ -181,11 +192,18 @@ class BlockElements:
             if tag == "blockquote":
                 self.out.kind = "quote"
             elif tag == "dt":
-                self.out.kind = "term"
-                self.out.term_group = self.out.new_group()
+                self._open_term()
             else:
                 self.out.kind = "caption"
         return closing
+
+    def _open_term(self) -> None:
+        """Terms that share a definition stand on adjacent lines."""
+        out = self.out
+        out.kind = "term"
+        last = out.blocks[-1] if out.blocks else None
+        if last is None or last.kind != "term" or last.group != out.term_group:
+            out.term_group = out.new_group()
 
     def open_definitions(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         return self._end_definitions, self._open_block(tag, attributes)
@@ -279,8 +297,7 @@ class BlockElements:
         out = self.out
         if out.mode == "cell" and self._table == "data":
             self._grid.open_cell(attributes)
-            self._cell_begin = len(out.inline)
-            return self._end_cell, self._cell_begin
+            return self._end_cell, len(out.inline)
         if out.mode == "code":
             return self._end_code_cell, len(out.inline)
         return self._open_block(tag, attributes)

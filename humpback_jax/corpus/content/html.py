@@ -5,6 +5,7 @@ Hidden elements, scripts and form fields are no text. The cost is linear in the 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
@@ -14,7 +15,7 @@ from humpback_jax.corpus.content.inline_elements import InlineElements
 from humpback_jax.corpus.content.nesting import limit_nesting
 from humpback_jax.corpus.content.tables import is_numbering
 from humpback_jax.corpus.content.text import clean, one_line
-from humpback_jax.corpus.content.visibility import Attributes, is_hidden, read_names
+from humpback_jax.corpus.content.visibility import UNREMARKABLE, Attributes, is_hidden, read_names
 from humpback_jax.corpus.content.writer import BlockWriter
 
 _LONGEST_TITLE = 200  # characters of a plain text's first line that may be its title
@@ -23,6 +24,7 @@ _LEAST_NOSCRIPT = 200  # characters of markup in <noscript> that may be an artic
 _NOT_TEXT = frozenset(
     (
         *(
+            None,
             "-comment",
             "-cdata",
             "-document",
@@ -40,6 +42,9 @@ _NOT_TEXT = frozenset(
         *("datalist", "option", "optgroup", "progress", "meter", "col", "colgroup", "rp", "source", "track", "wbr"),
     )
 )
+
+_HEADERS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style"))  # of how an element looks
 
 
 def read_html(markup: str) -> PageBlocks:
@@ -86,59 +91,72 @@ class _Reader(InlineElements):
     def walk(self, root: LexborNode) -> None:
         """Reads all under `root` in document order, without recursion."""
         out = self.out
+        inline = out.inline
         rest: list[tuple[LexborNode | None, Closing | None]] = []
         node: LexborNode | None = root
-        while node is not None or rest:
+        closing: Closing | None
+        while True:
             if node is None:
+                if not rest:
+                    return
                 node, closing = rest.pop()
                 if closing is not None:
                     closing[0](closing[1])
                 continue
-            tag = node.tag
+            tag: Any = node.tag  # None for a processing instruction
             if tag == "-text":
-                out.add(node.text_content or "")
+                text: Any = node.text_content
+                if text.isspace():
+                    if inline or out.mode == "code":
+                        inline.append(text)
+                else:
+                    out.add(text)
                 node = node.next
                 continue
             following = node.next
+            if tag in _NOT_TEXT:
+                if tag == "head":
+                    self.title = _title(node)
+                node = following
+                continue
             closing = self._open(tag, node)
             if closing is SKIP:
                 node = following
                 continue
             child = node.child if tag != "template" else _shadow_root(node)
-            if child is None:
-                if closing is not None:
-                    closing[0](closing[1])
-                node = following
-            else:
+            if child is not None:
                 rest.append((following, closing))
                 node = child
+                continue
+            if closing is not None:
+                closing[0](closing[1])
+            node = following
 
-    def _open(self, tag: str | None, node: LexborNode) -> Closing | None:
+    def _open(self, tag: str, node: LexborNode) -> Closing | None:
         """Begins an element; what to do when it ends, or SKIP."""
-        if tag in _NOT_TEXT or tag is None:
-            if tag == "head":
-                self.title = _title(node)
-            return SKIP
         attributes = node.attributes
-        opener = _OPENERS.get(tag)
         if attributes:
-            if "aria-controls" in attributes:
-                self._controlled.update((attributes["aria-controls"] or "").split())
-            if tag not in ("html", "body", "script") and is_hidden(tag, attributes, self._controlled):
-                return self._open_hidden(attributes, node)
-            if attributes.get("role") == "heading" and tag[0] != "h":
-                return self.open_header("h2", attributes, node)
-            if (names := attributes.get("class")) and read_names(names).gutter and is_numbering(node):
-                return SKIP
+            names = attributes.get("class")
+            if (names and read_names(names) is not UNREMARKABLE) or not _TELLING.isdisjoint(attributes):
+                closing = self._look_closer(tag, attributes, node)
+                if closing is not None:
+                    return closing
+        opener = _OPENERS.get(tag)
         if opener is not None:
             return opener(self, tag, attributes, node)
         return self._open_inline(tag, attributes) if attributes or "-" in tag else None
 
-    def _open_hidden(self, attributes: Attributes, node: LexborNode) -> Closing | None:
-        """Hidden elements are left out, but for the only copy of a formula."""
-        if "katex-html" in (attributes.get("class") or "") and node.prev is None:
-            return None
-        return SKIP
+    def _look_closer(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """SKIP for a hidden element, an opened header for one that has its role; None for all others."""
+        if "aria-controls" in attributes:
+            self._controlled.update((attributes["aria-controls"] or "").split())
+        if tag not in ("html", "body", "script") and is_hidden(tag, attributes, self._controlled):
+            is_only_copy = "katex-html" in (attributes.get("class") or "") and node.prev is None
+            return None if is_only_copy else SKIP
+        if attributes.get("role") == "heading" and tag not in _HEADERS:
+            return self.open_header("h2", attributes, node)
+        names = attributes.get("class")
+        return SKIP if names and read_names(names).gutter and is_numbering(node) else None
 
     def _open_html(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         if attributes:
@@ -180,7 +198,7 @@ _OPENERS: dict[str, _Opener] = {
         ),
         _Reader.open_block_element,
     ),
-    **dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), _Reader.open_header),
+    **dict.fromkeys(_HEADERS, _Reader.open_header),
     **dict.fromkeys(("ul", "ol", "dir"), _Reader.open_list),
     **dict.fromkeys(("pre", "xmp", "listing", "plaintext"), _Reader.open_code),
     **dict.fromkeys(("blockquote", "dt", "figcaption"), _Reader.open_kind),
@@ -191,7 +209,7 @@ _OPENERS: dict[str, _Opener] = {
     **dict.fromkeys(("rt", "rtc"), _Reader.open_ruby_text),
     **dict.fromkeys(("s", "strike"), _Reader.open_struck),
     **dict.fromkeys(("code", "kbd", "samp", "tt"), _Reader.open_inline_code),
-    **dict.fromkeys(("label", "time", "output"), _Reader.open_label),
+    **dict.fromkeys(("label", "time", "output", "cite"), _Reader.open_label),
     **dict.fromkeys(("input", "textarea", "select"), _Reader.open_control),
     "html": _Reader._open_html,
     "noscript": _Reader._open_noscript,

@@ -16,6 +16,7 @@ from humpback_jax.corpus.content.text import (
 )
 from humpback_jax.corpus.content.visibility import (
     Attributes,
+    Style,
     font_size_of,
     language_of,
     names_of,
@@ -31,35 +32,54 @@ class InlineElements(BlockElements):
     def _open_inline(self, tag: str, attributes: Attributes) -> Closing | None:
         """<span> and the like, and every element that HTML does not know."""
         out = self.out
-        state = (out.emphasis, out.size, out.box, "")
-        names = attributes.get("class") if attributes else None
-        style = read_style(attributes["style"] or "") if attributes and "style" in attributes else None
-        if style is not None:
-            if style.apart == "block":
-                return self._open_block(tag, attributes)
-            if style.unselectable and out.mode == "code":
-                return SKIP
-            self._emphasise(style.bold, style.size)
+        names = None
+        if attributes:
+            if "style" in attributes:
+                return self._open_styled(tag, attributes, read_style(attributes["style"] or ""))
+            names = attributes.get("class")
         if out.mode == "code":
-            if names and read_names(names).line:
-                out.inline.append(LINE_START)
-                return self._end_code_line, len(out.inline)
-            return (self._end_inline, state) if style is not None else None
+            return self._open_code_line() if names and read_names(names).line else None
         if names:
             out.names.append(names)
-        if style is not None and style.struck:
-            out.inline.append(STRUCK)
-            return self._end_inline, (*state[:3], STRUCK_END)
-        if "-" in tag or (style is not None and style.apart):
-            out.inline.append(GAP)
-            if "-" in tag:
-                out.open_box(tag, role_of(attributes), names_of(attributes))
-            return self._end_inline, (*state[:3], GAP)
-        if tag == "span":
-            if names and self._last_span_end == len(out.inline):
+            out.counted = True
+        if "-" in tag:
+            return self._open_custom(tag, attributes)
+        if names and tag == "span":
+            if out.span_end == len(out.inline):
                 out.inline.append(SPAN_GAP)
-            return self._end_span, state
-        return (self._end_inline, state) if style is not None else None
+            return self._end_span, None
+        return None
+
+    def _open_styled(self, tag: str, attributes: Attributes, style: Style) -> Closing | None:
+        out = self.out
+        names = attributes.get("class")
+        if style.apart == "block":
+            return self._open_block(tag, attributes)
+        if out.mode == "code":
+            if style.unselectable:
+                return SKIP
+            return self._open_code_line() if names and read_names(names).line else None
+        state = (out.emphasis, out.size, out.box)
+        self._emphasise(style.bold, style.size)
+        if names:
+            out.names.append(names)
+            out.counted = True
+        mark = STRUCK if style.struck else GAP if style.apart else ""
+        if mark:
+            out.inline.append(mark)
+        return self._end_inline, (*state, STRUCK_END if style.struck else mark)
+
+    def _open_custom(self, tag: str, attributes: Attributes) -> Closing:
+        """An element of the page's own making; it may hold blocks."""
+        out = self.out
+        out.inline.append(GAP)
+        state = (out.emphasis, out.size, out.box, GAP)
+        out.open_box(tag, role_of(attributes), names_of(attributes)) if attributes else out.open_box(tag, "", "")
+        return self._end_inline, state
+
+    def _open_code_line(self) -> Closing:
+        self.out.inline.append(LINE_START)
+        return self._end_code_line, len(self.out.inline)
 
     def _end_inline(self, state: tuple[int, int, int, str]) -> None:
         out = self.out
@@ -67,33 +87,40 @@ class InlineElements(BlockElements):
         if mark:
             out.inline.append(mark)
 
-    def _end_span(self, state: tuple[int, int, int, str]) -> None:
-        self._end_inline(state)
-        self._last_span_end = len(self.out.inline)
+    def _end_span(self, _: None) -> None:
+        self.out.span_end = len(self.out.inline)
 
-    def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+    def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         out = self.out
         state = (out.emphasis, out.size, out.box, "")
-        style = read_style(attributes["style"] or "") if attributes and "style" in attributes else None
+        closing = self._open_inline(tag, attributes) if attributes else None
+        if closing is SKIP:
+            return SKIP
         if tag == "font":
-            self._emphasise(False, font_size_of(attributes, out.size))
+            self._emphasise(False, font_size_of(attributes))
         elif tag == "big":
             self._emphasise(False, min(out.size + 1, 7))
         else:
             out.emphasis += 1
-        if style is not None and style.apart == "block":
-            return self._open_block(tag, attributes)
-        return self._end_inline, state
+        return self._end_both, (closing, (self._end_inline, state))
+
+    def _end_both(self, closings: tuple[Closing | None, Closing]) -> None:
+        for closing in closings:
+            if closing is not None:
+                closing[0](closing[1])
 
     def open_link(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         out = self.out
-        if self._last_link_end == len(out.inline) and out.mode != "code":
+        if out.link_end == len(out.inline) and out.mode != "code":
             out.inline.append(GAP)
-        if not attributes or "href" in attributes or not ("name" in attributes or "id" in attributes):
-            closing = self._open_inline(tag, attributes) if attributes else None
-            out.open_link()
-            return self._end_link, (closing, len(out.inline))
-        return self._open_inline(tag, attributes)
+        closing = None
+        if attributes:
+            if len(attributes) > 1 or "href" not in attributes:
+                closing = self._open_inline(tag, attributes)
+            if closing is SKIP or not ("href" in attributes or not ("name" in attributes or "id" in attributes)):
+                return closing
+        out.open_link()
+        return self._end_link, (closing, len(out.inline))
 
     def _end_link(self, state: tuple[Closing | None, int]) -> None:
         """Drops permalink signs: they point somewhere and say nothing."""
@@ -105,27 +132,37 @@ class InlineElements(BlockElements):
             out.forget_link(text)
         if closing is not None:
             closing[0](closing[1])
-        self._last_link_end = len(out.inline)
+        out.link_end = len(out.inline)
 
-    def open_label(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        self.out.inline.append(GAP)
-        if tag == "time":
-            self.out.dates += 1
+    def open_label(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """Inline elements that are often set apart, though not by a space."""
+        out = self.out
         closing = self._open_inline(tag, attributes) if attributes else None
+        if closing is SKIP:
+            return SKIP
+        if out.mode != "code":
+            out.inline.append(GAP)
+        if tag == "time":
+            out.dates += 1
+            out.counted = True
         return self._end_label, closing
 
     def _end_label(self, closing: Closing | None) -> None:
-        if closing is not None and closing is not SKIP:
+        if closing is not None:
             closing[0](closing[1])
-        self.out.inline.append(GAP)
-        self._last_link_end = len(self.out.inline)
+        if self.out.mode != "code":
+            self.out.inline.append(GAP)
 
     def open_raised(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
-        return (self._end_raised, (tag, len(self.out.inline), attributes)) if self.out.mode != "code" else None
+        return (
+            (self._end_raised, (tag, len(self.out.inline), attributes, self.out.link_count))
+            if self.out.mode != "code"
+            else None
+        )
 
-    def _end_raised(self, state: tuple[str, int, Attributes]) -> None:
+    def _end_raised(self, state: tuple[str, int, Attributes, int]) -> None:
         """Exponents and indices; the marks of notes are dropped."""
-        tag, begin, attributes = state
+        tag, begin, attributes, links = state
         inline = self.out.inline
         if begin > len(inline):
             return
@@ -134,7 +171,7 @@ class InlineElements(BlockElements):
             before += " "
         text = one_line(inline[begin:])
         del inline[begin:]
-        inline.append(exponents.raised(tag, text, before, linked=self._last_link_end > begin, attributes=attributes))
+        inline.append(exponents.raised(tag, text, before, linked=self.out.link_count > links, attributes=attributes))
 
     def open_quotation(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         self.out.inline.append("“")
@@ -180,6 +217,7 @@ class InlineElements(BlockElements):
 
     def open_image(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         self.out.images += 1
+        self.out.counted = True
         text = formulas.image_text(attributes) if attributes else ""
         if text:
             self.out.add(text)
@@ -200,6 +238,7 @@ class InlineElements(BlockElements):
     def open_control(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """Form fields: their text is no text of the page."""
         self.out.controls += 1
+        self.out.counted = True
         return SKIP
 
     def open_button(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
@@ -207,6 +246,7 @@ class InlineElements(BlockElements):
         if out.mode == "header":
             return self._open_inline(tag, attributes) if attributes else None
         out.controls += 1
+        out.counted = True
         if node.css_first("h1,h2,h3,h4,h5,h6") is not None:
             return self._open_block(tag, attributes)
         return SKIP

@@ -14,6 +14,7 @@ LINE_START = "\0o"  # a block-level box inside preformatted text opens
 LINE_END = "\0c"  # and closes
 STRUCK = "\0s"  # struck-out text begins
 STRUCK_END = "\0t"
+NEXT_ITEM = "\0i"  # a list item in a cell
 CODE = "\0k"  # inline code begins or ends; only Markdown shows it
 
 _UNPRINTABLE = {
@@ -33,6 +34,8 @@ _GAPS = re.compile(
 )
 _STRUCK_TEXT = re.compile(r"\0s((?:[^\0]|\0[^st])*)\0t")
 _MARKS = re.compile(r"\0[^b]")
+_FIRST_ITEM = re.compile(r"\A\s*\0i")
+_ITEMS = re.compile(r"[\s;]*\0i\s*")
 _LINE_EDGES = re.compile(r"(?:\0[oc])+")
 _LINE_FEED_BETWEEN_BOXES = re.compile(r"(?<=\0c)[ \t]*\r?\n[ \t]*(?=\0o|\Z)")
 _MANY_BREAKS = re.compile(r"\n{3,}")
@@ -95,6 +98,8 @@ def _resolve_marks(text: str) -> str:
         text = _without_struck(text)
     if GAP in text or SPAN_GAP in text:
         text = _GAPS.sub(" ", text)
+    if NEXT_ITEM in text:
+        text = _ITEMS.sub("; ", _FIRST_ITEM.sub("", text))
     return _MARKS.sub("", text)
 
 

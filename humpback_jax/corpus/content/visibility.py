@@ -22,6 +22,11 @@ _HIDDEN_CLASS = re.compile(
     r"(?:^|\s)(?:hidden|is-hidden|hide|d-none|uk-hidden|invisible|nodisplay|displaynone)(?:\s|$)"
 )
 _SHOWN_SOMETIMES = re.compile(r":|d-[a-z]+-(?:block|flex|grid|inline|table)|(?:^|\s)d-(?:block|flex|grid|inline)")
+# Nearly all classes hold none of these and need no closer look.
+_REMARKABLE = re.compile(
+    r"hid|sr[-_]?only|reader|screen|invisible|show-for-sr|a11y|access|assist|skip|print|d-none|display|edit|cite|preview"
+    r"|mw-|(?<![^\s])rp(?![^\s])|line|ln|gutter|blob|emoji|smil|emoticon|latex|tex|math|equation|formula"
+)
 # Collapsed parts of a page, opened with a click.
 _PANEL = re.compile(
     r"accordion|collaps|tab-?_?(?:pane|panel|content|body)|panel|faq|answer|toggle|expand|spoiler|disclosure|read-?more"
@@ -176,10 +181,15 @@ class Names:
     formula: bool = False
 
 
+UNREMARKABLE = Names()
+
+
 @functools.lru_cache(maxsize=8192)
 def read_names(names: str) -> Names:
-    """Reads a class attribute."""
+    """Reads a class attribute; UNREMARKABLE itself where its names say nothing."""
     names = names[:1000].lower()
+    if not _REMARKABLE.search(names):
+        return UNREMARKABLE
     return Names(
         gone=bool(_HIDDEN_CLASS.search(names)) and not _SHOWN_SOMETIMES.search(names),
         unseen=bool(_VISUALLY_HIDDEN.search(names)),
@@ -226,16 +236,19 @@ def _is_panel(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:
     return not _POPUP.search(names) and (name in controlled or bool(_PANEL.search(names)))
 
 
-def role_of(attributes: Attributes | None) -> str:
-    value = attributes.get("role") if attributes else None
+def role_of(attributes: Attributes) -> str:
+    """The first ARIA role, lower-case."""
+    value = attributes.get("role")
     return value.split()[0].lower() if value and value.strip() else ""
 
 
-def names_of(attributes: Attributes | None) -> str:
-    if not attributes:
-        return ""
-    values = [attributes.get(key) for key in ("class", "id", "itemprop", "data-testid")]
-    return " ".join(" ".join(value.split()) for value in values if value).lower()
+def names_of(attributes: Attributes) -> str:
+    """Class, id, itemprop and data-testid as one lower-case text."""
+    names = attributes.get("class") or ""
+    for key in ("id", "itemprop", "data-testid"):
+        if key in attributes:
+            names = f"{names} {attributes[key] or ''}"
+    return " ".join(names.lower().split())
 
 
 def language_of(attributes: Attributes | None) -> str:
@@ -247,7 +260,8 @@ def language_of(attributes: Attributes | None) -> str:
     return found.group(1) if found else ""
 
 
-def font_size_of(attributes: Attributes | None, current: int) -> int | None:
+def font_size_of(attributes: Attributes | None) -> int | None:
+    """What <font size> says, 1 to 7; None if nothing."""
     value = (attributes.get("size") or "").strip() if attributes else ""
     if not value:
         return None

@@ -12,6 +12,7 @@ from humpback_jax.corpus.content.visibility import NORMAL_SIZE
 Mode = Literal["flow", "header", "cell", "code"]
 
 _LARGEST = 7
+_LONG_HEADER = 250  # characters
 _MAX_NAMES = 8  # of inline elements, kept of a block
 
 
@@ -32,7 +33,9 @@ class BlockWriter:
         self.links: list[int] = []  # where the text of each open link begins in `inline`
         self.names: list[str] = []
         self.controls = self.images = self.dates = 0
-        self._link_chars = self._link_count = 0
+        self.counted = False  # whether any of these is set
+        self.link_end = self.span_end = -1  # lengths of `inline` where the last link and the last named span ended
+        self._link_chars = self.link_count = 0
         self._has_plain_text = self._has_bold_text = False
         self._smallest = _LARGEST
         self._groups = itertools.count(1)
@@ -43,11 +46,7 @@ class BlockWriter:
         return next(self._groups)
 
     def add(self, text: str) -> None:
-        """Text of the page."""
-        if text.isspace():
-            if self.inline or self.mode == "code":
-                self.inline.append(text)
-            return
+        """Text of the page, not only spaces."""
         self.inline.append(text)
         if self.emphasis:
             self._has_bold_text = True
@@ -64,19 +63,20 @@ class BlockWriter:
     def open_link(self) -> None:
         """What follows is text of a link, up to close_link."""
         self.links.append(len(self.inline))
-        self._link_count += 1
+        self.link_count += 1
+        self.counted = True
 
     def close_link(self) -> str:
         """Ends a link; its text since the last block."""
-        begin = self.links.pop() if self.links else len(self.inline)
-        text = one_line(self.inline[begin:])
+        pieces = self.inline[self.links.pop() :]
+        text = one_line(pieces) if pieces else ""
         if not self.links:
             self._link_chars += len(text)
         return text
 
     def forget_link(self, text: str) -> None:
         """The link closed last was only a sign, and its text is gone."""
-        self._link_count -= 1
+        self.link_count -= 1
         if not self.links:
             self._link_chars -= len(text)
 
@@ -99,7 +99,8 @@ class BlockWriter:
 
     def end_paragraph(self) -> None:
         """Ends the block being collected; the next one does not stand right under it."""
-        self.flush()
+        if self.inline or self.counted:
+            self.flush()
         self.line_group = 0
 
     def reset(self) -> None:
@@ -108,10 +109,13 @@ class BlockWriter:
             self.inline.clear()
             self._has_plain_text = self._has_bold_text = False
             self._smallest = _LARGEST
-        self.links = [0] * len(self.links)
-        if self._link_count or self.names or self.controls or self.images or self.dates:
-            self._link_chars = self._link_count = self.controls = self.images = self.dates = 0
+            self.link_end = self.span_end = -1
+            if self.links:
+                self.links = [0] * len(self.links)
+        if self.counted:
+            self._link_chars = self.link_count = self.controls = self.images = self.dates = 0
             self.names = []
+            self.counted = False
 
     def write(
         self, text: str, kind: BlockKind, level: int = 0, group: int | None = None, cells: tuple[str, ...] = ()
@@ -130,7 +134,7 @@ class BlockWriter:
                 group,
                 self.box,
                 min(link_chars, len(text)),
-                max(self._link_count, len(self.links)),
+                max(self.link_count, len(self.links)),
                 self._has_bold_text and not self._has_plain_text,
                 self._smallest,
                 self.controls,
@@ -154,11 +158,20 @@ class BlockWriter:
             return group, text
         return self.line_group, text
 
-    def end_header(self, level: int) -> None:
-        """Writes the header collected in `inline`, unless it has no text."""
+    def end_header(self, level: int, box_begin: int) -> None:
+        """Writes the header collected in `inline`, unless it has no text.
+
+        A header that is never closed takes in the text after it: of a long one, what stands before `box_begin`, the
+        first box in it, is the header and the rest is text.
+        """
         text = one_line(self.inline)
+        rest = ""
+        if len(text) > _LONG_HEADER and box_begin:
+            text, rest = one_line(self.inline[:box_begin]), one_line(self.inline[box_begin:])
         if text:
             if self.lists:
                 self.lists[-1].stand_aside()
             self.write(text, "header", level, group=0)
+        if rest:
+            self.write(rest, "paragraph")
         self.reset()
