@@ -13,7 +13,14 @@ from humpback_jax.corpus.readers.archive_heads import (
     begins_record,
     read_head,
 )
-from humpback_jax.corpus.readers.byte_views import ByteView, FileView, GzipMemberView, ZstdFrameView, zstd_frame_length
+from humpback_jax.corpus.readers.byte_views import (
+    ByteView,
+    FileView,
+    GzipMemberView,
+    ZstdFrameView,
+    starts_zstd_frame,
+    zstd_frame_length,
+)
 from humpback_jax.corpus.readers.compression import (
     BadCompressionError,
     ExpansionError,
@@ -206,7 +213,7 @@ def _find_in_member(view: ByteView, kind: ArchiveKind) -> bool:
 def _starts_record(head: bytes, kind: ArchiveKind) -> bool:
     codec = codec_of(head)
     if codec == "zstd":
-        return True
+        return starts_zstd_frame(head)
     if codec == "gzip":
         try:
             head = zlib.decompressobj(wbits=31).decompress(head, _RECORD_HEAD_BYTES)

@@ -9,9 +9,11 @@ from fastwarc.stream_io import ZstdReader
 from humpback_jax.corpus.readers.compression import BadCompressionError, Layer, check_expansion, is_zstd_skippable
 
 _BLOCK_BYTES = 1 << 16
+_FIRST_BLOCK_BYTES = 1 << 12
 _MAX_CONTENT_BLOCK = 1 << 20
 _MAX_ZSTD_FRAME = 64 << 20  # compressed bytes; a larger frame is no single record
 _MAX_ZSTD_BLOCKS = 100_000
+_MAX_ZSTD_BLOCK_BYTES = 1 << 17
 _MAX_REWINDS = 20
 
 
@@ -57,11 +59,6 @@ class ByteView:
         """Up to `count` bytes from `offset` bytes ahead, which stay where they are."""
         self.has(offset + count)
         return bytes(memoryview(self._buffer)[self._at + offset : self._at + offset + count])
-
-    def buffered(self) -> bytes:
-        """All bytes that are at hand without reading, at least one unless none follows."""
-        self.has(1)
-        return bytes(memoryview(self._buffer)[self._at :])
 
     def take(self, count: int) -> bytes:
         """The next bytes, up to `count`."""
@@ -151,11 +148,13 @@ class GzipMemberView(ByteView):
     def __init__(self, file: FileView) -> None:
         super().__init__()
         self._file, self._start, self._made = file, file.position, 0
+        self._fed = _FIRST_BLOCK_BYTES
         self._decompressor = zlib.decompressobj(wbits=31)
 
     def _more(self) -> bytes:
         while not self._decompressor.eof:
-            block = self._file.buffered()
+            # A small member takes a small block: what it leaves of it is copied.
+            block, self._fed = self._file.peek(self._fed), _BLOCK_BYTES
             if not block:
                 raise BadCompressionError("the file ends inside a record")
             try:
@@ -208,18 +207,39 @@ def zstd_frame_length(file: FileView) -> int:
         return 8 + int.from_bytes(head[4:8], "little")
     if len(head) < 6:
         raise BadCompressionError("the file ends inside a record")
-    flags = head[4]
-    single_segment, has_checksum = flags >> 5 & 1, flags >> 2 & 1
-    length = 5 + (1 - single_segment) + (0, 1, 2, 4)[flags & 3] + (single_segment, 2, 4, 8)[flags >> 6]
+    length = _zstd_header_length(head)
     for _ in range(_MAX_ZSTD_BLOCKS):
-        header_bytes = file.peek_at(length, 3)
-        header = int.from_bytes(header_bytes, "little")
-        kind, size = header >> 1 & 3, header >> 3
-        if len(header_bytes) < 3 or kind == 3:
-            raise BadCompressionError("a zstd frame is damaged or cut short")
-        length += 3 + (1 if kind == 1 else size)
-        if header & 1:
-            return length + 4 * has_checksum
+        size, is_last = _zstd_block(file.peek_at(length, 3))
+        length += size
+        if is_last:
+            return length + 4 * (head[4] >> 2 & 1)  # a check sum
         if length > _MAX_ZSTD_FRAME:
             break
     raise BadCompressionError(f"a zstd frame of more than {_MAX_ZSTD_FRAME} bytes")
+
+
+def starts_zstd_frame(head: bytes) -> bool:
+    """Whether the header of a zstd frame is followed by that of a block."""
+    if len(head) < 18:
+        return False
+    length = _zstd_header_length(head)
+    try:
+        _zstd_block(head[length : length + 3])
+    except BadCompressionError:
+        return False
+    return True
+
+
+def _zstd_header_length(head: bytes) -> int:
+    flags = head[4]
+    single_segment = flags >> 5 & 1
+    return 5 + (1 - single_segment) + (0, 1, 2, 4)[flags & 3] + (single_segment, 2, 4, 8)[flags >> 6]
+
+
+def _zstd_block(header: bytes) -> tuple[int, bool]:
+    """(bytes of a block with its header, whether it is the last of its frame)."""
+    bits = int.from_bytes(header, "little")
+    kind, size = bits >> 1 & 3, bits >> 3
+    if len(header) < 3 or kind == 3 or size > _MAX_ZSTD_BLOCK_BYTES:
+        raise BadCompressionError("a zstd frame is damaged or cut short")
+    return 3 + (1 if kind == 1 else size), bool(bits & 1)

@@ -67,8 +67,8 @@ _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\(J|\(I|\$\(D)")
 _ISO_2022 = re.compile(rb"\x1b(?:\$|[()][A-Z0-9])")
 _HZ_RUN = re.compile(rb"~\{((?:[\x21-\x7d][\x21-\x7e])+)(?:~\}|(?=\r?\n))")
 _HZ_OTHER = re.compile(rb"~(?:~|\n)")
-_UTF_7_RUN = re.compile(rb"\+([A-Za-z0-9/]*)-")
-_MIN_HZ_RUNS = 3
+_UTF_7_RUN = re.compile(rb"\+([A-Za-z0-9/]*)-?")
+_MIN_HZ_BYTES = 16
 
 
 class UndecodableError(ValueError):
@@ -140,18 +140,18 @@ def _known_charset(label: str) -> str | None:
 
 
 def _wide_charset(start: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: most characters of markup are ASCII, so NUL bytes fill fixed places."""
+    """UTF-16 or UTF-32 without a mark: markup is ASCII, whose NUL bytes stand at fixed places."""
     if b"\0" not in start or len(start) < 8:
         return None
     length = len(start) // 4
     zeros = [start[place : 4 * length : 4].count(0) / length for place in range(4)]
-    if min(zeros[1:]) > 0.9 and zeros[0] < 0.1:
+    if min(zeros[2:]) > 0.9 and zeros[0] < 0.1:
         return "utf-32-le"
-    if min(zeros[:3]) > 0.9 and zeros[3] < 0.1:
+    if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
         return "utf-32-be"
-    if min(zeros[1], zeros[3]) > 0.3 and max(zeros[0], zeros[2]) < 0.1:
+    if min(zeros[1::2]) > 0.05 and max(zeros[::2]) < 0.02:
         return "utf-16-le"
-    if min(zeros[0], zeros[2]) > 0.3 and max(zeros[1], zeros[3]) < 0.1:
+    if min(zeros[::2]) > 0.05 and max(zeros[1::2]) < 0.02:
         return "utf-16-be"
     return None
 
@@ -165,12 +165,23 @@ def _seven_bit(body: bytes, declared: str | None) -> str:
             return _readable(body, ["iso2022_jp_ext"])
         raise UndecodableError("an ISO 2022 charset that no codec reads")
     labels = _labels(body, declared)
-    hz_runs = len(_HZ_RUN.findall(body)) if b"~{" in body else 0
-    if hz_runs >= _MIN_HZ_RUNS or (hz_runs and "hz-gb-2312" in labels):
+    if b"~{" in body and ("hz-gb-2312" in labels or _is_hz(body)):
         return _checked(_HZ_RUN.sub(_hz_to_utf8, _HZ_OTHER.sub(_hz_tilde, body)).decode("utf-8"), ["hz-gb-2312"])
     if "utf-7" in labels or "unicode-1-1-utf-7" in labels:
         return _checked(_UTF_7_RUN.sub(_utf_7_to_utf8, body).decode("utf-8"), ["utf-7"])
     return body.decode("ascii")
+
+
+def _is_hz(body: bytes) -> bool:
+    """Whether runs that are closed hold some Chinese: scripts have such escapes too, but not of letters all over."""
+    runs = b"".join(run[1] for run in _HZ_RUN.finditer(body) if run[0].endswith(b"~}"))
+    if len(runs) < _MIN_HZ_BYTES:
+        return False
+    try:
+        bytes(byte | 0x80 for byte in runs).decode("gb2312")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _hz_to_utf8(run: re.Match[bytes]) -> bytes:
@@ -186,8 +197,10 @@ def _utf_7_to_utf8(run: re.Match[bytes]) -> bytes:
     if not run[1]:
         return b"+"
     try:
-        units = base64.b64decode(run[1] + b"=" * (-len(run[1]) % 4))
-        return units[: len(units) // 2 * 2].decode("utf-16-be").encode()
+        units = base64.b64decode(run[1] + b"A" * (-len(run[1]) % 4))
+        units = units[: len(run[1]) * 6 // 16 * 2]
+        is_exact = base64.b64encode(units).rstrip(b"=") == run[1]
+        return units.decode("utf-16-be").encode() if is_exact else run[0]
     except ValueError:
         return run[0]
 

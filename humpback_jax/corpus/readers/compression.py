@@ -23,11 +23,14 @@ GZIP_MAGIC = b"\x1f\x8b"
 _MAGIC: tuple[tuple[bytes, Codec], ...] = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
+    *((b"BZh%d1AY&" % level, "bzip2") for level in range(1, 10)),
     (b"\xfd7zXZ\0", "xz"),
 )
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # bytes 2 to 4 of a frame that holds no content but, in .warc.zst, the dictionary
 _SALVAGE_BYTES = 256
+_XZ_READ_BYTES = 1 << 16
+_XZ_MEMORY_BYTES = 256 << 20  # `xz -9` needs 65 MiB
+_MAX_BODY_MEMBERS = 64
 _ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ValueError)
 
 
@@ -117,12 +120,39 @@ def _reader(stream: BinaryIO, codec: Codec | Literal["zip"]) -> Any:
         case "bzip2":
             return bz2.BZ2File(stream)
         case "xz":
-            return lzma.LZMAFile(stream)
+            return _XzReader(stream)
         case "zstd":
             return ZstdReader(stream)
         case "brotli":
             return BrotliReader(stream)
     raise ValueError(f"no codec {codec}")
+
+
+class _XzReader:
+    """Like lzma.LZMAFile, but a file cannot ask for gigabytes of memory to be read with."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decompressor = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes of content; EOFError where the file ends before it."""
+        while True:
+            if self._decompressor.eof:
+                # Streams may follow each other, with NUL bytes between them.
+                self._rest = (self._decompressor.unused_data or self._stream.read(_XZ_READ_BYTES)).lstrip(b"\0")
+                if not self._rest:
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+            elif self._decompressor.needs_input and not self._rest:
+                self._rest = self._stream.read(_XZ_READ_BYTES)
+                if not self._rest:
+                    raise EOFError("the stream ends too early")
+            content = self._decompressor.decompress(self._rest, size)
+            self._rest = b""
+            if content:
+                return content
 
 
 def open_layers(stream: BinaryIO, codecs: tuple[Codec, ...]) -> BinaryIO:
@@ -174,7 +204,7 @@ def _has_zlib_header(data: bytes) -> bool:
 
 def _inflate(data: bytes, wbits: int, limit: int) -> tuple[bytes, bool]:
     content = b""
-    while data and len(content) < limit:
+    for _ in range(_MAX_BODY_MEMBERS):
         decompressor = zlib.decompressobj(wbits)
         try:
             content += decompressor.decompress(data, limit - len(content))
@@ -184,7 +214,9 @@ def _inflate(data: bytes, wbits: int, limit: int) -> tuple[bytes, bool]:
         if not decompressor.eof:
             return content, len(content) < limit
         data = decompressor.unused_data if wbits == 31 else b""
-    return content, False
+        if not data or len(content) >= limit:
+            return content, False
+    return content, True
 
 
 def _salvage(data: bytes, wbits: int, limit: int) -> bytes:

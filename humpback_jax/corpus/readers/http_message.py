@@ -66,7 +66,12 @@ def read_response(message: bytes, max_bytes: int) -> HttpBody:
             raise BadMessageError("bad_encoding") from None
         end_missing = False
     # Lengths and check sums may be wrong where the page itself is all there.
-    return HttpBody(body, content_type, (cut or end_missing) and not _PAGE_END.search(body[-_PAGE_END_BYTES:]))
+    return HttpBody(body, content_type, (cut or end_missing) and not has_page_end(body))
+
+
+def has_page_end(body: bytes) -> bool:
+    """Whether the end tag of a page stands at its end."""
+    return _PAGE_END.search(body[-_PAGE_END_BYTES:]) is not None
 
 
 def _final_head(message: bytes) -> tuple[dict[str, str], int]:

@@ -66,6 +66,8 @@ def list_inputs(
     files: list[InputFile] = []
     for given in inputs:
         for path, base in _matches(os.fspath(given)):
+            if excluded and _lies_in(os.fspath(path), os.fspath(excluded)) and not _lies_in(base, os.fspath(excluded)):
+                continue
             if isinstance(path, epath.Path) and path.is_dir():
                 below = _folder_files(path, base, excluded)
                 if not below:

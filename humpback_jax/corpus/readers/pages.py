@@ -11,7 +11,13 @@ from humpback_jax.corpus.readers.archives import read_archive
 from humpback_jax.corpus.readers.charset import UndecodableError, decode_page
 from humpback_jax.corpus.readers.compression import Codec, ExpansionError, buffered, open_layers, read_up_to
 from humpback_jax.corpus.readers.file_kinds import FileKind, is_page, looks_like_html, sniff
-from humpback_jax.corpus.readers.http_message import BadMessageError, charset_of, media_types, read_response
+from humpback_jax.corpus.readers.http_message import (
+    BadMessageError,
+    charset_of,
+    has_page_end,
+    media_types,
+    read_response,
+)
 from humpback_jax.corpus.readers.inputs import InputFile
 from humpback_jax.corpus.readers.mhtml import read_mhtml
 from humpback_jax.corpus.readers.records import PROBLEMS, RawRecord, RejectedRecord
@@ -109,7 +115,7 @@ def _items_of_ranges(stream: BinaryIO, file: InputFile, max_page_bytes: int) -> 
     for offset, length in file.ranges or ():
         stream.seek(offset)
         head = stream.read(min(length, 16))
-        if head.lstrip().startswith(b"{"):
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
             yield from itertools.islice(read_jsonl_rows(stream, file.columns, max_page_bytes, file.size, offset), 1)
         else:
             kind: ArchiveKind = "arc" if ".arc" in file.name.lower() else "warc"
@@ -147,9 +153,10 @@ def _html_page(content: BinaryIO, file: InputFile, max_page_bytes: int) -> Page 
     if cut and not body:
         return RejectedRecord("bad_encoding", end=file.size)
     try:
-        return Page(file.name, _decoded(body, None, max_page_bytes), True, 0, file.size, truncated=cut)
+        text = _decoded(body, None, max_page_bytes)
     except _RejectError as rejection:
         return RejectedRecord(str(rejection), end=file.size)
+    return Page(file.name, text, True, 0, file.size, truncated=cut and not has_page_end(body))
 
 
 def _mhtml_page(content: BinaryIO, file: InputFile, max_page_bytes: int) -> Page | RejectedRecord:
@@ -165,7 +172,8 @@ def _mhtml_page(content: BinaryIO, file: InputFile, max_page_bytes: int) -> Page
         text = _decoded(saved.body, saved.charset, max_page_bytes)
     except _RejectError as rejection:
         return RejectedRecord(str(rejection), end=file.size)
-    return Page(saved.url or file.name, text, True, 0, file.size, truncated=cut or saved.truncated)
+    is_cut = (cut or saved.truncated) and not has_page_end(saved.body)
+    return Page(saved.url or file.name, text, True, 0, file.size, truncated=is_cut)
 
 
 def _finished(item: RawItem, file: InputFile, record: int, max_page_bytes: int) -> Page | RejectedRecord:
@@ -203,7 +211,7 @@ def _record_page(record: RawRecord, ordinal: int, max_page_bytes: int) -> Page:
     body, charset, cut = record.content, charset_of(record.content_type), record.truncated
     is_html = record.kind != "conversion"
     if not is_html:
-        if media_types(record.content_type)[:1] != ["text/plain"]:
+        if media_types(record.content_type)[:1] not in ([], ["text/plain"]):
             raise _RejectError("not_html")
         charset = charset or "utf-8"
     elif (record.kind == "response" and not _has_no_http(record)) or record.content_type.startswith("application/http"):

@@ -14,7 +14,10 @@ from humpback_jax.corpus.readers.records import RawRecord, RejectedRecord
 _ARCHIVE_NAME = re.compile(r"\.(w?arc|wet)(\.\w+)?$", re.IGNORECASE)
 _ARC_NAME = re.compile(r"\.arc(\.\w+)?$", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error, ValueError, KeyError)
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error),
+    *(ValueError, LookupError, OverflowError, EOFError),
+)
 
 
 class _EntryLayer(Layer):
@@ -41,6 +44,9 @@ def read_zip(stream: BinaryIO, max_record_bytes: int, size: int) -> Iterator[Raw
         yield RejectedRecord("damaged_zip", 0, str(error)[:160], size)
         return
     entries = [entry for entry in container.infolist() if _ARCHIVE_NAME.search(entry.filename)]
+    if sum(entry.compress_size for entry in entries) > size:
+        yield RejectedRecord("damaged_zip", 0, "the zip file's entries lie over each other", size)
+        return
     if not entries:
         yield RejectedRecord("unknown_file", 0, "a zip file without archives (WARC, ARC) in it", size)
     for entry in entries:
