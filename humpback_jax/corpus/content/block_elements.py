@@ -8,7 +8,7 @@ from typing import Any
 from selectolax.lexbor import LexborNode
 
 from humpback_jax.corpus.content.lists import open_list, parse_integer
-from humpback_jax.corpus.content.tables import Grid, TableKind, row_text, table_kind
+from humpback_jax.corpus.content.tables import Grid, TableKind, look_at_table, row_text
 from humpback_jax.corpus.content.text import LINE_END, LINE_START, NEXT_ITEM, one_line
 from humpback_jax.corpus.content.visibility import Attributes, language_of, names_of, read_names, read_style, role_of
 from humpback_jax.corpus.content.writer import BlockWriter
@@ -40,6 +40,8 @@ _BOX_TAGS = frozenset(
 _ENDS_OPEN_HEADER = frozenset(
     ("p", "ul", "ol", "dl", "table", "pre", "blockquote", "section", "article", "main", "form", "nav", "aside")
 )
+_HEADERS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+_LABEL_NODES = 40
 
 
 class BlockElements:
@@ -52,9 +54,10 @@ class BlockElements:
         self.noscript_chars = 0
         self._controlled: set[str] = set()
         self._table: TableKind | None = None  # how the innermost table is read
-        self._grid = Grid()
+        self._grid = Grid(1)
         self._table_group = self._header_level = 0
         self._header_break = 0  # where a box inside the open header begins, after some text
+        self._code_cells: list[str] = []  # of the open row of a table that lays out code
         self._header = 0  # a number for each header, to see whether the open one still is the one that ends
         self._outline_level = 0  # of the last header outside <details>
         self._details = 0
@@ -126,7 +129,7 @@ class BlockElements:
             self._end_header(self._header)
         if out.mode in ("cell", "code") or self._hgroup == "titled":
             return self._open_block("p", attributes)
-        level = int(tag[1])
+        level = int(tag[1]) if tag[1:].isdecimal() else 2
         if attributes and "aria-level" in attributes:
             level = min(max(parse_integer(attributes["aria-level"], level), 1), 6)
         if self._hgroup:
@@ -162,9 +165,13 @@ class BlockElements:
 
     def open_summary(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """The title of collapsed text, one level below the headers around."""
-        if self.out.mode != "flow" or node.css_first("h1,h2,h3,h4,h5,h6,[role=heading]") is not None:
+        if self.out.mode != "flow" or label_of(node)[1]:
             return self._open_block(tag, attributes)
-        return self._begin_header(tag, min(self._outline_level + max(self._details, 1), 6), attributes)
+        return self._begin_header(tag, self._level_inside(), attributes)
+
+    def _level_inside(self) -> int:
+        """The level of a title of collapsed text, below the header that stands over it."""
+        return min(self._outline_level + max(self._details, 1), 6)
 
     def open_details(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         self._details += 1
@@ -251,6 +258,7 @@ class BlockElements:
 
     def _end_code(self, closing: Closing) -> None:
         self.out.flush()
+        self.out.drop_line_numbers()
         self.out.mode = "flow"
         closing[0](closing[1])
 
@@ -262,10 +270,10 @@ class BlockElements:
         outer = self._table
         if out.mode != "flow":
             return closing
-        self._table = table_kind(node, attributes or {})
+        self._table, widest = look_at_table(node, attributes or {})
         if self._table == "data":
             out.mode = "cell"
-            self._grid = Grid()
+            self._grid = Grid(widest)
             self._table_group = out.new_group()
         elif self._table == "code":
             out.mode = "code"
@@ -285,6 +293,13 @@ class BlockElements:
     def open_row(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         if self.out.mode == "cell" and self._table == "data":
             return self._end_row, None
+        if self._table == "code" and self.out.mode == "code":
+            inline = self.out.inline
+            while inline and inline[-1].isspace():
+                inline.pop()
+            inline.append(LINE_START)
+            self._code_cells = []
+            return self._end_code_row, len(inline)
         return self._open_block(tag, attributes)
 
     def _end_row(self, _: None) -> None:
@@ -298,7 +313,7 @@ class BlockElements:
         if out.mode == "cell" and self._table == "data":
             self._grid.open_cell(attributes)
             return self._end_cell, len(out.inline)
-        if out.mode == "code":
+        if out.mode == "code" and self._table == "code":
             return self._end_code_cell, len(out.inline)
         return self._open_block(tag, attributes)
 
@@ -307,8 +322,12 @@ class BlockElements:
 
     def _end_code_cell(self, begin: int) -> None:
         inline = self.out.inline
-        if "".join(inline[begin:]).strip().isdecimal() and (not begin or inline[begin - 1] == LINE_START):
-            del inline[begin:]  # the number of the line
+        if self._code_cells or not "".join(inline[begin:]).strip().isdecimal():  # otherwise the number of the line
+            self._code_cells += inline[begin:]
+        del inline[begin:]
+
+    def _end_code_row(self, begin: int) -> None:
+        self.out.inline[begin:] = [*(self._code_cells or ["\n"]), LINE_END]
 
     def open_row_group(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         if self._table == "data" and self.out.mode == "cell":
@@ -335,3 +354,23 @@ def _number_of_items(node: LexborNode) -> int:
         count += child.tag == "li"
         child = child.next
     return count
+
+
+def label_of(node: LexborNode) -> tuple[str, bool]:
+    """(text of a small element, whether it holds a header); looks at the first nodes only."""
+    parts: list[str] = []
+    rest: list[LexborNode | None] = []
+    inside = node.child
+    for _ in range(_LABEL_NODES):
+        while inside is None and rest:
+            inside = rest.pop()
+        if inside is None:
+            break
+        tag = inside.tag
+        if tag == "-text":
+            parts.append(inside.text_content or "")
+        elif tag in _HEADERS or (inside.attributes or {}).get("role") == "heading":
+            return "", True
+        rest.append(inside.next)
+        inside = inside.child
+    return one_line(parts), False

@@ -16,13 +16,12 @@ _PLAIN_SUFFIX = re.compile(
     r"st|nd|rd|th|er|re|e|è|ème|eme|ère|de|o|a|os|as|º|ª|h|m|min|tm|sm|r|c|®|©|™|℠|\W?tm\W?|me|mo|le|lle|nos?|bis|ter",
     re.IGNORECASE,
 )
-_UNIT = re.compile(
-    r"(?:^|[\s\d/·⋅×*(])(?:[kMGmcdµμn]?(?:m|s|g|A|K|N|J|W|V|Hz|Pa|mol|cd|L|l)|km|cm|mm|dm|hm|ft|in|yd|mi|sec|hr|kg|inch|inches"
-    r"|feet|foot|miles?|met(?:er|re)s?|R|[a-zA-Zα-ωΑ-Ω])$"
+# What an exponent may stand on: a unit or a symbol of one or two letters, or a function. A longer word has a note.
+_BASE = re.compile(
+    r"(?:^|[^a-zA-Z])(?:[a-zA-Zα-ωΑ-Ω]{1,2}|mol|mm|sec|feet|foot|inch|inches|yards?|miles?|met(?:er|re)s?|sin|cos|tan|sec|cot"
+    r"|log|exp|[kMGmcdµn](?:Hz|Pa))$"
 )
-_EXPONENT = re.compile(
-    r"[+\-−–]?\s?(?:\d{1,4}(?:[.,/]\d{1,3})?|[a-zA-Zα-ωΑ-Ω]{1,2})(?:\s?[+\-−–*/·]\s?(?:\d{1,4}|[a-zA-Z]))*|[+\-−–]+|\d[+\-−]|T|∗|\*"
-)
+_EXPONENT = re.compile(r"(?!.*[^\W\d_]{4})[\w+\-−–=*∗/·().,′^]{1,16}")
 _RAISED = str.maketrans("0123456789+-−–=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿⁱ")
 _LOWERED = str.maketrans("0123456789+-−–=()aeoxhklmnpstiruvj", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎ₐₑₒₓₕₖₗₘₙₚₛₜᵢᵣᵤᵥⱼ")
 _HAS_RAISED = re.compile(r"[0-9+\-−–=()ni]+")
@@ -60,8 +59,11 @@ def raised(tag: str, text: str, before: str, *, linked: bool, attributes: Attrib
         return ""
     if _is_plain_suffix(text, before):
         return text
+    packed = text.replace(" ", "")
     if _follows_a_base(before) or text[0] in "-−–+":
-        return superscript(text) if _EXPONENT.fullmatch(text) else text
+        return superscript(packed) if _EXPONENT.fullmatch(packed) else text
+    if text.isdecimal() and not before[-1:].strip():
+        return superscript(text)  # of an isotope, or of a note itself
     if text.isdecimal() and len(text) <= 2 and before[-1:].strip() and not before[-1:].isdigit():
         return ""  # a number beside a word is the number of a note
     return text
@@ -70,7 +72,7 @@ def raised(tag: str, text: str, before: str, *, linked: bool, attributes: Attrib
 def _is_plain_suffix(text: str, before: str) -> bool:
     """Ordinals, abbreviations and trademark signs."""
     if not _PLAIN_SUFFIX.fullmatch(text):
-        return False
+        return len(text) > 1 and text.isalpha() and before[-2:].isalpha() and len(before) > 1
     # After a letter of its own, m or n is an exponent; after a number, "e" and "th" make it an ordinal.
     return len(text) > 1 or not text.isalpha() or before[-1:].isdigit() or before[-2:-1].isalpha()
 
@@ -79,23 +81,21 @@ def _follows_a_base(before: str) -> bool:
     last = before[-1:]
     if not last.strip():
         return False
-    return last.isdigit() or last in ")]}|²³′" or bool(_UNIT.search(before))
+    return last.isdigit() or last in ")]}|²³′" or bool(_BASE.search(before))
 
 
 def superscript(text: str) -> str:
     """Unicode superscripts where there are some for all characters, otherwise after a ^."""
-    packed = text.replace(" ", "")
-    if _HAS_RAISED.fullmatch(packed):
-        return packed.translate(_RAISED)
-    return f"^{packed}" if packed.isalnum() else f"^({packed})"
+    if _HAS_RAISED.fullmatch(text):
+        return text.translate(_RAISED)
+    return f"^{text}" if text.isalnum() or (text[0] == "(" and text[-1] == ")") else f"^({text})"
 
 
 def subscript(text: str) -> str:
     """Unicode subscripts for numbers and single letters, otherwise after a _."""
-    packed = text.replace(" ", "")
-    if _HAS_LOWERED.fullmatch(packed):
-        return packed.translate(_LOWERED)
-    return f"_{packed}" if packed.isalnum() else f"_({packed})"
+    if _HAS_LOWERED.fullmatch(text):
+        return text.translate(_LOWERED)
+    return f"_{text}" if text.isalnum() or (text[0] == "(" and text[-1] == ")") else f"_({text})"
 
 
 def _index(text: str) -> str:

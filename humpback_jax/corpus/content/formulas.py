@@ -10,12 +10,13 @@ from humpback_jax.corpus.content.visibility import Attributes, read_names
 MAX_FORMULA_NODES = 3000  # of MathML; what follows is left out
 MAX_FORMULA_DEPTH = 40
 
+_COPIES = 4  # of a formula and spaces, before its script
 _LONGEST_ALT = 2000
 _LONGEST_EMOJI = 30
 _DISPLAY = re.compile(r"\{\s*\\(?:display|text)style\s+(.*)\}", re.DOTALL)
 _EMOJI = re.compile(
-    "[\u00a9\u00ae\u203c-\u3299\ufe0f\u200d\u20e3#*0-9\U0001f000-\U0001faff\U000e0020-\U000e007f]*"
-    "[\u203c-\u3299\U0001f000-\U0001faff\u20e3][\ufe0f\u200d\u20e3\u203c-\u3299\U0001f000-\U0001faff\U000e0020-\U000e007f]*"
+    "(?:[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+    "[\ufe0f\u200d\u20e3\U000e0020-\U000e007f]*|[0-9#*]\ufe0f?\u20e3)+"
 )
 _EMOJI_SOURCE = re.compile(r"emoji|smil(?:ey|ie)s?|emoticon|wp-includes/images/smilies", re.IGNORECASE)
 _FORMULA_SOURCE = re.compile(
@@ -62,6 +63,22 @@ def script_text(attributes: Attributes, node: LexborNode) -> str:
     if not kind.startswith("math/tex") or child is None:
         return ""
     return tex(child.text_content or "", display="mode=display" in kind)
+
+
+def is_copy_of_script(names: str, node: LexborNode) -> bool:
+    """Whether the element shows the formula of the MathJax script right after it."""
+    if "mathjax" not in names.lower() and "mjx" not in names.lower():
+        return False
+    following = node.next
+    for _ in range(_COPIES):
+        if following is None:
+            return False
+        if following.tag == "script":
+            return (following.attributes.get("type") or "").startswith("math/tex")
+        if (following.text_content or "").strip():
+            return False
+        following = following.next
+    return False
 
 
 def math_text(math: LexborNode) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
+from humpback_jax.corpus.content import formulas
 from humpback_jax.corpus.content.block_elements import SKIP, Closing
 from humpback_jax.corpus.content.blocks import Block, Box, PageBlocks
 from humpback_jax.corpus.content.inline_elements import InlineElements
@@ -44,7 +45,9 @@ _NOT_TEXT = frozenset(
 )
 
 _HEADERS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style"))  # of how an element looks
+_NEVER_HIDDEN = frozenset(("html", "body", "main", "script"))
+# Attributes that tell how an element looks.
+_TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style", "data-line-number"))
 
 
 def read_html(markup: str) -> PageBlocks:
@@ -150,13 +153,16 @@ class _Reader(InlineElements):
         """SKIP for a hidden element, an opened header for one that has its role; None for all others."""
         if "aria-controls" in attributes:
             self._controlled.update((attributes["aria-controls"] or "").split())
-        if tag not in ("html", "body", "script") and is_hidden(tag, attributes, self._controlled):
-            is_only_copy = "katex-html" in (attributes.get("class") or "") and node.prev is None
+        names = attributes.get("class") or ""
+        if tag not in _NEVER_HIDDEN and is_hidden(tag, attributes, self._controlled):
+            is_only_copy = "katex-html" in names and node.prev is None
             return None if is_only_copy else SKIP
         if attributes.get("role") == "heading" and tag not in _HEADERS:
-            return self.open_header("h2", attributes, node)
-        names = attributes.get("class")
-        return SKIP if names and read_names(names).gutter and is_numbering(node) else None
+            return self.open_header(tag, attributes, node)
+        look = read_names(names)
+        if (look.gutter or "data-line-number" in attributes) and is_numbering(node):
+            return SKIP
+        return SKIP if look.formula and formulas.is_copy_of_script(names, node) else None
 
     def _open_html(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         if attributes:
@@ -199,7 +205,7 @@ _OPENERS: dict[str, _Opener] = {
         _Reader.open_block_element,
     ),
     **dict.fromkeys(_HEADERS, _Reader.open_header),
-    **dict.fromkeys(("ul", "ol", "dir"), _Reader.open_list),
+    **dict.fromkeys(("ul", "ol", "dir", "menu"), _Reader.open_list),
     **dict.fromkeys(("pre", "xmp", "listing", "plaintext"), _Reader.open_code),
     **dict.fromkeys(("blockquote", "dt", "figcaption"), _Reader.open_kind),
     **dict.fromkeys(("thead", "tbody", "tfoot"), _Reader.open_row_group),

@@ -3,7 +3,7 @@
 from selectolax.lexbor import LexborNode
 
 from humpback_jax.corpus.content import exponents, formulas
-from humpback_jax.corpus.content.block_elements import SKIP, BlockElements, Closing
+from humpback_jax.corpus.content.block_elements import SKIP, BlockElements, Closing, label_of
 from humpback_jax.corpus.content.text import (
     BREAK,
     CODE,
@@ -24,6 +24,8 @@ from humpback_jax.corpus.content.visibility import (
     read_style,
     role_of,
 )
+
+_QUESTION_WORDS = 4  # a shorter label of a button is rather "Show more" than the title of what it opens
 
 
 class InlineElements(BlockElements):
@@ -242,13 +244,19 @@ class InlineElements(BlockElements):
         return SKIP
 
     def open_button(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """A button's label is no text, unless it is a header or opens the answer to the question that it asks."""
         out = self.out
         if out.mode == "header":
             return self._open_inline(tag, attributes) if attributes else None
+        label, has_header = label_of(node)
+        if has_header:
+            return self._open_block(tag, attributes)
+        opens = attributes is not None and "aria-expanded" in attributes and "aria-controls" in attributes
+        is_title = len(label.split()) >= _QUESTION_WORDS or label.endswith(("?", "？", "؟"))
+        if opens and is_title and out.mode == "flow":
+            return self._begin_header(tag, self._level_inside(), attributes)
         out.controls += 1
         out.counted = True
-        if node.css_first("h1,h2,h3,h4,h5,h6") is not None:
-            return self._open_block(tag, attributes)
         return SKIP
 
 

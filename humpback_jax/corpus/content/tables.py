@@ -10,8 +10,7 @@ from humpback_jax.corpus.content.visibility import Attributes, read_names
 
 TableKind = Literal["data", "layout", "code"]
 
-# Of the columns that colspan and rowspan may claim: pages ask for 10^15.
-MAX_COLSPAN = 50
+# Pages ask for 10^15 columns. A cell spans no more columns than the row with the most cells has cells.
 MAX_ROWSPAN = 1000
 MAX_COLUMNS = 200
 MAX_SPANNED_CELLS = 20_000  # of a table; further spans are taken for 1
@@ -41,9 +40,13 @@ class Scan:
         self.rows = self.cells = self.widest = self.longest = 0
 
 
-def table_kind(table: LexborNode, attributes: Attributes) -> TableKind:
-    """How to read a table. Looks at each node once, however tables are nested."""
+def look_at_table(table: LexborNode, attributes: Attributes) -> tuple[TableKind, int]:
+    """(how to read a table, cells of its longest row). Looks at each node once, however tables are nested."""
     scan = _scan(table)
+    return _kind(scan, attributes), scan.widest
+
+
+def _kind(scan: Scan, attributes: Attributes) -> TableKind:
     if not scan.has_pre and _lays_out_code(scan):
         return "code"
     if scan.layout or attributes.get("role") in ("presentation", "none"):
@@ -152,7 +155,8 @@ class Grid:
     columns that it spans stands nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widest: int) -> None:
+        self._most_columns = min(widest, MAX_COLUMNS)
         self._row: list[str] = []
         self._below: dict[int, tuple[int, str]] = {}  # column: (rows still to fill, text)
         self._colspan = self._rowspan = 1
@@ -163,7 +167,7 @@ class Grid:
         self._fill()
         self._colspan = self._rowspan = 1
         if attributes and self._spanned < MAX_SPANNED_CELLS:
-            self._colspan = _span(attributes.get("colspan"), MAX_COLSPAN)
+            self._colspan = _span(attributes.get("colspan"), self._most_columns)
             self._rowspan = _span(attributes.get("rowspan"), MAX_ROWSPAN)
 
     def close_cell(self, text: str) -> None:

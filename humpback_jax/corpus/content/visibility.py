@@ -25,7 +25,7 @@ _SHOWN_SOMETIMES = re.compile(r":|d-[a-z]+-(?:block|flex|grid|inline|table)|(?:^
 # Nearly all classes hold none of these and need no closer look.
 _REMARKABLE = re.compile(
     r"hid|sr[-_]?only|reader|screen|invisible|show-for-sr|a11y|access|assist|skip|print|d-none|display|edit|cite|preview"
-    r"|mw-|(?<![^\s])rp(?![^\s])|line|ln|gutter|blob|emoji|smil|emoticon|latex|tex|math|equation|formula"
+    r"|mw-|(?<![^\s])rp(?![^\s])|line|ln|gutter|select|mjx|blob|emoji|smil|emoticon|latex|tex|math|equation|formula"
 )
 # Collapsed parts of a page, opened with a click.
 _PANEL = re.compile(
@@ -56,13 +56,15 @@ _DROPPED = re.compile(
 )
 _GUTTER = re.compile(
     r"(?<![a-z0-9])(?:line[-_]?no(?:s|de)?(?:div)?|line[-_]?num(?:ber)?s?|ln[-_]?num(?:ber)?s?|gutter|blob-num|rouge-gutter"
-    r"|hljs-ln-(?:n|numbers?)|linenos?|lnt?|code-line-number|line-numbers-rows)(?![a-z0-9])"
+    r"|hljs-ln-(?:n|numbers?)|select-none|unselectable|no-?select|linenos?|lnt?|code-line-number|line-numbers-rows)(?![a-z0-9])"
 )
 _LINE = re.compile(
     r"(?:^|\s|[-_])(?:code-?line|token-line|view-line|line|cl-line|hljs-ln-line|row-line|react-code-line[a-z-]*)(?:\s|$)"
 )
 _EMOJI = re.compile(r"emoji|smiley|smilie|emoticon")
-_FORMULA = re.compile(r"(?<![a-z])(?:latex|tex|math|mathtex|mwe-math[a-z-]*|equation|formula|mimetex)(?![a-z])")
+_FORMULA = re.compile(
+    r"mathjax|mjx|(?<![a-z])(?:latex|tex|math|mathtex|mwe-math[a-z-]*|equation|formula|mimetex)(?![a-z])"
+)
 
 _LANGUAGE = re.compile(
     r"(?:^|\s)(?:lang(?:uage)?|highlight-source|highlight|brush|sourcecode|code)[-:\s]+\s*([a-z][a-z0-9+#]*)"

@@ -158,6 +158,13 @@ class BlockWriter:
             return group, text
         return self.line_group, text
 
+    def drop_line_numbers(self) -> None:
+        """Drops the block before the last one if it has nothing but numbers, one for each line of this code."""
+        if len(self.blocks) > 1 and self.blocks[-1].kind == "code":
+            numbers = self.blocks[-2].text.split()
+            if len(numbers) == self.blocks[-1].text.count("\n") + 1 > 1 and all(map(str.isdecimal, numbers)):
+                del self.blocks[-2]
+
     def end_header(self, level: int, box_begin: int) -> None:
         """Writes the header collected in `inline`, unless it has no text.
 
