@@ -144,8 +144,8 @@ class Alignment:
         return base_model(self.recipe.base, self.recipe.architecture, self.recipe.chat_format)
 
     def cut_segments(self) -> Stage:
-        """Segments of the web pages."""
-        return cut_segments(self.run_dir / run_files.SEGMENTS_STAGE, self.recipe.segments)
+        """Segments of the web pages, in the languages of the seeds."""
+        return cut_segments(self.run_dir / run_files.SEGMENTS_STAGE, self.recipe.segments, self.seeds)
 
     def train_backward_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_yx: from an output to its instruction; `mixtures` are a user's own, beside the seeds."""

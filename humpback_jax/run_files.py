@@ -62,8 +62,18 @@ SEED_PAIRS = "seed.jsonl"
 HELDOUT_PAIRS = "heldout.jsonl"
 # In `segments`: texts with their address and header, in the order of their ids.
 SEGMENTS = "segments-{i:05d}-of-{n:05d}.{suffix}"
+# In `segments`, beside each: line i is where the page of segment i stands: file, record, and bytes from start to end.
+SOURCES = "sources-{i:05d}-of-{n:05d}.{suffix}"
+# In `segments`: what was dropped as a duplicate, the segment that was kept, and their similarity.
+DUPLICATES = "duplicates-{i:05d}-of-{n:05d}.{suffix}"
 # In `segments`: what was read, cut and rejected, by reason.
 CORPUS_REPORT = "corpus_report.json"
+# In `segments`, written last: its files with their rows and hashes, the inputs and the settings.
+CORPUS_MANIFEST = "corpus_manifest.json"
+# In `segments` while it is made: the work that is done, to go on from.
+CORPUS_WORK = "work"
+# With `min_answer_likeness`: what tells answers from segments.
+ANSWER_MODEL = "answer_model.npz"
 # In `augmented`: the pairs of A.
 PAIRS = "pairs.jsonl"
 # In `augmented`: segments without a usable instruction, with a reason each.

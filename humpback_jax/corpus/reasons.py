@@ -28,9 +28,9 @@ SEGMENT_REASONS: dict[str, tuple[str, str]] = {
     "truncated": ("Cut off", "its page was cut short before the section ended"),
     "duplicate": ("Duplicate", "the same text was seen before"),
     "near_duplicate": ("Near-duplicate", "a kept segment is at least {near_duplicates} like it"),
-    "repeated_on_pages": ("Repeated on a site", "too little is left without what stands on {repeated_on_pages} pages"),
-    "over_max_per_domain": ("Domain is full", "its site gives at most {max_per_domain} segments"),
-    "over_num_segments": ("Not drawn", "the run keeps {num_segments} segments, drawn uniformly over sites"),
+    "repeated_on_site": ("Repeated on a site", "too little is left without what stands on {repeated_on_pages} pages"),
+    "over_domain_cap": ("Domain is full", "its site gives at most {max_per_domain} segments"),
+    "not_sampled": ("Not drawn", "the run keeps {num_segments} segments, drawn uniformly over sites"),
     "over_max_segments": ("Over the limit", "the run takes only the first {max_segments} segments"),
     "timeout": ("Took too long", "its page was not done within the time that a record may take"),
 }
@@ -68,6 +68,8 @@ RECORD_REASONS: dict[str, tuple[str, str]] = {
     "empty_body": ("Empty page", "the record has no content"),
     "timeout": ("Took too long", "the record was not done within the time that one may take"),
     "crashed": ("Crashed", "the process that read the record ended"),
+    "reading_failed": ("Not readable", "the reader failed; the rest of the file is left out"),
+    "cutting_failed": ("Not cut", "the page made the program fail"),
 }
 
 # Why a block of a page is no content.

@@ -3,10 +3,11 @@
 A set of files such as `segments-00000-of-00003.jsonl` is read as one, in order. Segments are in the order of their ids.
 """
 
+import contextlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from etils import epath
 
@@ -35,48 +36,55 @@ def segments_sha256(folder: PathLike) -> str:
     return sha256_of_bytes("\n".join(sha256_of_file(path) for path in shard_paths(folder, SEGMENTS)).encode())
 
 
-def write_segments(
-    folder: PathLike,
-    rows: Iterable[dict],
-    num_rows: int,
-    file_format: FileFormat = "jsonl",
-    rows_per_file: int = ROWS_PER_FILE,
-) -> list[epath.Path]:
-    """Writes `num_rows` segments, which must come in the order of their ids; returns the files."""
-    return write_shards(folder, SEGMENTS, rows, num_rows, file_format, rows_per_file)
+class RowFile(contextlib.AbstractContextManager["RowFile"]):
+    """A file that rows are written to one at a time; it is there, whole, once the block ends well.
 
-
-def write_shards(
-    folder: PathLike,
-    template: str,
-    rows: Iterable[dict],
-    num_rows: int,
-    file_format: FileFormat = "jsonl",
-    rows_per_file: int = ROWS_PER_FILE,
-) -> list[epath.Path]:
-    """Writes rows into as many files as they need, at least one, each whole or absent; older files of the set go first.
-
-    Args:
-      folder: where they go.
-      template: a name of `run_files` with `{i}`, `{n}` and `{suffix}`.
-      rows: as they come; never held in memory.
-      num_rows: how many there are, which the names say in advance.
-      file_format: what is written.
-      rows_per_file: the last file may have fewer.
-
-    Raises:
-      ValueError: there were not `num_rows` rows.
+    Rows of Parquet have the columns of the first one; a file without rows has none.
     """
-    target = epath.Path(folder)
-    remove_shards(target, template)
-    count, stream, written = max(1, -(-num_rows // rows_per_file)), iter(rows), 0
-    paths = [target / template.format(i=i, n=count, suffix=file_format) for i in range(count)]
-    write = _write_jsonl if file_format == "jsonl" else _write_parquet
-    for path in paths:
-        written += write(path, itertools.islice(stream, rows_per_file))
-    if written != num_rows or next(stream, None) is not None:
-        raise ValueError(f"{target}: expected {num_rows} rows for {template}, {written} came, or more")
-    return paths
+
+    def __init__(self, path: PathLike, file_format: FileFormat = "jsonl") -> None:
+        self.path = epath.Path(path)
+        self._format, self._rows, self._pending = file_format, 0, []  # type: FileFormat, int, list[dict]
+        self._stack = contextlib.ExitStack()
+        self._parquet: Any = None
+
+    def __enter__(self) -> "RowFile":
+        self._stream = self._stack.enter_context(atomic_writer(self.path))
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is None and self._format == "parquet":
+            self._flush()
+            self._parquet.close()
+        return self._stack.__exit__(*error)
+
+    def write(self, row: dict) -> None:
+        """Adds a row."""
+        self._rows += 1
+        if self._format == "jsonl":
+            self._stream.write(jsonl_line(row).encode())
+            return
+        self._pending.append(row)
+        if len(self._pending) == _ROWS_PER_GROUP:
+            self._flush()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """`{"rows", "sha256"}` of the file once it is there."""
+        return {"rows": self._rows, "sha256": sha256_of_file(self.path)}
+
+    def _flush(self) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        if self._parquet is None:
+            fields = self._pending[0].items() if self._pending else ()
+            # Scores are a map: which there are may differ by row, and a struct without fields cannot be written.
+            scores = pyarrow.map_(pyarrow.string(), pyarrow.float64())
+            kinds = {name: scores if isinstance(value, dict) else pyarrow.scalar(value).type for name, value in fields}
+            self._parquet = pyarrow.parquet.ParquetWriter(self._stream, pyarrow.schema(kinds))
+        self._parquet.write_table(pyarrow.Table.from_pylist(self._pending, self._parquet.schema))
+        self._pending = []
 
 
 def read_shards(folder: PathLike, template: str) -> Iterator[dict]:
@@ -130,28 +138,4 @@ def read_shard_file(path: epath.Path) -> Iterator[dict]:
 
     with path.open("rb") as stream:
         for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(_ROWS_PER_GROUP):
-            yield from batch.to_pylist()
-
-
-def _write_jsonl(path: epath.Path, rows: Iterable[dict]) -> int:
-    written = 0
-    with atomic_writer(path) as stream:
-        for row in rows:
-            stream.write(jsonl_line(row).encode())
-            written += 1
-    return written
-
-
-def _write_parquet(path: epath.Path, rows: Iterator[dict]) -> int:
-    """The columns are those of the first rows; a file without rows has none."""
-    import pyarrow
-    import pyarrow.parquet
-
-    written = 0
-    table = pyarrow.Table.from_pylist(list(itertools.islice(rows, _ROWS_PER_GROUP)))
-    with atomic_writer(path) as stream, pyarrow.parquet.ParquetWriter(stream, table.schema) as writer:
-        while table.num_rows:
-            writer.write_table(table)
-            written += table.num_rows
-            table = pyarrow.Table.from_pylist(list(itertools.islice(rows, _ROWS_PER_GROUP)), table.schema)
-    return written
+            yield from batch.to_pylist(maps_as_pydicts="strict")

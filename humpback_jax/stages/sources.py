@@ -6,11 +6,12 @@ import os
 
 from etils import epath
 
-from humpback_jax.corpus.build import build_corpus
-from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.build import build_corpus, named_files
+from humpback_jax.corpus.config import SEED_LANGUAGES, CorpusConfig
+from humpback_jax.corpus.filters.language import seed_languages
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.segment_files import segments_sha256
-from humpback_jax.data.pairs import read_pairs, write_pairs
+from humpback_jax.data.pairs import read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
@@ -95,8 +96,8 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures))
 
 
-def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
-    """Writes the segments of DIRECTORY from web pages."""
+def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | None = None) -> Stage:
+    """Writes the segments of DIRECTORY from web pages, in the languages of `seeds` where the config says so."""
     pages = epath.Path(directory).parent / PAGES
     inputs = [str(pages) if source == PYTHON_REFERENCE else local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
@@ -104,11 +105,19 @@ def cut_segments(directory: PathLike, config: SegmentsConfig) -> Stage:
 
         write_python_reference_pages(pages)
     hashes = {source: _identity(path) for source, path in zip(config.inputs, inputs, strict=True)}
-    claim = begin_stage(directory, {"corpus": config.corpus}, hashes)
+    hashes |= {name: sha256_of_file(name) for name in named_files(config.corpus)}
+    answers = [pair.output for pair in read_curated(seeds.directory / SEED_PAIRS)] if seeds else []
+    # What the stage reads of the seeds, and no more: new seeds in the same languages are no reason to cut again.
+    languages = seed_languages(answers) if SEED_LANGUAGES in config.corpus.languages else ()
+    if config.corpus.min_answer_likeness is None:
+        answers = []
+    elif seeds:
+        hashes["seeds"] = seeds.outputs["seed"]
+    claim = begin_stage(directory, {"corpus": config.corpus, "seed_languages": languages}, hashes)
     if claim.finished:
         return claim.stage
 
-    report = build_corpus(inputs, claim.folder, config.corpus)
+    report = build_corpus(inputs, claim.folder, config.corpus, answers=answers, seed_languages=languages)
     counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
     outputs = {"segments": segments_sha256(claim.folder)}
     return claim.finish(StageResult(counts, outputs, report.to_dict()))

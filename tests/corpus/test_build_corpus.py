@@ -94,6 +94,7 @@ def test_every_record_and_candidate_is_counted(tmp_path: pathlib.Path) -> None:
             "not_html": 1,
             "wrong_charset": 1,
         },
+        "page_outcomes": {"segments": 6},
         "candidates": 27,
         "segments": 4,
         "rejected_segments": {
@@ -105,10 +106,13 @@ def test_every_record_and_candidate_is_counted(tmp_path: pathlib.Path) -> None:
             "too_short": 3,
             "uppercase_header": 3,
         },
+        "languages": {"": 4},
+        "domains": {"a.example": 4},
+        "notes": report.notes,
         "problems": [],
     }
     assert [(row["url"], row["header"]) for row in rows] == [
-        ("http://a.example/2", "Tea"),
+        ("http://a.example/2", "Coffee"),  # as Tea, and first by its id
         ("http://a.example/4", "Rye"),
         ("http://a.example/5", "Oat"),
         ("http://a.example/6", "Undone"),
@@ -140,7 +144,7 @@ def test_num_segments_counts_the_rest(tmp_path: pathlib.Path) -> None:
     report, first = build(tmp_path / "p.html", CorpusConfig(min_chars=300, num_segments=2))
     assert everything.segments == 5
     assert len(first) == 2 and all(row in rows for row in first)
-    assert report.rejected_segments == {"over_num_segments": 3}
+    assert report.rejected_segments == {"not_sampled": 3}
 
 
 def test_header_is_kept_in_the_text_on_request() -> None:

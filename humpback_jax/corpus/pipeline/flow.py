@@ -1,0 +1,181 @@
+"""The order of the steps, for any engine: shards of pages in; files of segments, sources and duplicates out."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.page_segments import ToolsRecipe
+from humpback_jax.corpus.pipeline import cutting, duplicates, likeness, output, repeated, sampling
+from humpback_jax.corpus.pipeline.cutting import Counts, PageFunction, Shard
+from humpback_jax.corpus.pipeline.engine import Engine
+from humpback_jax.corpus.pipeline.output import Destination
+from humpback_jax.corpus.pipeline.rows import BY_TEXT
+from humpback_jax.run_files import ANSWER_MODEL, SEGMENTS, SOURCES
+from humpback_jax.run_files import DUPLICATES as DUPLICATES_FILE
+
+MOST_COMMON = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowResult:
+    """What was written.
+
+    Attributes:
+      counts: of records, pages, and candidates up to the last step that looks at one page alone.
+      dropped: segments of pages that a later step dropped, by reason.
+      segments: that were written.
+      domains, languages: the most common of them.
+      files: name to {"rows", "sha256"}.
+    """
+
+    counts: Counts
+    dropped: dict[str, int]
+    segments: int
+    domains: dict[str, int]
+    languages: dict[str, int]
+    files: dict[str, dict[str, Any]]
+
+
+def run_flow(
+    engine: Engine,
+    shards: Sequence[Shard],
+    recipe: ToolsRecipe,
+    cut: PageFunction,
+    answers: Sequence[str],
+    destination: Destination,
+) -> FlowResult:
+    """Runs all steps; what is written depends on the pages and the settings alone."""
+    config = recipe.config
+    dropped: dict[str, int] = {}
+    by_text, counts = _cut(engine, shards, recipe, cut, dropped)
+    if config.min_answer_likeness is not None:
+        by_text = _like_answers(engine, by_text, config.min_answer_likeness, answers, config.seed, destination, dropped)
+    unique, light, similar = _without_duplicates(engine, by_text, config, dropped)
+    verdicts = [similar["near"], *_sample(engine, [light, similar["near"]], config, dropped)]
+    total = engine.num_rows(unique) - sum(map(engine.num_rows, verdicts))
+    files = output.num_files(total, destination.rows_per_file)
+    keep = functools.partial(output.keep, files=files)
+    kept = engine.group_by_key("keep", [unique, *verdicts], keep, [output.KEPT])
+    write = functools.partial(output.write_segments, files=files, destination=destination)
+    written = engine.group_by_key(
+        "write", [kept[output.KEPT]], write, [output.FILES, output.BY_DOMAIN, output.BY_LANGUAGE]
+    )
+    num_duplicates = sum(map(engine.num_rows, similar.values()))
+    duplicate_files = output.num_files(num_duplicates, destination.rows_per_file)
+    name_kept = functools.partial(duplicates.name_kept, files=duplicate_files)
+    named = engine.group_by_key("name_kept", list(similar.values()), name_kept, [duplicates.DUPLICATES])
+    write = functools.partial(output.write_duplicates, files=duplicate_files, destination=destination)
+    also_written = engine.group_by_key("write_duplicates", [named[duplicates.DUPLICATES]], write, [output.FILES])
+    engine.settle(*written.values(), *also_written.values())
+    names = [json.loads(p) for d in (written, also_written) for p in engine.payloads(d[output.FILES])]
+    expected = {SEGMENTS: files, SOURCES: files, DUPLICATES_FILE: duplicate_files}
+    found = dict(names) | dict(_empty_files({name for name, _ in names}, expected, destination))
+    return FlowResult(
+        counts,
+        dropped,
+        total,
+        engine.count_keys(written[output.BY_DOMAIN], MOST_COMMON),
+        engine.count_keys(written[output.BY_LANGUAGE], MOST_COMMON),
+        dict(sorted(found.items())),
+    )
+
+
+def _cut(
+    engine: Engine, shards: Sequence[Shard], recipe: ToolsRecipe, cut: PageFunction, dropped: dict[str, int]
+) -> tuple[Any, Counts]:
+    """(segments by their text, counts): pages are cut, and what a site repeats is cut off."""
+    function = functools.partial(cutting.cut_shard, recipe=recipe, cut=cut)
+    names = [cutting.COUNTS, BY_TEXT, repeated.BY_ID, repeated.PARAGRAPHS]
+    pages = engine.map_shards("cut", shards, function, names)
+    by_text = pages[BY_TEXT]
+    if recipe.config.repeated_on_pages:
+        mark = functools.partial(repeated.mark, pages=recipe.config.repeated_on_pages)
+        marks = engine.group_by_key("repeated", [pages[repeated.PARAGRAPHS]], mark, [repeated.MARKS])[repeated.MARKS]
+        trim = functools.partial(repeated.trim, config=recipe.config)
+        trimmed = engine.group_by_key("trim", [pages[repeated.BY_ID], marks], trim, [BY_TEXT, repeated.ON_SITE])
+        by_text = trimmed[BY_TEXT]
+        engine.settle(by_text, pages[cutting.COUNTS], trimmed[repeated.ON_SITE])
+        dropped[repeated.ON_SITE] = engine.num_rows(trimmed[repeated.ON_SITE])
+    else:
+        engine.settle(by_text, pages[cutting.COUNTS])
+    counts = Counts()
+    for payload in engine.payloads(pages[cutting.COUNTS]):
+        counts.add(Counts.from_json(payload))
+    return by_text, counts
+
+
+def _like_answers(
+    engine: Engine,
+    by_text: Any,
+    least: float,
+    answers: Sequence[str],
+    seed: int,
+    destination: Destination,
+    dropped: dict[str, int],
+) -> Any:
+    """The segments that read like answers, by their text."""
+    model = epath.Path(destination.folder) / ANSWER_MODEL
+    likeness.train(engine.payloads(by_text), engine.num_rows(by_text), answers, seed).save(model)
+    function = functools.partial(likeness.score, model=str(model), least=least)
+    scored = engine.group_by_key("likeness", [by_text], function, [BY_TEXT, likeness.LOW])
+    engine.settle(*scored.values())
+    dropped[likeness.LOW] = engine.num_rows(scored[likeness.LOW])
+    return scored[BY_TEXT]
+
+
+def _without_duplicates(
+    engine: Engine, by_text: Any, config: CorpusConfig, dropped: dict[str, int]
+) -> tuple[Any, Any, dict[str, Any]]:
+    """(one segment per text, their domains where a sample is drawn, copies and near copies)."""
+    threshold = config.near_duplicates
+    is_sampled = config.num_segments is not None or config.max_per_domain is not None
+    function = functools.partial(duplicates.drop_copies, threshold=threshold, sampled=is_sampled)
+    names = [duplicates.UNIQUE, duplicates.COPIES, duplicates.LIGHT, duplicates.BANDS]
+    texts = engine.group_by_key("copies", [by_text], function, names)
+    unique, copies = texts[duplicates.UNIQUE], texts[duplicates.COPIES]
+    pairs = engine.group_by_key("bands", [texts[duplicates.BANDS]], duplicates.pair_up, [duplicates.PAIRS])
+    sides = engine.group_by_key("texts", [unique, *pairs.values()], duplicates.send_texts, [duplicates.SIDES])
+    compare = functools.partial(duplicates.compare, threshold=threshold or 1.0)
+    edges = engine.group_by_key("compare", [unique, *sides.values()], compare, [duplicates.EDGES])
+    near = engine.group_by_key("near", [*edges.values()], duplicates.drop_near, [duplicates.NEAR])[duplicates.NEAR]
+    engine.settle(unique, copies, texts[duplicates.LIGHT], near)
+    dropped |= {"duplicate": engine.num_rows(copies), "near_duplicate": engine.num_rows(near)}
+    return unique, texts[duplicates.LIGHT], {"copies": copies, "near": near}
+
+
+def _sample(engine: Engine, light: Sequence[Any], config: CorpusConfig, dropped: dict[str, int]) -> list[Any]:
+    """Which of the segments are not drawn; none where all are wanted."""
+    if config.num_segments is None and config.max_per_domain is None:
+        return []
+    by_domain = functools.partial(sampling.by_domain, seed=config.seed)
+    domains = engine.group_by_key("domains", light, by_domain, [sampling.DOMAINS])[sampling.DOMAINS]
+    rank = functools.partial(sampling.rank, seed=config.seed, max_per_domain=config.max_per_domain)
+    ranked = engine.group_by_key("rank", [domains], rank, [sampling.RANKED, sampling.OVER_CAP])
+    engine.settle(*ranked.values())
+    dropped[sampling.OVER_CAP] = engine.num_rows(ranked[sampling.OVER_CAP])
+    if config.num_segments is None:
+        return [ranked[sampling.OVER_CAP]]
+    cut = sampling.cut_for(engine.count_keys(ranked[sampling.RANKED]), config.num_segments)
+    beyond = functools.partial(sampling.drop_beyond, cut=cut)
+    missed = engine.group_by_key("sample", [ranked[sampling.RANKED]], beyond, [sampling.NOT_SAMPLED])
+    engine.settle(*missed.values())
+    dropped[sampling.NOT_SAMPLED] = engine.num_rows(missed[sampling.NOT_SAMPLED])
+    return [ranked[sampling.OVER_CAP], missed[sampling.NOT_SAMPLED]]
+
+
+def _empty_files(
+    written: set[str], counts: dict[str, int], destination: Destination
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The files of a set that no row fell into are written too, so that every set is complete."""
+    for template, count in counts.items():
+        for i in range(count):
+            name = template.format(i=i, n=count, suffix=destination.file_format)
+            if name not in written:
+                with destination.open(template, i, count) as file:
+                    pass
+                yield name, file.summary
