@@ -193,7 +193,7 @@ def _run(
     """Runs the pipeline on the engine that is asked for; what another build left here goes first."""
     folder = epath.Path(destination.folder)
     work = _work_folder(folder) / identity[:16]
-    if not work.exists():
+    if execution.runner or not work.exists():
         shutil.rmtree(work.parent, ignore_errors=True)
         for name in (CORPUS_MANIFEST, CORPUS_REPORT):
             (folder / name).unlink(missing_ok=True)
@@ -203,8 +203,11 @@ def _run(
     if execution.runner:
         from humpback_jax.corpus.pipeline.beam import BeamEngine
 
-        beam = BeamEngine(str(folder / CORPUS_WORK / identity[:16]), execution.runner, execution.beam_options)
+        shared = folder / CORPUS_WORK / identity[:16]
+        shared.mkdir(parents=True, exist_ok=True)
+        beam = BeamEngine(str(shared), execution.runner, execution.beam_options)
         result = run_flow(beam, shards, recipe, cut, answers, destination)
+        shared.parent.rmtree()
     else:
         workers = execution.workers or default_workers()
         partitions = min(max(1, sum(shard.size for shard in shards) // _BYTES_PER_PARTITION), _MAX_PARTITIONS)
