@@ -10,7 +10,15 @@ from selectolax.lexbor import LexborNode
 from humpback_jax.corpus.content.lists import open_list, parse_integer
 from humpback_jax.corpus.content.tables import Grid, TableKind, look_at_table, row_text
 from humpback_jax.corpus.content.text import LINE_END, LINE_START, NEXT_ITEM, one_line
-from humpback_jax.corpus.content.visibility import Attributes, language_of, names_of, read_names, read_style, role_of
+from humpback_jax.corpus.content.visibility import (
+    Attributes,
+    language_of,
+    language_of_names,
+    names_of,
+    read_names,
+    read_style,
+    role_of,
+)
 from humpback_jax.corpus.content.writer import BlockWriter
 
 # What is done when an element ends: a method and its argument.
@@ -42,6 +50,7 @@ _ENDS_OPEN_HEADER = frozenset(
 )
 _HEADERS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _LABEL_NODES = 40
+_LANGUAGE_BOXES = 3
 
 
 class BlockElements:
@@ -253,8 +262,17 @@ class BlockElements:
         if self.out.mode != "flow":
             return closing
         self.out.mode = "code"
-        self.out.language = language_of(attributes)
+        self.out.language = language_of(attributes) or self._language_around()
         return self._end_code, closing
+
+    def _language_around(self) -> str:
+        """The programming language that one of the boxes right around names."""
+        boxes, box = self.out.boxes, self.out.box
+        for _ in range(_LANGUAGE_BOXES):
+            if language := language_of_names(boxes[box].names):
+                return language
+            box = boxes[box].parent
+        return ""
 
     def _end_code(self, closing: Closing) -> None:
         self.out.flush()

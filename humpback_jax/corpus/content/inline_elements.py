@@ -6,7 +6,6 @@ from humpback_jax.corpus.content import exponents, formulas
 from humpback_jax.corpus.content.block_elements import SKIP, BlockElements, Closing, label_of
 from humpback_jax.corpus.content.text import (
     BREAK,
-    CODE,
     GAP,
     LINE_START,
     SPAN_GAP,
@@ -194,11 +193,17 @@ class InlineElements(BlockElements):
             self.out.inline.append(f"({text})")
 
     def open_inline_code(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
-        if self.out.mode == "code":
-            self.out.language = self.out.language or language_of(attributes)
+        out = self.out
+        if out.mode == "code":
+            out.language = out.language or language_of(attributes)
             return self._open_inline(tag, attributes) if attributes else None
-        self.out.inline.append(CODE)
-        return self.out.inline.append, CODE
+        return self._end_inline_code, len(out.inline)
+
+    def _end_inline_code(self, begin: int) -> None:
+        text = one_line(self.out.inline[begin:])
+        if text:
+            self.out.code_spans.append(text)
+            self.out.counted = True
 
     def open_break(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """A line break; a second one ends the paragraph, as does one after a line that is a title by its looks."""

@@ -15,7 +15,6 @@ LINE_END = "\0c"  # and closes
 STRUCK = "\0s"  # struck-out text begins
 STRUCK_END = "\0t"
 NEXT_ITEM = "\0i"  # a list item in a cell
-CODE = "\0k"  # inline code begins or ends; only Markdown shows it
 
 _UNPRINTABLE = {
     **dict.fromkeys([*range(0x09), 0x0B, *range(0x0E, 0x20), *range(0x7F, 0xA0)]),

@@ -67,8 +67,9 @@ _FORMULA = re.compile(
 )
 
 _LANGUAGE = re.compile(
-    r"(?:^|\s)(?:lang(?:uage)?|highlight-source|highlight|brush|sourcecode|code)[-:\s]+\s*([a-z][a-z0-9+#]*)"
+    r"(?:^|\s)(?:lang(?:uage)?|highlight-(?:source|text)|highlight|brush|sourcecode|src)[-:]\s*([a-z][a-z0-9+#]*)"
 )
+_NO_LANGUAGES = frozenset(("default", "none", "text", "plaintext", "plain", "nohighlight", "highlight", "code"))
 
 _DECLARATION = re.compile(r"([a-z-]+)\s*:\s*([^;]*)")
 _FAR_OFF = re.compile(r"-\s*[0-9]{3,}(?:\.[0-9]*)?(?:px|em|rem|pt|%|vw)?|-[1-9][0-9](?:em|rem)")
@@ -254,12 +255,17 @@ def names_of(attributes: Attributes) -> str:
 
 
 def language_of(attributes: Attributes | None) -> str:
-    """The programming language that a class like `language-python` or `brush: python` names."""
-    names = (
-        (attributes.get("class") or attributes.get("lang") or attributes.get("data-lang") or "") if attributes else ""
-    )
+    """The programming language that data-lang or a class like `language-python` or `brush: python` names."""
+    if not attributes:
+        return ""
+    named = attributes.get("data-lang") or attributes.get("data-language")
+    return named.lower() if named and named.isalnum() else language_of_names(attributes.get("class") or "")
+
+
+def language_of_names(names: str) -> str:
+    """The programming language that classes name; empty if none does."""
     found = _LANGUAGE.search(names.lower()) if names else None
-    return found.group(1) if found else ""
+    return found.group(1) if found and found.group(1) not in _NO_LANGUAGES else ""
 
 
 def font_size_of(attributes: Attributes | None) -> int | None:

@@ -32,6 +32,7 @@ class BlockWriter:
         self.language = ""
         self.links: list[int] = []  # where the text of each open link begins in `inline`
         self.names: list[str] = []
+        self.code_spans: list[str] = []
         self.controls = self.images = self.dates = 0
         self.counted = False  # whether any of these is set
         self.link_end = self.span_end = -1  # lengths of `inline` where the last link and the last named span ended
@@ -115,6 +116,7 @@ class BlockWriter:
         if self.counted:
             self._link_chars = self.link_count = self.controls = self.images = self.dates = 0
             self.names = []
+            self.code_spans = []
             self.counted = False
 
     def write(
@@ -143,6 +145,7 @@ class BlockWriter:
                 " ".join(self.names[:_MAX_NAMES]).lower(),
                 cells,
                 self.language if kind == "code" else "",
+                tuple(self.code_spans) if kind != "code" else (),
             )
         )
 
