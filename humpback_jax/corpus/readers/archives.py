@@ -143,11 +143,10 @@ class _Archive:
         head = read_head(view, self._kind)
         if head.kind == "filedesc":
             # Its length is wrong in many files: it ends where the next record begins.
-            following = RECORD_STARTS["arc"].search(
-                view.peek(min(head.length, self._max_record_bytes) + _RECORD_HEAD_BYTES)
-            )
-            if following or not view.has(head.length):
-                view.skip(following.start() if following else head.length)
+            block = view.peek(min(head.length, self._max_record_bytes) + _SEARCHED_BYTES)
+            following = RECORD_STARTS["arc"].search(block)
+            if following or view is not self._file:
+                view.skip(following.start() if following else len(block))
                 return head, None
         left = view.left()
         if left is not None and left < head.length:

@@ -1,5 +1,6 @@
 """WACZ: a zip file with web archives in its folder `archive/`."""
 
+import errno
 import re
 import struct
 import zipfile
@@ -40,7 +41,10 @@ def read_zip(stream: BinaryIO, max_record_bytes: int, size: int) -> Iterator[Raw
     """
     try:
         container = zipfile.ZipFile(stream)
-    except _ZIP_ERRORS as error:
+    except (*_ZIP_ERRORS, OSError) as error:
+        # An offset that lies before the file's start is the zip file's fault, not the disk's.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         yield RejectedRecord("damaged_zip", 0, str(error)[:160], size)
         return
     entries = [entry for entry in container.infolist() if _ARCHIVE_NAME.search(entry.filename)]
@@ -52,8 +56,12 @@ def read_zip(stream: BinaryIO, max_record_bytes: int, size: int) -> Iterator[Raw
     for entry in entries:
         try:
             yield from _entry_records(stream, container, entry, max_record_bytes, size)
-        except _ZIP_ERRORS as error:
-            yield RejectedRecord("damaged_zip", entry.header_offset, f"{entry.filename}: {str(error)[:160]}", size)
+        except (*_ZIP_ERRORS, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            yield RejectedRecord(
+                "damaged_zip", max(0, entry.header_offset), f"{entry.filename}: {str(error)[:160]}", size
+            )
 
 
 def _entry_records(
