@@ -1,23 +1,28 @@
-"""The group-by of a corpus at 10^8 segments, simulated: keys, sizes and edges as arrays, no text anywhere.
+"""The group-bys of a corpus at 10^8 segments, simulated: keys, sizes and pairs as arrays, no text anywhere.
 
     python benchmarks/corpus_scale.py [--segments 100000000] [--folder DIR] [--json]
+    python benchmarks/corpus_scale.py --tables
 
-docs/scale.md quotes what it prints. Each part answers a question that a small corpus cannot:
+docs/scale.md quotes what it prints; `--tables` prints the two tables of that page, from the rates that `humpback plan`
+takes. Each part answers a question that a small corpus cannot:
 
   candidates    how many pairs the bands of MinHash bring together, how large the largest bucket is, and what that costs
-                where every pair of a bucket is looked at, beside where each member is held against its first one;
-  kept          memory and seconds of choosing what stays of all duplicates, in the order of ids (an independent set);
-  domains       segments of the largest domain, and what a cap per domain and a uniform draw make of them;
-  spill         DuckDB's group-by of one band under a bound on its memory: seconds, and bytes on disk.
+                where every pair of a bucket is compared, beside comparing each member with the bucket's first ones;
+  pairs         how many of these are different pairs, whose texts are sent and compared;
+  near          seconds and memory of the step that chooses what is dropped, in the order of ids, by one worker;
+  domains       segments of the largest domain, and what a cap per domain makes of them;
+  spill         DuckDB's sort of one band under a bound on its memory: seconds, and bytes on disk.
 
 The model. A part of the segments (`--copied`) comes in families, whose sizes follow a power law (`--family_exponent`)
 from two up: the largest, a licence or a notice, has hundreds of thousands. A member is like its family's centre to a
-degree s: half of them exactly, the others 0.75 to 1, so two members have Jaccard similarity s_i s_j. A band of r rows
-is the family's with probability s^r, else the member's own. Strangers meet in a band of 64 bits about never.
-Domains follow Zipf's law (`--zipf`). Only `--simulated_bands` of the bands are drawn, for they are alike.
+degree s: half of them exactly, which makes them copies that an earlier step drops, the others 0.75 to 1, so two members
+have Jaccard similarity s_i s_j. A band of r rows is the family's with probability s^r, else the member's own. Strangers
+meet in a band of 64 bits about never. Domains follow Zipf's law (`--zipf`). Only `--simulated_bands` of the bands are
+drawn, for they are alike.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import resource
@@ -29,13 +34,18 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow
-import pyarrow.parquet
+
+from humpback_jax.topology.corpus_work import RATES, corpus_work
 
 LIKE_LOW = 0.75
 LARGEST_FAMILY = 0.005  # of all segments
-PARQUET_ROWS = 5_000_000
+LEADERS = 16  # of a bucket, with which its later members are compared
+ID_CHARS = 20
+PAIR_CHARS = 160  # of what is said of a duplicate: ids, similarity, URL, header
 WATCH_SECONDS = 0.1
+TABLE_PAGES = (30_000, 1_000_000, 100_000_000, 3_000_000_000)
+COUNTS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
+SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
 def say(message: str) -> None:
@@ -59,6 +69,15 @@ def draw_likeness(count: int, rng: np.random.Generator) -> np.ndarray:
     return likeness
 
 
+def without_copies(families: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    """The segments of which an earlier step leaves one per text: of those exactly like a centre, the first."""
+    exact = np.flatnonzero(likeness == 1.0)
+    _, first = np.unique(families[exact], return_index=True)
+    left = likeness < 1.0
+    left[exact[first]] = True
+    return left
+
+
 def band_keys(families: np.ndarray, likeness: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     """One band's 64-bit key of every segment: its family's, or its own."""
     shared = rng.random(len(families), dtype=np.float32) < likeness**rows
@@ -77,48 +96,53 @@ def bucket_sizes(keys: np.ndarray) -> np.ndarray:
 
 
 def candidates(keys: np.ndarray, bands: int) -> dict[str, float]:
-    """Candidate pairs of one band, and of all of them if no pair were met twice."""
-    sizes = bucket_sizes(keys)
-    every, first = float((sizes * (sizes - 1.0) / 2).sum()), float((sizes - 1).sum())
+    """Candidate pairs of one band: if all pairs of a bucket were compared, and with the first LEADERS of it alone."""
+    sizes = bucket_sizes(keys).astype(np.float64)
+    led = np.minimum(sizes, LEADERS)
+    with_leaders = led * (led - 1) / 2 + (sizes - led) * LEADERS
     return {
         "buckets": len(sizes),
         "largest_bucket": int(sizes.max(initial=0)),
         "buckets_over_1000": int((sizes > 1000).sum()),
-        "every_pair": every,
-        "against_the_first": first,
-        "every_pair_all_bands": every * bands,
-        "against_the_first_all_bands": first * bands,
+        "every_pair": float((sizes * (sizes - 1) / 2).sum()),
+        "with_leaders": float(with_leaders.sum()),
+        "with_leaders_all_bands": float(with_leaders.sum()) * bands,
     }
 
 
-def edges_to_first(keys: np.ndarray) -> np.ndarray:
-    """(n, 2) pairs of a bucket's first member and each other one, members in the order of their numbers."""
-    order = np.argsort(keys, kind="stable")
+def pairs_with_leaders(keys: np.ndarray) -> np.ndarray:
+    """The pairs of a bucket's first LEADERS and each later member, both numbers in one."""
+    order = np.argsort(keys, kind="stable").astype(np.int32)
     ordered = keys[order]
     starts = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-    first = order[np.flatnonzero(starts)][np.cumsum(starts) - 1]
-    return np.stack([first[~starts], order[~starts]], axis=1).astype(np.int32)
+    del ordered
+    first = np.flatnonzero(starts).astype(np.int32)[np.cumsum(starts, dtype=np.int32) - 1]
+    place = np.arange(len(keys), dtype=np.int32) - first
+    found = []
+    for leader in range(LEADERS):
+        later = np.flatnonzero(place > leader)
+        found.append(order[first[later] + leader].astype(np.int64) << 32 | order[later])
+    return np.concatenate(found)
 
 
-def choose_kept(count: int, edges: np.ndarray) -> dict[str, float]:
-    """Greedy in the order of ids: a segment stays unless a smaller neighbour stays. Edges as int32 pairs, a bit each.
+def choose_dropped(count: int, low: np.ndarray, high: np.ndarray) -> dict[str, float]:
+    """What the similar pairs drop, in the order of the later of each: an earlier one that is kept drops it.
 
-    Edges sorted by their larger end are one pass: when a segment's turn comes, all smaller ones are decided.
+    The memory is that of the stage's own step, which holds the ids of all that is dropped as a set of texts.
     """
-    started = time.perf_counter()
-    low, high = np.minimum(edges[:, 0], edges[:, 1]), np.maximum(edges[:, 0], edges[:, 1])
     order = np.lexsort((low, high))
     low, high = low[order], high[order]
-    dropped = np.zeros(count, np.uint8)
+    del order
+    dropped = bytearray(count)
+    started = time.perf_counter()
     for smaller, larger in zip(memoryview(low), memoryview(high), strict=True):
         if not dropped[smaller]:
             dropped[larger] = 1
-    return {
-        "edges": len(edges),
-        "kept": int(count - dropped.sum()),
-        "megabytes": (2 * low.nbytes + 2 * order.nbytes + edges.nbytes + dropped.nbytes) / 1e6,
-        "seconds": time.perf_counter() - started,
-    }
+    seconds = time.perf_counter() - started
+    number = dropped.count(1)
+    sample = min(number, 1_000_000)
+    held = sys.getsizeof(set(range(sample))) / sample + sys.getsizeof("0" * ID_CHARS)
+    return {"dropped": number, "seconds_of_the_loop": seconds, "megabytes_of_their_ids": number * held / 1e6}
 
 
 def domains(count: int, number: int, exponent: float, caps: tuple[int, ...]) -> dict[str, Any]:
@@ -152,36 +176,31 @@ class Watch(threading.Thread):
         return self.peak
 
 
-def write_keys(keys: np.ndarray, folder: pathlib.Path) -> int:
-    """The keys with their ids as Parquet; bytes on disk."""
-    for number, start in enumerate(range(0, len(keys), PARQUET_ROWS)):
-        part = keys[start : start + PARQUET_ROWS]
-        table = pyarrow.table({"key": part, "id": np.arange(start, start + len(part))})
-        pyarrow.parquet.write_table(table, folder / f"keys-{number:04d}.parquet")
-    return sum(path.stat().st_size for path in folder.iterdir())
+def spill(rows: int, folder: pathlib.Path, memory_limit: str) -> dict[str, float]:
+    """The sort before the step that chooses what is dropped, whose pairs all have one key: one file, one worker.
 
-
-def spill(keys: np.ndarray, folder: pathlib.Path, memory_limit: str) -> dict[str, float]:
-    """DuckDB's pairs of one band against the first of each bucket, from Parquet to Parquet, within `memory_limit`."""
-    inputs, temporary = folder / "keys", folder / "spilled"
-    inputs.mkdir()
+    A row is two ids and what is said of a duplicate, as the stage writes it.
+    """
+    temporary, pairs = folder / "spilled", folder / "pairs.parquet"
     temporary.mkdir()
-    size = write_keys(keys, inputs)
-    watch = Watch(temporary)
-    watch.start()
-    connection = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(temporary), "threads": 2})
-    connection.execute("SET preserve_insertion_order = false")
-    started = time.perf_counter()
-    query = f"SELECT key, min(id) AS first, count(*) AS n FROM '{inputs}/*.parquet' GROUP BY key HAVING count(*) > 1"
-    connection.execute(f"COPY ({query}) TO '{folder}/buckets.parquet'")
-    seconds = time.perf_counter() - started
-    connection.close()
+    config = {"memory_limit": memory_limit, "temp_directory": str(temporary), "threads": 1}
+    with duckdb.connect(config=config) as connection:
+        ids = f"md5(i::VARCHAR)[1:{ID_CHARS}] || chr(9) || md5((i // 2)::VARCHAR)[1:{ID_CHARS}]"
+        payload = f"repeat(md5((i + 1)::VARCHAR), {PAIR_CHARS // 32})"
+        made = f'SELECT {ids} AS "order", {payload} AS payload FROM range({rows}) t(i)'
+        connection.execute(f"COPY ({made}) TO '{pairs}' (COMPRESSION zstd)")
+        watch = Watch(temporary)
+        watch.start()
+        started = time.perf_counter()
+        ordered = f'SELECT "order", payload FROM \'{pairs}\' ORDER BY "order", payload'
+        read = sum(batch.num_rows for batch in connection.sql(ordered).to_arrow_reader(1024))
+        seconds = time.perf_counter() - started
+    megabytes = watch.stop() / 1e6
     return {
-        "rows": len(keys),
-        "input_megabytes": size / 1e6,
-        "spilled_megabytes": watch.stop() / 1e6,
+        "rows": read,
+        "input_megabytes": pairs.stat().st_size / 1e6,
+        "spilled_megabytes": megabytes,
         "seconds": seconds,
-        "result_megabytes": (folder / "buckets.parquet").stat().st_size / 1e6,
     }
 
 
@@ -200,41 +219,80 @@ def simulate(arguments: argparse.Namespace, folder: pathlib.Path) -> dict[str, A
             "segments_with_a_copy": float(members[members > 1].sum() / count),
         },
         "candidates": [],
+        "different_pairs": [],
     }
     del members
-    edges = []
+    unique = without_copies(families, likeness)
+    families, likeness = families[unique], likeness[unique]
+    figures["copies"] = count - len(families)
+    pairs = np.empty(0, np.int64)
     for band in range(arguments.simulated_bands):
         say(f"band {band + 1} of {arguments.simulated_bands}")
         keys = band_keys(families, likeness, arguments.rows, rng)
         figures["candidates"].append(candidates(keys, arguments.bands))
-        edges.append(edges_to_first(keys))
-    del families, likeness
-    say("what stays")
-    figures["kept"] = choose_kept(count, np.unique(np.concatenate(edges), axis=0))
-    del edges
-    say("domains")
+        pairs = np.union1d(pairs, pairs_with_leaders(keys))
+        figures["different_pairs"].append(len(pairs))
+        del keys
+    del families
+    say("what is dropped")
+    low, high = (pairs >> 32).astype(np.int32), (pairs & 0xFFFFFFFF).astype(np.int32)
+    del pairs
+    similar = likeness[low] * likeness[high] >= arguments.threshold
+    low, high = low[similar], high[similar]
+    figures["similar_pairs"] = len(low)
+    figures["near"] = choose_dropped(len(likeness), low, high)
+    del low, high, likeness, similar
     figures["domains"] = domains(count, arguments.domains, arguments.zipf, (100, 1000, 10_000))
     say("DuckDB")
-    figures["spill"] = spill(keys, folder, arguments.memory_limit)
+    figures["spill"] = spill(figures["similar_pairs"], folder, arguments.memory_limit)
     figures["peak_gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return figures
+
+
+def print_tables() -> None:
+    """The rates, and what follows from them for corpora of four sizes."""
+    rates = dataclasses.asdict(RATES)
+    for name, value in [*((n, v) for n, v in rates.items() if n != "shuffled_bytes"), *RATES.shuffled_bytes]:
+        print(f"| `{name}` | {value:,g} |")
+    for pages in TABLE_PAGES:
+        work = corpus_work(pages=pages)
+        cells = [
+            in_words(pages, COUNTS),
+            in_words(work.archive_bytes, SIZES),
+            f"{work.core_hours:,.2g}" if work.core_hours < 10 else f"{work.core_hours:,.0f}",
+            in_words(sum(work.shuffled_bytes.values()), SIZES),
+            in_words(work.segments, COUNTS),
+            in_words(work.segment_bytes, SIZES),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def in_words(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    """`3 billion`, `1.2 TB`: two digits and the largest unit that fits."""
+    size, unit = next((each for each in units if value >= each[0]), units[-1])
+    return f"{float(f'{value / size:.2g}'):g} {unit}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=100_000_000)
-    parser.add_argument("--bands", type=int, default=16)
+    parser.add_argument("--bands", type=int, default=20)
     parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--threshold", type=float, default=0.8)
     parser.add_argument("--simulated_bands", type=int, default=2)
     parser.add_argument("--copied", type=float, default=0.4)
     parser.add_argument("--family_exponent", type=float, default=2.5)
     parser.add_argument("--domains", type=int, default=10_000_000)
     parser.add_argument("--zipf", type=float, default=0.9)
-    parser.add_argument("--memory_limit", default="2GB", help="of DuckDB")
+    parser.add_argument("--memory_limit", default="512MB", help="of DuckDB")
     parser.add_argument("--folder", help="for the keys and what DuckDB spills; default: a temporary one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--tables", action="store_true", help="print the tables of docs/scale.md and simulate nothing")
     arguments = parser.parse_args()
+    if arguments.tables:
+        print_tables()
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         figures = simulate(arguments, pathlib.Path(folder))
     if arguments.json:

@@ -23,7 +23,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # What the report counts: its title, and of what its reasons are.
 COUNTED = {
     "rejected_segments": ("Why sections are no segments", "segment"),
-    "outcomes": ("What the pages came to", "outcome"),
+    "page_outcomes": ("What the pages came to", "outcome"),
     "rejected_records": ("Why records are no pages", "record"),
 }
 SEGMENT_PLOTS = {

@@ -99,7 +99,9 @@ def _print_report(request: FitRequest, report: FitReport) -> None:
 @click.option("--slice", "slice_name", required=True, help="A slice, as for `fit`; or cpu: this machine.")
 @click.option("--model", help="A published size; default: the recipe's architecture.")
 @click.option("--segments", type=int, help="Segments of the corpus; default: what the recipe keeps at most.")
+@click.option("--pages", type=click.IntRange(min=1), help="Web pages to cut; default: as many as the segments need.")
 @click.option("--price_per_chip_hour", type=float, help="Adds what every stage costs.")
+@click.option("--price_per_core_hour", type=float, help="Adds what cutting the pages costs.")
 @click.option("--of_estimate", type=float, help="Share of the compiler's speed that a run reaches (an assumption).")
 @click.option("--slots", type=int, help="Rows that are decoded together; default: the recipe's.")
 @click.option("--machine_gflops", type=float, help="Of matrix products, with --slice cpu; default: measured now.")
@@ -130,7 +132,20 @@ def _print_plan(planned: dict[str, Any]) -> None:
             ratio = stage.get("hours_of_measured", stage["hours"]) / stage["measured_hours"]
             figures += [f"{stage['measured_hours']:.3f}", f"{ratio:.2f}"]
         table.add_row(*figures)
+    if planned["corpus"]:
+        _print_corpus(planned["corpus"])
     Console().print(table)
     click.echo("Assumed, not measured: " + ", ".join(f"{key} {value}" for key, value in planned["assumptions"].items()))
     for name, program in planned["programs"].items():
         click.echo(f"Compiled: {name}: {program['estimated_seconds']} s, {program['peak_gib']} GiB, {program['mesh']}")
+
+
+def _print_corpus(corpus: dict[str, Any]) -> None:
+    """The stage before all others, on processors; docs/scale.md has the rates."""
+    shuffled = sum(corpus["shuffled_bytes"].values())
+    cost = "" if corpus["cost"] is None else f", {corpus['cost']:,.2f}"
+    click.echo(
+        f"segments: {corpus['pages']:,} pages ({corpus['archive_bytes']:.3g} bytes of archives) to "
+        f"{corpus['segments']:,} segments ({corpus['segment_bytes']:.3g} bytes): {corpus['core_hours']:,.2f} core-hours"
+        f"{cost}, {shuffled:.3g} bytes between its steps"
+    )

@@ -16,6 +16,7 @@ from humpback_jax.align import Recipe
 from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.run_files import MANIFEST
+from humpback_jax.topology.corpus_work import corpus_line, corpus_work
 from humpback_jax.topology.fit import Ask, candidate_meshes, fit_or_recall
 from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
 from humpback_jax.topology.work import LENGTHS, StageWork, recipe_work
@@ -73,14 +74,16 @@ class PlanRequest:
     Attributes:
       recipe: the recipe.
       slice: a name of `humpback_jax.hardware`, or `cpu`: this machine.
-      model, segments, …: as the options of `humpback plan`.
+      model, segments, pages, …: as the options of `humpback plan`.
     """
 
     recipe: Recipe
     slice: str
     model: str | None = None
     segments: int | None = None
+    pages: int | None = None
     price_per_chip_hour: float | None = None
+    price_per_core_hour: float | None = None
     of_estimate: float | None = None
     slots: int | None = None
     machine_gflops: float | None = None
@@ -120,6 +123,7 @@ def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any
         programs = {names[program]: report for program, report in reports.items()}
         rates = [compiled_rates(stage, reports, assumptions.of_estimate) for stage in asked]
     stages = make_plan(request, work, rates, assumptions)
+    corpus = plan_corpus(request)
     if request.run_dir is not None:
         add_measured(stages, pathlib.Path(request.run_dir))
     return {
@@ -127,10 +131,19 @@ def plan_recipe(request: PlanRequest, ask: Ask = fit_or_recall) -> dict[str, Any
         "slice": request.slice,
         "chips": request.chips,
         "price_per_chip_hour": request.price_per_chip_hour,
+        "corpus": corpus,
         "stages": stages,
         "assumptions": dataclasses.asdict(assumptions) | dataclasses.asdict(LENGTHS),
         "programs": {name: dataclasses.asdict(report) for name, report in programs.items()},
     }
+
+
+def plan_corpus(request: PlanRequest) -> dict[str, Any] | None:
+    """The stage that cuts pages, which runs on cores and not on chips; None where another run's ratings are taken."""
+    if request.recipe.scored_run is not None:
+        return None
+    segments = request.segments or request.recipe.segments.corpus.num_segments
+    return corpus_line(corpus_work(segments, request.pages), request.price_per_core_hour)
 
 
 def plan_assumptions(request: PlanRequest) -> Assumptions:

@@ -8,13 +8,14 @@ import json
 import re
 import shutil
 
+import made_run
 import pytest
 from click.testing import CliRunner
 
 from humpback_jax.cli import cli
 from humpback_jax.report.page import write_report
 from humpback_jax.report.pairs import domain_of
-from humpback_jax.report.words import reason_label, reason_text, stage_words
+from humpback_jax.report.words import reason_label, reason_text, stage_reason, stage_words
 
 
 def unpacked(page, name):
@@ -168,3 +169,37 @@ def test_reasons_are_told_with_the_run_s_own_limits():
 )
 def test_domains(source, domain):
     assert domain_of(source) == domain
+
+
+def test_the_stage_that_cuts_pages_tells_every_reason_in_words(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    rejected = {"too_short": 40, "near_duplicate": 7, "other_language": 3, "not_sampled": 2, "quite_<b>new": 1}
+    figures = {
+        "pages": 30,
+        "page_outcomes": {"segments": 18, "no_content": 9, "all_rejected": 3},
+        "rejected_records": {"http_status:404": 5, "not_html": 2},
+    }
+    settings = {"corpus": {"min_chars": 650, "near_duplicates": 0.8, "languages": ["en"], "num_segments": 20}}
+    made_run.write_manifest(run, "segments", {"in": 73, "out": 20, "rejected": rejected}, figures, settings)
+    text = " ".join(re.sub(r"<[^>]+>", "", write_report(run).read_text()).split())
+    for words in (
+        "Too short: fewer than 650 characters",
+        "Near-duplicate: a kept segment is at least 80 % like it",
+        "Another language: it is not written in en",
+        "Not drawn: the run keeps 20 segments, drawn uniformly over sites",
+        "Quite &lt;b&gt;new",
+        "What the 30 pages came to",
+        "No content: nothing but furniture",
+        "7 records that are no pages",
+        "No page there (404)",
+    ):
+        assert words in text, words
+
+
+def test_reasons_of_older_runs_keep_their_words():
+    assert (
+        reason_text("over_max_segments", {"corpus": {"max_segments": 60}}) == "the run takes only the first 60 segments"
+    )
+    assert stage_reason("augmented", "truncated", {"max_new_tokens": 9})[1].endswith("within 9 tokens")
+    assert "page" in stage_reason("segments", "truncated")[1]
