@@ -20,6 +20,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import gzip
 import json
 import pathlib
 import re
@@ -43,7 +44,7 @@ from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.readers.pages import Page, read_pages
 from humpback_jax.corpus.segment_files import read_segments
-from humpback_jax.files import read_jsonl, write_jsonl
+from humpback_jax.files import json_lines, read_jsonl, write_jsonl
 
 OURS, DATATROVE = "humpback", "datatrove"
 SHINGLE_WORDS = 4
@@ -204,6 +205,12 @@ def quality(texts: Mapping[str, Sequence[str]], gold: Mapping[str, str]) -> dict
     }
 
 
+def gold_texts(path: str) -> dict[str, str]:
+    """The main content of pages by URL, of JSON lines, gzip or not; pages without any are left out."""
+    with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as stream:
+        return {row["url"]: row["text"] for _, row in json_lines(stream, path) if row["text"].strip()}
+
+
 def profile(inputs: Sequence[str]) -> dict[str, float]:
     """Share of the processor time of pages, by the module of ours that is innermost on the stack, sampled.
 
@@ -306,9 +313,7 @@ def main() -> None:
             turns[OURS].append(bench.ours())
             for side, python in pythons.items():
                 turns[side].append(bench.peer(side, python))
-        gold = {row["url"]: row["text"] for _, row in read_jsonl(arguments.gold)} if arguments.gold else {}
-        gold = {url: text for url, text in gold.items() if text.strip()}
-        rows = summarise(turns, gold, bench)
+        rows = summarise(turns, gold_texts(arguments.gold) if arguments.gold else {}, bench)
         shares = profile(inputs)
     start_up = bench.start_up.cpu_seconds
     if arguments.json:

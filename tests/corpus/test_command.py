@@ -12,7 +12,8 @@ from hypothesis import given, strategies
 
 from humpback_jax.cli import cli
 from humpback_jax.command_options import config_options
-from humpback_jax.corpus.command import corpus
+from humpback_jax.corpus.build import CorpusReport
+from humpback_jax.corpus.command import _read_seeds, corpus
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.show import draw
 from humpback_jax.corpus.stats import LENGTH_STEP, length_quantiles
@@ -190,3 +191,37 @@ def test_every_row_is_drawn_about_as_often():
     rng = random.Random(0)
     drawn = collections.Counter(row for _ in range(4000) for row in draw(range(8), 2, rng))
     assert all(abs(drawn[row] - 1000) < 150 for row in range(8))
+
+
+def test_options_of_a_runner_are_passed_to_it_and_to_nobody_else(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("humpback_jax.corpus.build.build_corpus", lambda *a, **k: seen.append((a, k)) or CorpusReport())
+    words = [
+        "corpus",
+        "build",
+        "a.warc.gz",
+        "--out",
+        str(tmp_path),
+        "--runner=DataflowRunner",
+        "--region=x",
+        "b.warc.gz",
+    ]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    (inputs, out, config), options = seen[0]
+    assert (inputs, out, config) == (("a.warc.gz", "b.warc.gz"), str(tmp_path), CorpusConfig())
+    execution = options["execution"]
+    assert (execution.runner, execution.beam_options) == ("DataflowRunner", ("--region=x",))
+
+
+@pytest.mark.parametrize(("word", "hint"), [("--min_char=5", "--min_chars"), ("--region=x", "--runner")])
+def test_an_unknown_option_is_named(tmp_path, word, hint):
+    result = CliRunner().invoke(cli, ["corpus", "build", str(tmp_path), "--out", str(tmp_path / "out"), word])
+    assert result.exit_code == 2
+    assert word.partition("=")[0] in result.output and hint in result.output
+
+
+def test_seeds_say_which_languages_are_wanted(tmp_path):
+    seeds = [{"instruction": "Warum?", "output": "Weil die Luft blaues Licht viel stärker als rotes Licht streut."}] * 5
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seeds))
+    answers, languages = _read_seeds(str(tmp_path / "seeds.jsonl"))
+    assert len(answers) >= 1 and languages == ("de",)
