@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -174,7 +175,7 @@ def build_corpus(
         for line in (*report.problems, *report.notes):
             say(f"corpus: {line}")
         write_json(folder / CORPUS_REPORT, report.to_dict())
-        _write_manifest(folder, identity, shards, config, result)
+        _write_manifest(folder, identity, inputs, shards, recipe, result)
     if not report.segments:
         raise EmptyCorpusError(report)
     return report
@@ -288,12 +289,21 @@ def _report(result: FlowResult, config: CorpusConfig, seed_languages: tuple[str,
 
 
 def _write_manifest(
-    folder: epath.Path, identity: str, shards: Sequence[Shard], config: CorpusConfig, result: FlowResult
+    folder: epath.Path,
+    identity: str,
+    inputs: Sequence[PathLike],
+    shards: Sequence[Shard],
+    recipe: ToolsRecipe,
+    result: FlowResult,
 ) -> None:
+    """`given` is what `list_inputs` took, so that a page can be found again."""
+    given = [os.fspath(path) for path in inputs]
     manifest = {
         "identity": identity,
         "version": humpback_jax.__version__,
-        "config": dataclasses.asdict(config),
+        "config": dataclasses.asdict(recipe.config),
+        "seed_languages": recipe.seed_languages,
+        "given": [path if "://" in path else os.path.abspath(path) for path in given],
         "inputs": [{"name": file.name, "size": file.size} for shard in shards for file in shard.files],
         "files": result.files,
     }

@@ -1,6 +1,8 @@
 """The verbs of `humpback corpus`."""
 
-import os
+import difflib
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -11,20 +13,39 @@ from humpback_jax.runtime.console import print_figures, print_json
 
 @click.group()
 def corpus() -> None:
-    """Turn web pages into segments."""
+    """Turn web pages into segments, and look at them."""
 
 
-@corpus.command("build")
+@corpus.command("build", context_settings={"ignore_unknown_options": True})
 @click.argument("inputs", nargs=-1, required=True, type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Folder for the segments and what is known of them.")
+@click.option("--seeds", type=click.Path(), help="Seed pairs: which languages are wanted, what answers look like.")
+@click.option("--format", "file_format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@click.option("--seconds_per_record", type=float, default=60.0, show_default=True, help="Then it is rejected: timeout.")
+@click.option("--runner", metavar="DataflowRunner|…", help="Run on Apache Beam; other options are passed to it.")
 @config_options(CorpusConfig)
 @json_option
-def corpus_build(inputs: tuple[str, ...], out: str, config: CorpusConfig, as_json: bool) -> None:
+def corpus_build(
+    inputs: tuple[str, ...],
+    out: str,
+    seeds: str | None,
+    file_format: Any,
+    workers: int | None,
+    seconds_per_record: float,
+    runner: str | None,
+    config: CorpusConfig,
+    as_json: bool,
+) -> None:
     """Cut pages into segments: archives, HTML, JSON lines or Parquet; files, folders or globs."""
-    from humpback_jax.corpus.build import EmptyCorpusError, build_corpus
+    from humpback_jax.corpus.build import EmptyCorpusError, Execution, build_corpus
 
+    inputs, passed = _split_inputs(inputs, runner)
+    answers, languages = _read_seeds(seeds) if seeds else ((), ())
+    execution = Execution(workers, seconds_per_record, runner, passed)
+    options: dict[str, Any] = {"answers": answers, "seed_languages": languages, "file_format": file_format}
     try:
-        report = build_corpus(inputs, out, config)
+        report = build_corpus(inputs, out, config, execution=execution, **options)
     except EmptyCorpusError as error:
         print_figures(error.report.to_dict(), as_json)
         if not error.report.readable:
@@ -32,6 +53,30 @@ def corpus_build(inputs: tuple[str, ...], out: str, config: CorpusConfig, as_jso
         click.echo(f"humpback: warning: {error}", err=True)
         return
     print_figures(report.to_dict(), as_json)
+
+
+def _split_inputs(words: Sequence[str], runner: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(inputs, options for Beam): options that this verb does not have come among the inputs, as `--NAME=VALUE`."""
+    inputs = tuple(word for word in words if not word.startswith("-"))
+    passed = tuple(word for word in words if word.startswith("-"))
+    if passed and runner is None:
+        name = passed[0].partition("=")[0]
+        known = [option for parameter in corpus_build.params for option in parameter.opts]
+        meant = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {meant[0]}?" if meant else "; options of a Beam runner need --runner"
+        raise click.UsageError(f"no such option: {name}{hint}")
+    if not inputs:
+        raise click.UsageError("give at least one input; options of the runner are written --NAME=VALUE")
+    return inputs, passed
+
+
+def _read_seeds(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(answers, their languages) of a file of seed pairs."""
+    from humpback_jax.corpus.filters.language import seed_languages
+    from humpback_jax.data.pairs import read_pairs
+
+    answers = tuple(pair.output for pair in read_pairs(path).pairs)
+    return answers, seed_languages(answers)
 
 
 @corpus.command("show")
@@ -52,7 +97,7 @@ def corpus_show(folder: str, count: int, seed: int, url: str | None, as_json: bo
 
 @corpus.command("stats")
 @click.argument("folder", type=click.Path())
-@click.option("--page", type=click.Path(), help="Write a page with plots to this file, too.")
+@click.option("--page", type=click.Path(), help="Write an HTML page with plots to this file, too.")
 @json_option
 def corpus_stats(folder: str, page: str | None, as_json: bool) -> None:
     """Count the segments of a corpus folder by length, language and domain, and everything else by reason."""
@@ -61,5 +106,5 @@ def corpus_stats(folder: str, page: str | None, as_json: bool) -> None:
     figures = corpus_figures(folder)
     print_figures(figures, as_json)
     if page:
-        write_stats_page(figures, os.path.basename(os.path.abspath(folder)), page)
+        write_stats_page(folder, figures, page)
         click.echo(f"Page to open in a browser: {page}", err=True)

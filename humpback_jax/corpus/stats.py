@@ -14,7 +14,7 @@ from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.display.page import page_environment, render_page
 from humpback_jax.display.plots import KEPT_COLOR, STYLE, Plot, counts_plot, finish_plot, inline_svg, new_axes
 from humpback_jax.files import PathLike, read_json, write_atomically
-from humpback_jax.run_files import CORPUS_REPORT
+from humpback_jax.run_files import CORPUS_MANIFEST, CORPUS_REPORT
 
 LENGTH_STEP = 100  # characters per bin
 TEMPLATES = "corpus/templates"
@@ -144,8 +144,10 @@ def _largest(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(ordered[:SHOWN]) | ({"others": rest} if rest else {})
 
 
-def write_stats_page(figures: Mapping[str, Any], title: str, path: PathLike) -> None:
-    """The figures and plots as one page."""
+def write_stats_page(folder: PathLike, figures: Mapping[str, Any], path: PathLike) -> None:
+    """The figures of a corpus folder, and their plots, as one page."""
+    manifest = epath.Path(folder) / CORPUS_MANIFEST
+    settings = read_json(manifest)["config"] if manifest.exists() else {}
     plots = [(plot.title, inline_svg(plot)) for plot in draw_figures(figures)]
     environment = page_environment(TEMPLATES, (corpus_words,))
     page = render_page(
@@ -153,11 +155,11 @@ def write_stats_page(figures: Mapping[str, Any], title: str, path: PathLike) -> 
         "stats.html.j2",
         ("base.css", "corpus.css"),
         ("corpus.js", "theme.js"),
-        title=title,
+        title=epath.Path(folder).resolve().name,
         build=figures["build"],
         segments=figures["segments"],
         counted=COUNTED,
         plots=plots,
-        settings=figures["build"].get("config", {}),
+        settings=settings,
     )
     write_atomically(path, page.encode("utf-8", errors="replace"))
