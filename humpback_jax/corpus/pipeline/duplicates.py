@@ -4,8 +4,8 @@ Candidates come from MinHash and locality-sensitive hashing (Broder 1997; Leskov
 Massive Datasets, 3.4): segments that share a band of their signatures. A band that very many share is compared with its
 first `LEADERS` alone. Every candidate pair is then compared by the exact Jaccard similarity of its shingles.
 
-Texts that fill one template (a function of a library each, a town each) are similar and say different things: they are no
-duplicates, see `have_different_subjects`.
+Texts that fill one template (a function of a library each, a town each) are similar and say different things: they are
+no duplicates, see `have_different_subjects`.
 
 Of a pair the one with the smaller id, a hash of its content, goes first. In this order a segment is dropped if it is
 similar to an earlier one that is kept: nothing is dropped for the sake of a segment that is dropped itself.
@@ -78,8 +78,8 @@ def have_different_subjects(first: Sequence[str], second: Sequence[str]) -> bool
     """Whether two similar texts fill one template with different facts.
 
     They do if each says a word three times that the other never says; if at two places, and at a third of all that
-    differ, the same word of the one stands for the same word of the other, and neither text says both; or if two numbers
-    are other numbers.
+    differ, the same word of the one stands for the same word of the other, and neither text says both; or if two
+    numbers are other numbers.
     """
     counts = Counter(first), Counter(second)
     alone, others = (
