@@ -71,18 +71,11 @@ _NOT_WITH_TITLE = frozenset(
         "popup",
     )
 )
-# Furniture that is short by nature: a box with more prose than this is something else. Characters.
+# Furniture that is short by nature: a box so named that holds more prose than this is something else. Characters.
 _MAX_PROSE = {
-    "byline": 200,
-    "caption": 600,
-    "tags": 300,
-    "toolbar": 300,
-    "gallery": 300,
-    "site_header": 300,
-    "popup": 1200,
-    "advertisement": 1500,
-    "form": 600,
-    "hidden_text": 300,
+    **dict.fromkeys(("byline", "tags", "toolbar", "gallery", "site_header", "share_bar", "navigation", "hidden_text"), 300),
+    **dict.fromkeys(("caption", "form"), 600),
+    **dict.fromkeys(("popup", "advertisement", "newsletter"), 1500),
 }
 
 
@@ -161,7 +154,8 @@ def box_reasons(blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums) ->
             prose = sums.prose[index]
             is_believed = total - prose >= _least_outside(reason, total) or not prose
             is_head = sums.titles[index] and reason in _NOT_WITH_TITLE
-            if is_believed and not is_head and prose <= _MAX_PROSE.get(reason, prose):
+            is_short = prose <= _MAX_PROSE.get(reason, prose) or box.tag in _TAG_REASONS or box.role in _ROLE_REASONS
+            if is_believed and not is_head and is_short:
                 reasons[index] = reason
     return reasons
 

@@ -61,6 +61,10 @@ def _refuse_under_headers(page: PageBlocks, sums: BoxSums, prose: Sequence[int],
             is_header = block.level or (is_certain and (block.bold_only or reason not in _TO_THE_END))
             if reason and is_header:
                 end = _end_of_section(page, sums, prose, index, reason)
+                is_page = reason not in _TO_THE_END and 2 * sum(prose[index:end]) > sums.prose[0]
+                if is_page:
+                    index += 1
+                    continue
                 if is_certain or _is_poor(blocks, prose, index + 1, end):
                     reasons[index:end] = [old or reason for old in reasons[index:end]]
                     index = end
