@@ -28,6 +28,10 @@ _TO_THE_END = frozenset(("comments", "reviews", "references", "not_found", "payw
 
 _SENTENCE_ENDS = (".", "!", "?", ",", ";", '"', "”", "。")
 
+_NO_LINES = frozenset(("row", "term", "code"))  # what stands in tables and before definitions is never a button
+# What is a button as a line of its own ("Search", "Sign up for the beta") may be a step or a choice in a list.
+_MAY_BE_ITEMS = frozenset(("navigation", "newsletter", "comments", "ornament"))
+
 Reasons = list[str | None]
 
 
@@ -38,7 +42,7 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
         return []
     prose = prose_chars(blocks)
     sums = box_sums(blocks, boxes, prose)
-    of_box = box_reasons(blocks, boxes, sums)
+    of_box = box_reasons(blocks, boxes, sums, prose)
     reasons = [of_box[block.box] for block in blocks]
     if len(boxes) == 1:
         _refuse_menus_of_plain_text(blocks, reasons)
@@ -117,8 +121,10 @@ def _refuse_lines(blocks: Sequence[Block], reasons: Reasons) -> None:
             reasons[index] = "caption"
         elif not block.level and block.link_chars > len(text) * _MAX_LINKS:
             reasons[index] = "link"
-        elif not block.level and len(text) <= MAX_LINE and block.kind != "row":
-            reasons[index] = line_reason(text.lstrip(" -"))
+        elif not block.level and len(text) <= MAX_LINE and block.kind not in _NO_LINES:
+            reason = line_reason(text.lstrip(" -"))
+            if not (block.kind == "item" and reason in _MAY_BE_ITEMS):
+                reasons[index] = reason
             if (
                 reasons[index] is None
                 and block.names

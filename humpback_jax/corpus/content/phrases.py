@@ -22,12 +22,15 @@ NAME_WORDS: dict[str, str] = {
         masthead *topbar* top+bar *siteheader* site+header page+header global+header header+bar main+header
         header+wrapper header+top
     """,
+    "site_name": """
+        logo *logo branding brand site+title site+name sitename blog+title blogname site+branding
+    """,
     "footer": """
         *footer* foot copyright colophon imprint impressum legal disclaimer bottom+bar
     """,
     "sidebar": """
         *sidebar* side+bar *rightrail* right+rail left+rail rail side+rail marginal sidebox side+box widget+area """,
-    "side_column": """ side+column *rightcol* right+col right+column *leftcol* left+col left+column column+right
+        "side_column": """ side+column *rightcol* right+col right+column *leftcol* left+col left+column column+right
         col+right column+left col+left right+side left+side secondary side+col
     """,
     "share_bar": """
