@@ -32,6 +32,8 @@ _NO_LINES = frozenset(("row", "term", "code"))  # what stands in tables and befo
 # What is a button as a line of its own ("Search", "Sign up for the beta") may be a step or a choice in a list.
 _MAY_BE_ITEMS = frozenset(("navigation", "newsletter", "comments", "ornament"))
 
+_LINKS = frozenset(("link", "link_list", "headlines"))
+
 Reasons = list[str | None]
 
 
@@ -51,7 +53,7 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
     _refuse_link_lists(blocks, reasons)
     _refuse_teasers(blocks, reasons)
     refuse_outside(page, prose, reasons)
-    _refuse_bare_headers(blocks, reasons)
+    _refuse_bare_headers(page, sums, reasons)
     return reasons
 
 
@@ -166,19 +168,23 @@ def _refuse_teasers(blocks: Sequence[Block], reasons: Reasons) -> None:
             run = []
 
 
-def _refuse_bare_headers(blocks: Sequence[Block], reasons: Reasons) -> None:
-    lowest = 7  # a header that is followed by a header of its level or a higher one, or by nothing, has no text
-    is_bare = True
+def _refuse_bare_headers(page: PageBlocks, sums: BoxSums, reasons: Reasons) -> None:
+    """Headers with no text left: another header of their level follows, or all in the box around them is refused."""
+    blocks, boxes = page.blocks, page.boxes
+    following = len(blocks)  # the next block of content
     for index in range(len(blocks) - 1, -1, -1):
         if reasons[index] is not None:
             continue
         level = blocks[index].level
-        if not level:
-            is_bare, lowest = False, 7
-        elif (is_bare and level >= lowest) or (is_bare and lowest == 7):
-            reasons[index] = "empty_section"
-        else:
-            is_bare, lowest = True, level
+        if level:
+            box = blocks[index].box
+            while box and sums.last[box] <= index:
+                box = boxes[box].parent
+            is_last = following == len(blocks) or 0 < blocks[following].level <= level
+            if is_last or (level > 1 and sums.last[box] < following and reasons[index + 1] in _LINKS):
+                reasons[index] = "empty_section"
+                continue
+        following = index
 
 
 def _refuse_menus_of_plain_text(blocks: Sequence[Block], reasons: Reasons) -> None:

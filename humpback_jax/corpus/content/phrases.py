@@ -30,7 +30,7 @@ NAME_WORDS: dict[str, str] = {
     """,
     "sidebar": """
         *sidebar* side+bar *rightrail* right+rail left+rail rail side+rail marginal sidebox side+box widget+area """,
-        "side_column": """ side+column *rightcol* right+col right+column *leftcol* left+col left+column column+right
+    "side_column": """ side+column *rightcol* right+col right+column *leftcol* left+col left+column column+right
         col+right column+left col+left right+side left+side secondary side+col
     """,
     "share_bar": """
@@ -104,10 +104,8 @@ NAME_WORDS: dict[str, str] = {
     """,
 }
 # Names that say nothing about their element: WordPress writes topics and settings of the page into them.
-_SETTINGS = (
-    *("category-", "tag-", "post-type", "postid-", "page-", "has-", "no-", "not-", "with-", "without-", "is-", "hide-"),
-    *("format-", "status-", "type-", "paged-", "term-", "single-", "js-", "wp-image", "elementor-", "wp-block-"),
-)
+_SETTING_WORDS = "category- tag- has- no- not- with- without- is- hide- format- status- term-"
+_SETTINGS = tuple(_SETTING_WORDS.split())
 _NAME_PARTS = re.compile(r"[a-zà-ÿ]+")
 _WHOLE_WORDS: dict[str, str] = {}
 _GLUED_WORDS: list[tuple[str, bool, bool, str]] = []  # word, whether anything may stand before and after it, reason

@@ -122,16 +122,16 @@ def _telling_reason(line: str, tokens: list[str]) -> str | None:
 def _listed_reason(line: str, tokens: list[str]) -> str | None:
     """Dates, share bars, counts, hashtags, edit links: lines that are made of nothing but such words."""
     numbers = sum(token[0].isdigit() for token in tokens)
-    may_be_date = numbers and len(tokens) <= _MAX_DATE_WORDS and (len(tokens) > 1 or len(tokens[0]) > 4)
-    if may_be_date and all(token in _DATES or _NUMBER.fullmatch(token) for token in tokens):
-        return "byline" if numbers < len(tokens) or len(tokens) == 1 else "navigation"
-    if numbers < len(tokens) <= _MAX_SHARE_WORDS and all(token in _SHARE or token[0].isdigit() for token in tokens):
-        return "share_bar"
     if numbers and len(tokens) <= 6:
         kinds = {_COUNTED.get(token) for token in tokens if not token[0].isdigit()}
         for reason in ("reviews", "comments", "navigation"):
             if reason in kinds and kinds <= {reason, "navigation"}:
                 return reason
+    may_be_date = numbers and len(tokens) <= _MAX_DATE_WORDS and (len(tokens) > 1 or len(tokens[0]) > 4)
+    if may_be_date and all(token in _DATES or _NUMBER.fullmatch(token) for token in tokens):
+        return "byline" if numbers < len(tokens) or len(tokens) == 1 else "navigation"
+    if numbers < len(tokens) <= _MAX_SHARE_WORDS and all(token in _SHARE or token[0].isdigit() for token in tokens):
+        return "share_bar"
     if line.startswith("#") and all(word.startswith("#") for word in line.split()) and len(tokens) > 1:
         return "tags"
     if line[0] == "[" and line[-1] == "]" and header_words(line[1:-1]) in _REASON_OF_LINE:
