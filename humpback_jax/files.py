@@ -136,6 +136,9 @@ class JsonLines:
     def __init__(self, paths: Iterable[PathLike]) -> None:
         self._paths = [os.fspath(path) for path in paths]
 
+    def __str__(self) -> str:
+        return " … ".join(dict.fromkeys([self._paths[0], self._paths[-1]])) if self._paths else "no file"
+
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         """(position, row) of every row; ValueError names file and line."""
         for position, line, where in self._lines():

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from humpback_jax import files
 from humpback_jax.files import (
+    JsonLines,
     atomic_writer,
+    in_blocks,
     jsonl_line,
     read_json,
     read_jsonl,
@@ -117,3 +119,61 @@ def test_hashes(data):
         file.flush()
         expected = hashlib.sha256(data * 1000).hexdigest()
         assert sha256_of_file(file.name) == sha256_of_bytes(data * 1000) == expected
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_rows_of_several_files_are_found_again_by_their_positions(parts, draw):
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"{folder}/{number}.jsonl" for number in range(len(parts))]
+        for path, part in zip(paths, parts, strict=True):
+            with open(path, "w", encoding="utf-8", newline="") as stream:
+                stream.writelines(draw.choice(["", "\n", " \n"]) + jsonl_line(row) for row in part)
+        lines = JsonLines(paths)
+        rows = [row for part in parts for row in part]
+        assert [row for _, row in lines] == rows
+        positions = [position for position, _ in lines]
+        assert positions == list(lines.positions()) == sorted(set(positions))
+        numbers = draw.choices(range(len(rows)), k=5) if rows else []
+        assert lines.at([positions[number] for number in numbers]) == [rows[number] for number in numbers]
+
+
+def test_a_last_line_without_an_end_is_a_row(tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.jsonl").write_text(f'{{"row": {number}}}')
+    lines = JsonLines([tmp_path / "0.jsonl", tmp_path / "1.jsonl"])
+    assert list(lines) == [(0, {"row": 0}), (10, {"row": 1})]
+    assert lines.at([10, 0]) == [{"row": 1}, {"row": 0}]
+
+
+def test_a_damaged_row_is_named_by_file_and_line_or_place(tmp_path):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text('{"a": 1}\n')
+    bad.write_bytes(b'{"a": 1}\n\n{"a": \xff}\n')
+    lines = JsonLines([good, bad])
+    with pytest.raises(ValueError, match=r"bad\.jsonl:3: not valid JSON"):
+        list(lines)
+    with pytest.raises(ValueError, match=r"bad\.jsonl: byte \d+: not valid JSON"):
+        lines.at([*lines.positions()])
+
+
+def test_files_elsewhere_are_copied_once_and_the_copies_go(tmp_path, monkeypatch):
+    paths = [tmp_path / "0.jsonl", tmp_path / "1.jsonl"]
+    for path in paths:
+        write_jsonl(path, [{"name": path.name}])
+    monkeypatch.setattr(files, "is_remote", lambda path: True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    (tmp_path / "copies").mkdir()
+    lines = JsonLines(paths)
+    assert [row["name"] for _, row in lines] == ["0.jsonl", "1.jsonl"]
+    for path in paths:
+        path.unlink()
+    assert [row["name"] for row in lines.at(list(lines.positions()))] == ["0.jsonl", "1.jsonl"]
+    del lines
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(1, 7))
+def test_blocks_are_the_items_in_order(items, size):
+    blocks = list(in_blocks(iter(items), size))
+    assert [item for block in blocks for item in block] == items
+    assert all(len(block) == size for block in blocks[:-1]) and all(blocks)

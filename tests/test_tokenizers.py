@@ -94,6 +94,13 @@ def test_byte_level_round_trip(text: str) -> None:
 _BYTE_LEVEL = tokenizer_from_files(byte_level(), "here")
 
 
+@pytest.mark.parametrize("kind", ["byte_level", "mistral"])
+def test_texts_together_have_the_ids_of_texts_alone(kind: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = tokenizer_from_files(byte_level(), "here") if kind == "byte_level" else request.getfixturevalue(kind)
+    assert tokenizer.encode_all(HOSTILE) == [tokenizer.encode(text) for text in HOSTILE]
+    assert tokenizer.encode_all([]) == []
+
+
 def test_save_load_equality_pickle(tmp_path: pathlib.Path) -> None:
     tokenizer = tokenizer_from_files(byte_level(), "here")
     tokenizer.save(tmp_path)

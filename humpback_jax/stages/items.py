@@ -106,19 +106,18 @@ class JobItems(Generic[Row]):
         Raises:
           ValueError: `results`, which are in the order of the items, are not theirs.
         """
-        places = np.full(self.number, -1, np.int64)
         found = np.fromiter(results.positions(), np.int64)
         if len(found) != len(self):
             raise ValueError(f"{results}: {len(found)} rows for {len(self)} items; delete them and run again")
+        places = np.full(self.number, -1)
         places[self._order] = found
-        numbered = enumerate(row for _, row in self._rows)
+        numbered = zip((row for _, row in self._rows), places, self._ids, strict=True)
         for block in in_blocks(numbered, JOINED_ROWS):
-            known = [int(places[number]) for number, _ in block if places[number] >= 0]
-            of_block = iter(results.at(known))
-            for number, row in block:
-                result = next(of_block) if places[number] >= 0 else None
-                if result is not None and result["id"].encode() != self._ids[number]:
-                    raise ValueError(f"{results}: {result['id']!r} stands where {self._ids[number].decode()!r} should")
+            of_block = iter(results.at([place for _, place, _ in block if place >= 0]))
+            for row, place, name in block:
+                result = next(of_block) if place >= 0 else None
+                if result is not None and result["id"].encode() != name:
+                    raise ValueError(f"{results}: {result['id']!r} stands where {name.decode()!r} should; delete them")
                 yield row, result
 
 

@@ -222,6 +222,15 @@ def test_texts_are_recovered_and_the_end_of_turn_comes_once(byte_level, name, us
     assert user.strip() in tokenizer.decode(chat.prompt_ids(user, tokenizer))
 
 
+@pytest.mark.parametrize("name", CHAT_FORMATS)
+def test_prompts_together_are_the_prompts_one_by_one(byte_level, name):
+    tokenizer = byte_level.with_template(CHATML)
+    users = ["", "Why?", " padded ", "日本語 🙂", "Why?", "<|im_end|>"]
+    chat = ChatFormat(name)
+    assert chat.all_prompt_ids(users, tokenizer) == [chat.prompt_ids(user, tokenizer) for user in users]
+    assert chat.all_prompt_ids([], tokenizer) == []
+
+
 def test_stop_ids(byte_level):
     tokenizer = byte_level.with_template(INST)
     special = tokenizer.special_id

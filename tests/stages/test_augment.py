@@ -5,13 +5,14 @@ import json
 
 import pytest
 
-from humpback_jax.corpus.segment_files import read_segments
+from humpback_jax.corpus.segment_files import read_segments, write_segments
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.files import JsonLines, write_jsonl
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.jobs import JobResult
+from humpback_jax.stages.stage import Stage
 
 
 def segment(name, text):
@@ -82,6 +83,18 @@ def test_a_model_that_never_stops_is_an_error_that_counts_why(
     ):
         augment(tmp_path / "augmented", tiny_model, segments, short_prompts, config)
     assert not (tmp_path / "augmented" / "manifest.json").exists()
+
+
+def test_how_segments_lie_in_files_does_not_matter(tiny_model, segments, short_prompts, small_generation, tmp_path):
+    config, rows = generous(small_generation), list(read_segments(segments.directory))
+    write_segments(tmp_path / "spread", rows, len(rows), rows_per_file=3)
+    spread = Stage(tmp_path / "spread", segments.manifest)
+    for name, stage in (("one", segments), ("many", spread)):
+        augment(tmp_path / name / "augmented", tiny_model, stage, short_prompts, config)
+    written = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.jsonl")]
+    assert len(list((tmp_path / "spread").iterdir())) == 4 and len(written) > 4
+    for path in written:
+        assert (tmp_path / "many" / path).read_bytes() == (tmp_path / "one" / path).read_bytes()
 
 
 def test_shards_are_pairs_as_they_lie(tiny_model, segments, short_prompts, small_generation, tmp_path):

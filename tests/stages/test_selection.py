@@ -1,12 +1,15 @@
 """Which rated pairs are kept, and why the others are not."""
 
+import hashlib
 import json
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.stages.selection import SelectionConfig, copied_share, drop_reason, select
+from humpback_jax.stages import selection
+from humpback_jax.stages.selection import SelectionConfig, copied_share, drop_reason, drop_reasons, select
 
 OUTPUT = "A heron stands still in shallow water until a fish comes close, and then it strikes."
 
@@ -83,6 +86,37 @@ def test_ties_are_broken_by_id_whatever_the_order(make_product, tmp_path, order)
     _, curated, _ = run(make_product, tmp_path, rows, dict.fromkeys(order, 3.0), SelectionConfig(keep_fraction=0.5))
     assert sorted(row["id"] for row in curated) == ["a", "b"]
     assert [row["id"] for row in curated] == [name for name in order if name in "ab"]
+
+
+RATED = st.tuples(st.sampled_from(["Why?", "How does it work?", OUTPUT]), st.none() | st.integers(1, 5))
+
+
+@given(
+    st.lists(RATED, max_size=30),
+    st.none() | st.floats(0, 1),
+    st.none() | st.integers(0, 10),
+    st.integers(1, 9),
+)
+def test_the_best_are_those_of_a_plain_sort(pairs, fraction, sample, block):
+    rows = [pair(f"é{7 * i % 31}", text) | {"score": score} for i, (text, score) in enumerate(pairs)]
+    config = SelectionConfig(keep_fraction=fraction, sample=sample)
+    kept = [row for row in rows if drop_reason(row, config) is None]
+    if fraction is not None:
+        kept = sorted(kept, key=lambda row: (-row["score"], row["id"]))[: round(fraction * len(rows))]
+    if sample is not None:
+        kept = sorted(kept, key=lambda row: hashlib.sha256(row["id"].encode()).hexdigest())[:sample]
+    with mock.patch.object(selection, "BLOCK", block):
+        reasons = drop_reasons(iter(rows), config)
+    found = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    assert found == [row for row in rows if row in kept]
+
+
+@pytest.mark.parametrize("scored", ["ba", "abx", "aab"])
+def test_scores_that_are_not_those_of_the_pairs_in_order_are_refused(make_product, tmp_path, scored):
+    pairs = make_product("augmented", "pairs", [pair("a"), pair("b")])
+    rated = make_product("scores1", "scores", [{"id": name, "score": 5.0} for name in scored])
+    with pytest.raises(ValueError, match=r"scores\.jsonl: '\w' is no pair of .*pairs\.jsonl, or out of order"):
+        select(tmp_path / "curated1", pairs, rated, SelectionConfig())
 
 
 def test_shares_of_copied_runs():
