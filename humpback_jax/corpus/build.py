@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 import humpback_jax
-from humpback_jax.corpus.config import FILE_MARK, CorpusConfig
+from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.filters.effect import filter_notes
 from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
 from humpback_jax.corpus.pipeline.cutting import PageFunction, Shard, make_shards
@@ -23,7 +23,7 @@ from humpback_jax.corpus.pipeline.pool import Pool, default_workers
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.readers.records import DAMAGE
 from humpback_jax.corpus.segment_files import ROWS_PER_FILE, FileFormat, remove_shards
-from humpback_jax.files import PathLike, read_json, sha256_of_bytes, sha256_of_file, write_json
+from humpback_jax.files import PathLike, read_json, sha256_of_bytes, write_json
 from humpback_jax.run_files import CORPUS_MANIFEST, CORPUS_REPORT, CORPUS_WORK, DUPLICATES, SEGMENTS, SOURCES
 from humpback_jax.runtime.console import say
 
@@ -236,18 +236,12 @@ def _identity(
         "version": humpback_jax.__version__,
         "inputs": [[(repr(file), _changed(file.path)) for file in shard.files] for shard in shards],
         "config": dataclasses.asdict(recipe.config),
-        "files": {name: sha256_of_file(name) for name in named_files(recipe.config)},
+        "files": recipe.config.file_hashes(),
         "seed_languages": recipe.seed_languages,
         "answers": sha256_of_bytes("\0".join(answers).encode(errors="replace")),
         "format": [file_format, rows_per_file],
     }
     return sha256_of_bytes(json.dumps(values, sort_keys=True, default=str).encode())
-
-
-def named_files(config: CorpusConfig) -> list[str]:
-    """The files that a config names, whose content decides what becomes a segment."""
-    marked = (*config.blocked_domains, *config.blocked_phrases)
-    return [*config.decontaminate, *(value[len(FILE_MARK) :] for value in marked if value.startswith(FILE_MARK))]
 
 
 def _changed(path: Any) -> float:

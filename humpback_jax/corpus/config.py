@@ -41,14 +41,15 @@ class CorpusConfig:
       min_language_probability: below it, the identifier's word does not count and the segment is rejected as
         `uncertain_language`. On, low: only text that is hardly language.
       max_link_density: most characters inside links, as a fraction. On.
-      max_symbol_density: most characters that are neither letters, digits, spaces nor usual punctuation. On.
-      max_list_share: most characters in list items. On: only a bare list is rejected.
+      max_symbol_density: most characters that are neither letters, digits, spaces nor usual punctuation, as a
+        fraction. On, high: code has up to 0.15.
+      max_list_share: most characters in list items that hold no sentence, as a fraction. On.
       min_answer_likeness: least score, 0 to 1, of a linear model that tells seed answers from segments. Off.
       mask_personal_data: email addresses, phone numbers and the like are replaced by a name in brackets. Off.
       blocked_domains: hosts, with everything below them. None.
       blocked_phrases: a segment with one of them, as whole words in any case, is rejected. None.
       decontaminate: files of evaluation prompts; a segment that holds one of them is rejected. None.
-      near_duplicates: Jaccard similarity of pairs of words from which two segments are duplicates. On; None: only
+      near_duplicates: Jaccard similarity of word shingles from which two segments are duplicates. On; None: only
         segments of the same text are.
       repeated_on_pages: a paragraph at the edges of a site's segments that stands on so many of its pages is cut.
         On; 0 is off.
@@ -73,13 +74,13 @@ class CorpusConfig:
     min_language_probability: float | None = 0.5
     max_link_density: float | None = 0.4
     max_symbol_density: float | None = 0.2
-    max_list_share: float | None = 0.98
+    max_list_share: float | None = 0.8
     min_answer_likeness: float | None = None
     mask_personal_data: bool = False
     blocked_domains: tuple[str, ...] = ()
     blocked_phrases: tuple[str, ...] = ()
     decontaminate: tuple[str, ...] = ()
-    near_duplicates: float | None = 0.65
+    near_duplicates: float | None = 0.8
     repeated_on_pages: int = 3
     num_segments: int | None = None
     max_per_domain: int | None = None

@@ -1,19 +1,56 @@
-"""A page to its segments: the one place where reading, content, sections and filters meet."""
+"""A page to its segments: the one place where reading, content, sections and filters meet, read from top to bottom.
+
+`explain_page` does the work and remembers all of it; `cut_page` keeps the segments and the counts.
+"""
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
+from typing import cast
 from urllib.parse import urlsplit
 
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.filters import paper
-from humpback_jax.corpus.html import read_html, read_plain_text
+from humpback_jax.corpus.content.blocks import PageBlocks
+from humpback_jax.corpus.content.html import read_html, read_plain_text
+from humpback_jax.corpus.content.main_content import furniture_reasons
+from humpback_jax.corpus.content.sections import Nested, Section, choose_nested, cut_sections
+from humpback_jax.corpus.filters import answer_likeness, density, paper
+from humpback_jax.corpus.filters.blocklists import domain_key, is_blocked_domain, phrase_index, read_entries
+from humpback_jax.corpus.filters.contamination import PromptIndex, prompt_index
+from humpback_jax.corpus.filters.language import LanguageFinder, language_reason
+from humpback_jax.corpus.filters.personal_data import mask_personal_data
+from humpback_jax.corpus.filters.words import PhraseIndex
+from humpback_jax.corpus.page_trace import PageTrace, SectionTrace
 from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
+
+_DIGITS = 3  # of the scores that a segment records
+
+
+@dataclasses.dataclass(frozen=True)
+class PageTools:
+    """What is loaded once per worker and used for every page.
+
+    Attributes:
+      languages: what segments may be in; empty for all.
+      finder: finds the language of a text.
+      blocked_domains: as `domain_key` writes them.
+      blocked_phrases: finds phrases that no segment may hold.
+      prompts: finds evaluation prompts, where there are any to be found.
+      answers: scores how much a text is like the seed answers, where that is asked for.
+    """
+
+    languages: frozenset[str] = frozenset()
+    finder: LanguageFinder = dataclasses.field(default_factory=LanguageFinder)
+    blocked_domains: frozenset[str] = frozenset()
+    blocked_phrases: PhraseIndex = dataclasses.field(default_factory=PhraseIndex)
+    prompts: PromptIndex | None = None
+    answers: answer_likeness.AnswerModel | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ToolsRecipe:
-    """What `PageTools` are loaded from: small, picklable, the same in every worker.
+    """What `PageTools` are loaded from: small, picklable, hashable, the same in every worker.
 
     Attributes:
       config: the settings.
@@ -25,14 +62,27 @@ class ToolsRecipe:
     seed_languages: tuple[str, ...] = ()
     answer_model: str | None = None
 
-    def load(self) -> "PageTools":
-        """Loads everything; once per worker."""
-        return PageTools()
+    def load(self) -> PageTools:
+        """Reads all files; once per worker, and once before the work begins, so that what is missing is named then.
 
-
-@dataclasses.dataclass(frozen=True)
-class PageTools:
-    """What is loaded once per worker and used for every page."""
+        Raises:
+          FileNotFoundError: a file that a setting names does not exist.
+          ValueError: a file is not what its setting takes, or there is no model for `min_answer_likeness`.
+        """
+        config = self.config
+        config.file_hashes()
+        if config.min_answer_likeness is not None and self.answer_model is None:
+            raise ValueError(
+                "min_answer_likeness needs seed answers to learn from, and none are known here; name seed pairs, or "
+                "leave it at None"
+            )
+        return PageTools(
+            languages=config.wanted_languages(self.seed_languages),
+            blocked_domains=frozenset(map(domain_key, read_entries(config.blocked_domains))) - {""},
+            blocked_phrases=phrase_index(read_entries(config.blocked_phrases)),
+            prompts=prompt_index(config.decontaminate) if config.decontaminate else None,
+            answers=answer_likeness.load(self.answer_model) if self.answer_model is not None else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,40 +92,187 @@ class PageResult:
     Attributes:
       segments: in document order.
       rejected: candidates that are no segment, by reason; the candidates are these and the segments.
-      outcome: "segments", "no_section", "all_rejected".
+      outcome: "segments", "no_text", "no_content", "no_section", "all_rejected", "blocked_domain".
+      furniture: blocks that are no content, by reason.
     """
 
     segments: tuple[Segment, ...]
     rejected: Counter[str]
     outcome: str
+    furniture: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def cut_page(page: Page, config: CorpusConfig, tools: PageTools, file: str = "") -> PageResult:
     """The segments of one page of `file`, on its own: nothing is compared with other pages."""
-    content = read_html(page.text) if page.is_html else read_plain_text(page.text)
-    segments: list[Segment] = []
-    rejected: Counter[str] = Counter()
+    trace = explain_page(page, config, tools)
     domain = domain_of(page.url)
-    for section in content.sections:
-        # The header is the block before its section, except where it is empty and so no block at all.
-        first = section.first - 1 if config.include_header and section.header else section.first
-        text = content.text(first, section.end)
-        if reason := candidate_reason(section.header, text, config):
-            rejected[reason] += 1
+    segments, rejected = [], Counter[str]()
+    for found in trace.sections:
+        if found.reason is not None:
+            rejected[found.reason] += 1
+            continue
+        header = mask_personal_data(found.section.header)[0] if config.mask_personal_data else found.section.header
+        segments.append(
+            Segment(
+                url=page.url,
+                header=header,
+                text=found.text,
+                domain=domain,
+                cut_by=found.section.cut_by,
+                language=found.language,
+                scores=found.scores,
+                kept_as=found.kept_as,
+                file=file,
+                record=page.record,
+                start=page.position,
+                end=page.end,
+            )
+        )
+    furniture = Counter(reason for reason in trace.reasons if reason is not None)
+    return PageResult(tuple(segments), rejected, trace.outcome, furniture)
+
+
+def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrace:
+    """Everything that becomes of a page, block by block and section by section."""
+    if is_blocked_domain(domain_of(page.url), tools.blocked_domains):
+        return PageTrace(PageBlocks([], []), [], [], "blocked_domain")
+    blocks = read_html(page.text) if page.is_html else read_plain_text(page.text)
+    reasons = furniture_reasons(blocks)
+    refused = _refuse_under_headers(blocks, reasons, config)
+    if None not in reasons and not refused:
+        return PageTrace(blocks, reasons, [], "no_content" if blocks.blocks else "no_text")
+
+    sections = cut_sections(blocks, reasons, config.min_chars, config.max_chars, config.sections_without_headers)
+    found = [
+        SectionTrace(section, chars=len(blocks.text(section.blocks)), reason="navigation_header") for section in refused
+    ]
+    for section in sections:
+        if page.truncated and section.open_at_end:
+            found.append(SectionTrace(section, reason="truncated"))
         else:
-            segments.append(Segment(page.url, section.header, text, domain, file=file, start=page.position))
-    outcome = "segments" if segments else "all_rejected" if rejected else "no_section"
-    return PageResult(tuple(segments), rejected, outcome)
+            found.append(_judge(section, blocks, config, tools))
+    _choose(found, config.nested)
+    found.sort(key=_place)
+    is_kept = any(each.reason is None for each in found)
+    return PageTrace(blocks, reasons, found, "segments" if is_kept else "all_rejected" if found else "no_section")
 
 
-def candidate_reason(header: str, text: str, config: CorpusConfig) -> str | None:
-    """Why a section is no segment, or None; the cheap tests come first."""
-    reason = paper.header_reason(header, config.navigation_phrases, config.navigation_headers)
-    reason = reason or paper.length_reason(text, config.min_chars, config.max_chars)
-    if reason:
+def _refuse_under_headers(page: PageBlocks, reasons: list[str | None], config: CorpusConfig) -> list[Section]:
+    """Sections whose header says that they are furniture; their blocks become furniture too.
+
+    So they are no part of the section around them. Where such a section is most of the page, the header says little
+    ("Sign up for a library card" over all that there is to know about it), and it is left to be judged as a section.
+    """
+    blocks = page.blocks
+    chars = [0 if reason else len(block.text) for block, reason in zip(blocks, reasons, strict=True)]
+    total = sum(chars)
+    refused = []
+    headers = [index for index, block in enumerate(blocks) if block.level]
+    end = 0
+    for place, index in enumerate(headers):
+        if index < end:
+            continue
+        block = blocks[index]
+        if paper.header_reason(block.text, config.navigation_phrases, config.navigation_headers) != "navigation_header":
+            continue
+        end = next((other for other in headers[place + 1 :] if blocks[other].level <= block.level), len(blocks))
+        if 2 * sum(chars[index + 1 : end]) > total:
+            end = index + 1
+            continue
+        inside = tuple(i for i in range(index + 1, end) if reasons[i] is None)
+        refused.append(Section(block.text, block.level, inside, "header", header_block=index))
+        for i in (index, *inside):
+            reasons[i] = reasons[i] or "navigation_header"
+    return refused
+
+
+def _judge(section: Section, page: PageBlocks, config: CorpusConfig, tools: PageTools) -> SectionTrace:
+    """A section with the first reason against it, if any; the cheap filters come first."""
+    found = SectionTrace(section)
+    indices = section.blocks
+    if config.include_header and section.header_block is not None:
+        indices = (section.header_block, *indices)
+    inside = [page.blocks[index] for index in indices]
+    chars = sum(len(block.text) for block in inside)
+    found.chars = chars + 2 * max(len(inside) - 1, 0)
+    if section.header_block is not None:
+        found.reason = paper.header_reason(section.header, config.navigation_phrases, config.navigation_headers)
+    if not found.reason and chars > config.max_chars:
+        found.reason = "too_long"
+    if found.reason:
+        return found
+
+    text = page.text(indices, markdown=config.markdown)
+    found.chars = len(text)
+    found.scores = {
+        "link_density": density.share(sum(block.link_chars for block in inside), chars),
+        "list_share": density.list_share((block.kind, block.text) for block in inside),
+    }
+    found.reason = paper.length_reason(text, config.min_chars, config.max_chars) or _text_reason(
+        text, page.language, found, config, tools
+    )
+    found.scores = {name: round(score, _DIGITS) for name, score in found.scores.items()}
+    if not found.reason and config.mask_personal_data:
+        text, masked = mask_personal_data(text)
+        found.scores["masked"] = masked.total()
+        found.reason = paper.length_reason(text, config.min_chars, config.max_chars)
+    found.text = text
+    return found
+
+
+def _text_reason(text: str, declared: str, found: SectionTrace, config: CorpusConfig, tools: PageTools) -> str | None:
+    """The first reason against a text of the right length; what was measured is remembered in `found`."""
+    scores = found.scores
+    if density.over(scores["link_density"], config.max_link_density):
+        return "link_density"
+    if density.over(scores["list_share"], config.max_list_share):
+        return "only_lists"
+    scores["symbol_density"] = density.symbol_density(text)
+    if density.over(scores["symbol_density"], config.max_symbol_density):
+        return "symbol_density"
+    language = tools.finder.find(text, tools.languages, declared)
+    found.language = language.code
+    scores["language_probability"] = language.probability
+    if reason := language_reason(language, tools.languages, config.min_language_probability):
+        found.detail = language.code
         return reason
-    repeats = paper.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words)
-    return "repetitive" if repeats else None
+    if paper.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words):
+        return "repetitive"
+    with_header = f"{found.section.header}\n{text}"
+    if phrases := tools.blocked_phrases.find_in(with_header):
+        found.detail = min(phrases)
+        return "blocked_phrase"
+    if tools.prompts is not None and (prompts := tools.prompts.find(with_header)):
+        found.detail = ", ".join(sorted(prompts))
+        return "contaminated"
+    if tools.answers is not None:
+        scores["answer_likeness"] = tools.answers.score(text)
+        if config.min_answer_likeness is not None and scores["answer_likeness"] < config.min_answer_likeness:
+            return "low_answer_likeness"
+    return None
+
+
+def _choose(found: Sequence[SectionTrace], nested: str) -> None:
+    """Of sections that fit and lie in each other, one is kept; all that are kept say why."""
+    fitting = [each for each in found if each.reason is None]
+    kept = choose_nested([each.section for each in fitting], cast(Nested, nested))
+    owners: dict[int, SectionTrace] = {}
+    for each, is_kept in zip(fitting, kept, strict=True):
+        if is_kept:
+            owners |= dict.fromkeys(each.section.blocks, each)
+            each.kept_as = "cut_at_paragraphs" if each.section.cut_by == "paragraphs" else "whole_section"
+    for each, is_kept in zip(fitting, kept, strict=True):
+        if not is_kept:
+            each.reason = "nested"
+            for owner in {id(owners[i]): owners[i] for i in each.section.blocks if i in owners}.values():
+                owner.kept_as = f"{nested}_of_nested"
+
+
+def _place(found: SectionTrace) -> tuple[int, int]:
+    """Where a section begins; of those that begin together the outer one is first."""
+    section = found.section
+    first = section.blocks[0] if section.blocks else section.header_block or 0
+    return (first if section.header_block is None else section.header_block), -len(section.blocks)
 
 
 def domain_of(url: str) -> str:

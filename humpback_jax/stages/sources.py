@@ -6,7 +6,7 @@ import os
 
 from etils import epath
 
-from humpback_jax.corpus.build import build_corpus, named_files
+from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import SEED_LANGUAGES, CorpusConfig
 from humpback_jax.corpus.filters.language import seed_languages
 from humpback_jax.corpus.readers.inputs import list_inputs
@@ -105,7 +105,7 @@ def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | Non
 
         write_python_reference_pages(pages)
     hashes = {source: _identity(path) for source, path in zip(config.inputs, inputs, strict=True)}
-    hashes |= {name: sha256_of_file(name) for name in named_files(config.corpus)}
+    hashes |= config.corpus.file_hashes()
     answers = [pair.output for pair in read_curated(seeds.directory / SEED_PAIRS)] if seeds else []
     # What the stage reads of the seeds, and no more: new seeds in the same languages are no reason to cut again.
     languages = seed_languages(answers) if SEED_LANGUAGES in config.corpus.languages else ()

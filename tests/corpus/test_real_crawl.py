@@ -66,21 +66,6 @@ def test_every_file_of_the_crawl_is_named_above(shared_data: pathlib.Path, tmp_p
     assert report.records == 50 + 3 + 5 + 6 + 4 + 2 + 2
 
 
-@pytest.mark.parametrize(
-    ("name", "hidden"),
-    [
-        ("resiliparse_warcfile.warc.gz", 0),
-        ("warcio_example-iana.org-chunked.warc", 0),
-        ("whirlwind.warc.gz", 1),  # the header of the table of contents, in a <nav>
-    ],
-)
-def test_every_header_is_a_candidate(shared_data: pathlib.Path, tmp_path: pathlib.Path, name: str, hidden: int) -> None:
-    path = shared_data / "web" / "real_crawl" / name
-    data = path.read_bytes()
-    data = gzip.decompress(data) if name.endswith(".gz") else data
-    assert build(path, tmp_path).candidates == len(re.findall(rb"<h[1-6][\s>]", data)) - hidden
-
-
 def pages_of(path: pathlib.Path) -> list[Page]:
     (file,) = list_inputs([path])
     return [page for page in read_pages(file, MAX_PAGE_BYTES) if isinstance(page, Page)]

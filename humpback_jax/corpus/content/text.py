@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 BREAK = "\0b"  # <br>
 GAP = "\0g"  # between boxes that style sheets usually set apart: a space, unless a sign follows or one is there already
-SPAN_GAP = "\0h"  # after a named span: a space where it ends a word in small letters and a capital follows
+SPAN_GAP = "\0h"  # between two named spans: a space where the one ends a word and the other begins with a capital
 LINE_START = "\0o"  # a block-level box inside preformatted text opens
 LINE_END = "\0c"  # and closes
 STRUCK = "\0s"  # struck-out text begins
@@ -29,7 +29,7 @@ _CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 _GAPS = re.compile(
     rf"(?<=[^\s(\[{{“‘«/\-–—#@$€£\0{_CJK}])(?:\0g)+(?=[\w(\[“‘«])"
     rf"|(?<=[{_CJK}])(?:\0g)+(?=[^\W{_CJK}])"
-    rf"|(?<=[a-z\u00df-\u00ff][a-z\u00df-\u00ff][a-z\u00df-\u00ff0-9.!?…])(?:\0h)+(?=[A-ZÀ-ÖØ-Þ])"
+    rf"|(?<=[a-z\u00df-\u00ff0-9.!?…])(?:\0h)+(?=[A-ZÀ-ÖØ-Þ])"
 )
 _STRUCK_TEXT = re.compile(r"\0s((?:[^\0]|\0[^st])*)\0t")
 _MARKS = re.compile(r"\0[^b]")

@@ -2,6 +2,7 @@
 
 Logistic regression on hashed 1- and 2-grams of words tells the seed answers from segments drawn at random, as DSIR and
 the quality classifiers of other corpora do with their targets. The same answers, segments and seed give the same model.
+scikit-learn is imported where it is used: most builds do without, and every worker imports this module.
 """
 
 import dataclasses
@@ -9,12 +10,10 @@ import functools
 import io
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from humpback_jax.corpus.filters.words import words
 from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
@@ -92,6 +91,8 @@ def train(answers: Sequence[str], segments: Sequence[str], seed: int) -> AnswerM
             f"answer-likeness needs {LEAST_ANSWERS} seed answers and as many segments to learn from, found "
             f"{len(answers)} and {len(segments)}; give more, or leave CorpusConfig.min_answer_likeness at None"
         )
+    from sklearn.metrics import roc_auc_score
+
     features = _vectorizer().transform([text[:MOST_CHARS] for text in (*answers, *segments)])
     labels = np.concatenate([np.ones(len(answers), np.int32), np.zeros(len(segments), np.int32)])
     held_out = np.random.default_rng(seed).random(len(labels)) < _HELD_OUT
@@ -105,13 +106,17 @@ def train(answers: Sequence[str], segments: Sequence[str], seed: int) -> AnswerM
     return AnswerModel(weights, intercept, len(answers), len(segments), round(auc, _DIGITS))
 
 
-def _classifier() -> LogisticRegression:
+def _classifier() -> Any:
     """Both classes weigh the same, however many there are of each: 0.5 is as near to one as to the other."""
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=1.0, class_weight="balanced", max_iter=200)
 
 
 @functools.cache
-def _vectorizer() -> HashingVectorizer:
+def _vectorizer() -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     return HashingVectorizer(n_features=FEATURES, analyzer=_grams, norm="l2", alternate_sign=False, dtype=np.float32)
 
 

@@ -5,7 +5,10 @@ import unicodedata
 from collections.abc import Iterable
 
 # What ordinary text is made of: letters, digits, spaces and the punctuation of sentences. The rest are symbols.
-_ORDINARY = re.compile(r"[^\W_]+|[\s.,;:!?'\"()\-‐-―‘-„…«»،؛؟。、！？：；（）「」『』・।॥¿¡]+")
+_ORDINARY = re.compile(r"[^\W_]+|[\s.,;:!?'\"()\-‐-―‘-„…«»،؛؟。、，．！？：；（）「」『』・।॥¿¡]+")
+_SENTENCE_END = re.compile(r"[.!?…।][\s\"')\]»”’]|[.!?…।]$")
+_UNSPACED_END = re.compile(r"[。！？]")
+_LEAST_WORDS = 5
 
 
 def symbol_density(text: str) -> float:
@@ -27,10 +30,21 @@ def share(part: int, whole: int) -> float:
     return min(part / whole, 1.0) if whole else 0.0
 
 
-def list_share(blocks: Iterable[tuple[str, int]]) -> float:
-    """Of blocks (kind, number of characters), the share of characters that stand in list items."""
-    counted = list(blocks)
-    return share(sum(n for kind, n in counted if kind == "item"), sum(n for _, n in counted))
+def list_share(blocks: Iterable[tuple[str, str]]) -> float:
+    """Of blocks (kind, text), the share of characters that stand in list items without a sentence.
+
+    Steps and tips are lists of sentences, and good answers; names, links and keywords are not.
+    """
+    counted = [(len(text), kind == "item" and not _has_sentence(text)) for kind, text in blocks]
+    return share(sum(n for n, is_bare in counted if is_bare), sum(n for n, _ in counted))
+
+
+def _has_sentence(text: str) -> bool:
+    """Whether something ends as a sentence does after five words or more, or anywhere in scripts without spaces."""
+    after = text.split(maxsplit=_LEAST_WORDS)
+    if len(after) > _LEAST_WORDS and _SENTENCE_END.search(after[-1]):
+        return True
+    return _UNSPACED_END.search(text) is not None
 
 
 def over(value: float, threshold: float | None) -> bool:

@@ -1,7 +1,6 @@
 """Which sections become segments: the paper's filters on header, length and repetition (section 1, step 0b)."""
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 # A header that holds one of these anywhere, as whole words in any case, introduces page furniture.
@@ -73,13 +72,15 @@ def is_repetitive(text: str, n: int, threshold: float, min_words: int) -> bool:
     Sentences of fewer than `min_words` words are left out: lines of code and table cells repeat without harm.
     """
     sets: list[frozenset] = []
-    seen_in: defaultdict[tuple, list[int]] = defaultdict(list)
-    for index, sentence in enumerate(sentences(text)[:MAX_COMPARED_SENTENCES]):
+    seen: set[tuple[str, ...]] = set()
+    for sentence in sentences(text)[:MAX_COMPARED_SENTENCES]:
         grams = word_ngrams(sentence, n, min_words)
-        shared = Counter(other for gram in grams for other in seen_in[gram])
-        if any(common >= threshold * (len(grams) + len(sets[i]) - common) for i, common in shared.items()):
-            return True
+        # What two sentences share is at most what one shares with all before it: most need no look at single ones.
+        if grams and len(grams & seen) >= threshold * len(grams):
+            for other in sets:
+                common = len(grams & other)
+                if common >= threshold * (len(grams) + len(other) - common):
+                    return True
         sets.append(grams)
-        for gram in grams:
-            seen_in[gram].append(index)
+        seen |= grams
     return False

@@ -30,10 +30,10 @@ def ngrams(sequence: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 class PhraseIndex:
     """Finds named sequences of words in a text, in time linear in its length however many there are."""
 
-    def __init__(self, phrases: Mapping[tuple[str, ...], Iterable[str]]) -> None:
+    def __init__(self, phrases: Mapping[tuple[str, ...], Iterable[str]] | None = None) -> None:
         """`phrases`: the names of each sequence of words, which must not be empty."""
         self._by_start: dict[tuple[str, ...], dict[tuple[str, ...], Iterable[str]]] = {}
-        for phrase, names in phrases.items():
+        for phrase, names in (phrases or {}).items():
             self._by_start.setdefault(phrase[:2], {})[phrase] = names
 
     def find(self, text_words: Sequence[str]) -> set[str]:
@@ -41,9 +41,14 @@ class PhraseIndex:
         found = set[str]()
         if not self._by_start:
             return found
-        for position, pair in enumerate(zip(text_words, [*text_words[1:], ""], strict=True)):
-            for start in (pair, pair[:1]):
+        for position in range(len(text_words)):
+            pair = tuple(text_words[position : position + 2])
+            for start in {pair, pair[:1]}:
                 for phrase, names in self._by_start.get(start, {}).items():
                     if tuple(text_words[position : position + len(phrase)]) == phrase:
                         found.update(names)
         return found
+
+    def find_in(self, text: str) -> set[str]:
+        """The names of all phrases that stand in the text; its words are not looked for where there are no phrases."""
+        return self.find(words(text)) if self._by_start else set()

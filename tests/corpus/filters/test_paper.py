@@ -2,7 +2,6 @@
 
 import pytest
 
-from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.filters.paper import (
     header_reason,
     is_repetitive,
@@ -10,7 +9,6 @@ from humpback_jax.corpus.filters.paper import (
     sentences,
     word_ngrams,
 )
-from humpback_jax.corpus.page_segments import candidate_reason
 
 VARIED = " ".join(f"Sentence number {i} says that thing{i} belongs to owner{i * 7} alone." for i in range(12))
 
@@ -69,26 +67,10 @@ def test_cost_is_bounded_on_many_sentences() -> None:
     assert not is_repetitive("".join(f"a b c d e f{i} g h i j{i}. " for i in range(50_000)), 2, 0.99, 6)
 
 
-def test_reasons_in_order() -> None:
-    config = CorpusConfig()
-    assert candidate_reason("", "short", config) == "empty_header"
-    assert candidate_reason("Title", "short", config) == "too_short"
-    assert candidate_reason("Title", VARIED, config) is None
-    assert candidate_reason("Title", VARIED + " " + VARIED, config) == "repetitive"
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"min_chars": 0},
-        {"min_chars": 700, "max_chars": 600},
-        {"ngram": 0},
-        {"min_sentence_words": 0},
-        {"jaccard_threshold": 0.0},
-        {"num_segments": 0},
-        {"max_page_bytes": 0},
-    ],
-)
-def test_impossible_config_is_an_error(bad: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        CorpusConfig(**bad)
+def test_repetition_among_many_sentences_that_share_pieces() -> None:
+    """Each shares half of its n-grams with some other, and only the last two are alike."""
+    shared = ["one two three four five", "six seven eight nine ten", "red green blue black white"]
+    texts = [f"{a} {i}x {i}y {i}z {b}." for i, (a, b) in enumerate((a, b) for a in shared for b in shared)]
+    assert not is_repetitive(" ".join(texts), 3, 0.8, 6)
+    assert is_repetitive(" ".join([*texts, texts[4]]), 3, 0.8, 6)
+    assert is_repetitive(" ".join(texts), 3, 0.2, 6)
