@@ -85,6 +85,10 @@ class Layer(io.RawIOBase):
         """Always."""
         return True
 
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
     def readinto(self, buffer: Any) -> int:
         """Fills `buffer` from the next content; 0 at the end."""
         try:

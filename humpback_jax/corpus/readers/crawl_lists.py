@@ -14,7 +14,7 @@ from humpback_jax.corpus.readers.compression import BadCompressionError, buffere
 from humpback_jax.corpus.readers.web_file import WebPath
 
 _LIST_NAME = re.compile(r"\.paths\b|\.cdxj?\b|^cdx-|\.(txt|lst|list|jsonl|ndjson)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
-_ARCHIVE_LINE = re.compile(rb"\S[^\r\n\t]*\.(warc|arc|wet|wat|wacz)(\.\w+)*\r?\n?", re.IGNORECASE)
+_ARCHIVE_LINE = re.compile(rb"\S+\.(warc|arc|wet|wat|wacz)(\.\w+)*\s*", re.IGNORECASE)
 _CDXJ_LINE = re.compile(rb"\S+ \d{8,17} (\{.*\})\s*")
 _CDX_HEADER = re.compile(rb"\s?CDX((?: [A-Za-z])+)\s*")
 # Eleven columns without a header line, as in the indexes of older crawls.

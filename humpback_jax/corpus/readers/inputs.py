@@ -69,7 +69,7 @@ def list_inputs(
             if excluded and _lies_in(os.fspath(path), os.fspath(excluded)) and not _lies_in(base, os.fspath(excluded)):
                 continue
             if isinstance(path, epath.Path) and path.is_dir():
-                below = _folder_files(path, base, excluded)
+                below = _folder_files(path, base, excluded, crawl_root)
                 if not below:
                     raise ValueError(f"folder {printable(path)} has no files; {EXPECTED}")
                 files += below
@@ -128,7 +128,9 @@ def _input_file(path: epath.Path | WebPath, base: str) -> InputFile:
     return InputFile(path, printable(name), path.stat().length, problem=problem)
 
 
-def _folder_files(folder: epath.Path, base: str, excluded: epath.Path | None) -> list[InputFile]:
+def _folder_files(
+    folder: epath.Path, base: str, excluded: epath.Path | None, crawl_root: PathLike | None
+) -> list[InputFile]:
     """Every file under a folder, sorted by name; Parquet files that are rows of a crawl index give their archives."""
     found = list(_remote_files(folder, excluded) if _is_remote(os.fspath(folder)) else _local_files(folder, excluded))
     files: list[InputFile] = []
@@ -137,7 +139,7 @@ def _folder_files(folder: epath.Path, base: str, excluded: epath.Path | None) ->
             name = os.path.relpath(os.fspath(path), base or ".")
             files.append(InputFile(path, printable(name), 0, problem=problem))
         elif path.suffix == ".parquet":
-            files += _file_or_list(path, base, None)
+            files += _file_or_list(path, base, crawl_root)
         else:
             files.append(_input_file(path, base))
     return files
