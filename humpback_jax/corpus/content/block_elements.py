@@ -27,22 +27,9 @@ SKIP: Closing = (print, None)  # the element is left out, or read already
 
 _BOX_TAGS = frozenset(
     (
-        *(
-            "html",
-            "body",
-            "address",
-            "article",
-            "section",
-            "main",
-            "header",
-            "footer",
-            "nav",
-            "aside",
-            "menu",
-            "search",
-        ),
-        *("div", "center", "figure", "details", "form", "fieldset", "dialog", "frameset", "ul", "ol", "dir", "dl"),
-        *("table", "td", "th", "blockquote", "template", "noscript"),
+        *("html", "body", "address", "article", "section", "main", "header", "footer", "nav", "aside", "menu"),
+        *("search", "div", "center", "figure", "details", "form", "fieldset", "dialog", "frameset", "template"),
+        *("ul", "ol", "dir", "dl", "table", "td", "th", "blockquote", "noscript"),
     )
 )
 _ENDS_OPEN_HEADER = frozenset(
@@ -72,10 +59,7 @@ class BlockElements:
         self._details = 0
         self._hgroup: str = ""  # "open" in a header group, "titled" after its first header
 
-    def open_block_element(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        return self._open_block(tag, attributes)
-
-    def _open_block(self, tag: str, attributes: Attributes) -> Closing:
+    def open_block(self, tag: str, attributes: Attributes, node: LexborNode | None = None) -> Closing:
         """An element that stands on lines of its own."""
         out = self.out
         if out.mode != "flow":
@@ -117,7 +101,9 @@ class BlockElements:
 
     def _end_block(self, state: tuple[int, Any, int, int]) -> None:
         out = self.out
-        out.end_paragraph()
+        if out.inline or out.counted:
+            out.flush()
+        out.line_group = 0
         out.box, out.kind, out.emphasis, out.size = state
 
     def _emphasise(self, bold: bool, size: int | None) -> None:
@@ -137,7 +123,7 @@ class BlockElements:
         if out.mode == "header" and not out.is_blank():
             self._end_header(self._header)
         if out.mode in ("cell", "code") or self._hgroup == "titled":
-            return self._open_block("p", attributes)
+            return self.open_block("p", attributes)
         level = int(tag[1]) if tag[1:].isdecimal() else 2
         if attributes and "aria-level" in attributes:
             level = min(max(parse_integer(attributes["aria-level"], level), 1), 6)
@@ -175,7 +161,7 @@ class BlockElements:
     def open_summary(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """The title of collapsed text, one level below the headers around."""
         if self.out.mode != "flow" or label_of(node)[1]:
-            return self._open_block(tag, attributes)
+            return self.open_block(tag, attributes)
         return self._begin_header(tag, self._level_inside(), attributes)
 
     def _level_inside(self) -> int:
@@ -184,7 +170,7 @@ class BlockElements:
 
     def open_details(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         self._details += 1
-        return self._end_details, self._open_block(tag, attributes)
+        return self._end_details, self.open_block(tag, attributes)
 
     def _end_details(self, closing: Closing) -> None:
         self._details -= 1
@@ -192,18 +178,18 @@ class BlockElements:
 
     def open_header_group(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         outer, self._hgroup = self._hgroup, "open"
-        return self._end_header_group, (outer, self._open_block(tag, attributes))
+        return self._end_header_group, (outer, self.open_block(tag, attributes))
 
     def _end_header_group(self, state: tuple[str, Closing]) -> None:
         self._hgroup, closing = state
         closing[0](closing[1])
 
     def open_dialog(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        return self._open_block(tag, attributes) if attributes and "open" in attributes else SKIP
+        return self.open_block(tag, attributes) if attributes and "open" in attributes else SKIP
 
     def open_kind(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """A block whose text is of a kind of its own."""
-        closing = self._open_block(tag, attributes)
+        closing = self.open_block(tag, attributes)
         if self.out.mode == "flow":
             if tag == "blockquote":
                 self.out.kind = "quote"
@@ -222,7 +208,7 @@ class BlockElements:
             out.term_group = out.new_group()
 
     def open_definitions(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        return self._end_definitions, self._open_block(tag, attributes)
+        return self._end_definitions, self.open_block(tag, attributes)
 
     def _end_definitions(self, closing: Closing) -> None:
         closing[0](closing[1])
@@ -230,7 +216,7 @@ class BlockElements:
 
     def open_list(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         out = self.out
-        closing = self._open_block(tag, attributes)
+        closing = self.open_block(tag, attributes)
         if out.mode != "flow":
             return closing
         if not out.lists:
@@ -245,7 +231,7 @@ class BlockElements:
             self.out.lists.pop()
 
     def open_item(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        closing = self._open_block(tag, attributes)
+        closing = self.open_block(tag, attributes)
         if self.out.mode != "flow" or not self.out.lists:
             return closing
         self.out.kind = "item"
@@ -258,7 +244,7 @@ class BlockElements:
             self.out.lists[-1].marker = ""
 
     def open_code(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
-        closing = self._open_block(tag, attributes)
+        closing = self.open_block(tag, attributes)
         if self.out.mode != "flow":
             return closing
         self.out.mode = "code"
@@ -284,7 +270,7 @@ class BlockElements:
 
     def open_table(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         out = self.out
-        closing = self._open_block(tag, attributes)
+        closing = self.open_block(tag, attributes)
         outer = self._table
         if out.mode != "flow":
             return closing
@@ -318,7 +304,7 @@ class BlockElements:
             inline.append(LINE_START)
             self._code_cells = []
             return self._end_code_row, len(inline)
-        return self._open_block(tag, attributes)
+        return self.open_block(tag, attributes)
 
     def _end_row(self, _: None) -> None:
         cells = self._grid.end_row()
@@ -333,7 +319,7 @@ class BlockElements:
             return self._end_cell, len(out.inline)
         if out.mode == "code" and self._table == "code":
             return self._end_code_cell, len(out.inline)
-        return self._open_block(tag, attributes)
+        return self.open_block(tag, attributes)
 
     def _end_cell(self, begin: int) -> None:
         self._grid.close_cell(one_line(self.out.inline[begin:]))
@@ -351,7 +337,7 @@ class BlockElements:
         if self._table == "data" and self.out.mode == "cell":
             self._grid.end_rows()
             return None
-        return None if self.out.mode == "code" else self._open_block(tag, attributes)
+        return None if self.out.mode == "code" else self.open_block(tag, attributes)
 
     def open_caption(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         if self.out.mode != "cell":

@@ -4,7 +4,7 @@ import re
 
 from humpback_jax.corpus.content.visibility import Attributes
 
-LONGEST_SIGN = 40
+LONGEST_SIGN = 13
 
 _SIGNS = frozenset(
     ("¶", "#", "§", "🔗", "[edit]", "[edit source]", "[bearbeiten]", "[modifier]", "[editar]", "↩", "↩︎", "⚓")

@@ -122,7 +122,18 @@ class _Reader(InlineElements):
                     self.title = _title(node)
                 node = following
                 continue
-            closing = self._open(tag, node)
+            closing = None
+            attributes = node.attributes
+            if attributes:
+                names = attributes.get("class")
+                if (names and read_names(names) is not UNREMARKABLE) or not _TELLING.isdisjoint(attributes):
+                    closing = self._look_closer(tag, attributes, node)
+            if closing is None:
+                opener = _OPENERS.get(tag)
+                if opener is not None:
+                    closing = opener(self, tag, attributes, node)
+                elif attributes or "-" in tag:
+                    closing = self._open_inline(tag, attributes)
             if closing is SKIP:
                 node = following
                 continue
@@ -134,20 +145,6 @@ class _Reader(InlineElements):
             if closing is not None:
                 closing[0](closing[1])
             node = following
-
-    def _open(self, tag: str, node: LexborNode) -> Closing | None:
-        """Begins an element; what to do when it ends, or SKIP."""
-        attributes = node.attributes
-        if attributes:
-            names = attributes.get("class")
-            if (names and read_names(names) is not UNREMARKABLE) or not _TELLING.isdisjoint(attributes):
-                closing = self._look_closer(tag, attributes, node)
-                if closing is not None:
-                    return closing
-        opener = _OPENERS.get(tag)
-        if opener is not None:
-            return opener(self, tag, attributes, node)
-        return self._open_inline(tag, attributes) if attributes or "-" in tag else None
 
     def _look_closer(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         """SKIP for a hidden element, an opened header for one that has its role; None for all others."""
@@ -167,7 +164,7 @@ class _Reader(InlineElements):
     def _open_html(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         if attributes:
             self.language = (attributes.get("lang") or attributes.get("xml:lang") or "").strip()
-        return self._open_block(tag, attributes)
+        return self.open_block(tag, attributes)
 
     def _open_noscript(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         """With scripting, its markup is one text."""
@@ -175,11 +172,11 @@ class _Reader(InlineElements):
         if child is not None and child.tag == "-text" and child.next is None:
             self.noscript_chars += len(child.text_content or "")
             return SKIP
-        return self._open_block(tag, attributes)
+        return self.open_block(tag, attributes)
 
     def _open_template(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         """A shadow root is shown in place of its host; other templates are shown nowhere."""
-        return self._open_block(tag, attributes) if attributes and "shadowrootmode" in attributes else SKIP
+        return self.open_block(tag, attributes) if attributes and "shadowrootmode" in attributes else SKIP
 
 
 _Opener = Callable[[_Reader, str, Attributes, LexborNode], Closing | None]
@@ -202,7 +199,7 @@ _OPENERS: dict[str, _Opener] = {
             ),
             *("div", "center", "figure", "form", "fieldset", "legend", "frameset", "p", "dd", "optgroup"),
         ),
-        _Reader.open_block_element,
+        _Reader.open_block,
     ),
     **dict.fromkeys(_HEADERS, _Reader.open_header),
     **dict.fromkeys(("ul", "ol", "dir", "menu"), _Reader.open_list),

@@ -55,7 +55,7 @@ class InlineElements(BlockElements):
         out = self.out
         names = attributes.get("class")
         if style.apart == "block":
-            return self._open_block(tag, attributes)
+            return self.open_block(tag, attributes)
         if out.mode == "code":
             if style.unselectable:
                 return SKIP
@@ -116,9 +116,10 @@ class InlineElements(BlockElements):
             out.inline.append(GAP)
         closing = None
         if attributes:
-            if len(attributes) > 1 or "href" not in attributes:
+            is_link = "href" in attributes or not ("name" in attributes or "id" in attributes)
+            if "class" in attributes or "style" in attributes:
                 closing = self._open_inline(tag, attributes)
-            if closing is SKIP or not ("href" in attributes or not ("name" in attributes or "id" in attributes)):
+            if closing is SKIP or not is_link:
                 return closing
         out.open_link()
         return self._end_link, (closing, len(out.inline))
@@ -128,7 +129,7 @@ class InlineElements(BlockElements):
         closing, begin = state
         out = self.out
         text = out.close_link()
-        if len(text) <= exponents.LONGEST_SIGN and exponents.is_sign(text) and begin <= len(out.inline):
+        if len(text) <= exponents.LONGEST_SIGN and exponents.is_sign(text):
             del out.inline[begin:]
             out.forget_link(text)
         if closing is not None:
@@ -255,7 +256,7 @@ class InlineElements(BlockElements):
             return self._open_inline(tag, attributes) if attributes else None
         label, has_header = label_of(node)
         if has_header:
-            return self._open_block(tag, attributes)
+            return self.open_block(tag, attributes)
         opens = attributes is not None and "aria-expanded" in attributes and "aria-controls" in attributes
         is_title = len(label.split()) >= _QUESTION_WORDS or label.endswith(("?", "？", "؟"))
         if opens and is_title and out.mode == "flow":

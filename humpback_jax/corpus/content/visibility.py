@@ -22,10 +22,12 @@ _HIDDEN_CLASS = re.compile(
     r"(?:^|\s)(?:hidden|is-hidden|hide|d-none|uk-hidden|invisible|nodisplay|displaynone)(?:\s|$)"
 )
 _SHOWN_SOMETIMES = re.compile(r":|d-[a-z]+-(?:block|flex|grid|inline|table)|(?:^|\s)d-(?:block|flex|grid|inline)")
-# Nearly all classes hold none of these and need no closer look.
+# Nearly all classes hold none of these, and they need no closer look.
 _REMARKABLE = re.compile(
-    r"hid|sr[-_]?only|reader|screen|invisible|show-for-sr|a11y|access|assist|skip|print|d-none|display|edit|cite|preview"
-    r"|mw-|(?<![^\s])rp(?![^\s])|line|ln|gutter|select|mjx|blob|emoji|smil|emoticon|latex|tex|math|equation|formula"
+    r"[^a-z0-9](?:hid|sr[-_o]|screen|invisib|show-for-sr|a11y|acces|assist|skip|print|d-none|d-print|display|edit|section"
+    r"|cite|math|mw-|line|ln|gutter|blob|tw?emoji|emoji|smil|emotic|latex|tex|mjx|mime|equation|formula|select|uk-hid"
+    r"|visible-print|visually|off-?_?screen|element-inv|nodisp|is-hid|unsel|no-?sel|hljs-ln|rouge|code|token|view-line"
+    r"|react|row-line|cl-line|rp(?![a-z]))"
 )
 # Collapsed parts of a page, opened with a click.
 _PANEL = re.compile(
@@ -70,6 +72,8 @@ _LANGUAGE = re.compile(
     r"(?:^|\s)(?:lang(?:uage)?|highlight-(?:source|text)|highlight|brush|sourcecode|src)[-:]\s*([a-z][a-z0-9+#]*)"
 )
 _NO_LANGUAGES = frozenset(("default", "none", "text", "plaintext", "plain", "nohighlight", "highlight", "code"))
+
+_NAMING = ("id", "itemprop", "data-testid")
 
 _DECLARATION = re.compile(r"([a-z-]+)\s*:\s*([^;]*)")
 _FAR_OFF = re.compile(r"-\s*[0-9]{3,}(?:\.[0-9]*)?(?:px|em|rem|pt|%|vw)?|-[1-9][0-9](?:em|rem)")
@@ -187,11 +191,11 @@ class Names:
 UNREMARKABLE = Names()
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=32_768)
 def read_names(names: str) -> Names:
     """Reads a class attribute; UNREMARKABLE itself where its names say nothing."""
     names = names[:1000].lower()
-    if not _REMARKABLE.search(names):
+    if not _REMARKABLE.search(f" {names}"):
         return UNREMARKABLE
     return Names(
         gone=bool(_HIDDEN_CLASS.search(names)) and not _SHOWN_SOMETIMES.search(names),
@@ -248,10 +252,10 @@ def role_of(attributes: Attributes) -> str:
 def names_of(attributes: Attributes) -> str:
     """Class, id, itemprop and data-testid as one lower-case text."""
     names = attributes.get("class") or ""
-    for key in ("id", "itemprop", "data-testid"):
+    for key in _NAMING:
         if key in attributes:
             names = f"{names} {attributes[key] or ''}"
-    return " ".join(names.lower().split())
+    return " ".join(names.lower().split()) if names else ""
 
 
 def language_of(attributes: Attributes | None) -> str:
