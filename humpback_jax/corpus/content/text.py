@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 BREAK = "\0b"  # <br>
 GAP = "\0g"  # between boxes that style sheets usually set apart: a space, unless a sign follows or one is there already
-SPAN_GAP = "\0h"  # between two named spans: a space where the one ends a word and the other begins with a capital
+SPAN_GAP = "\0h"  # after a named span: a space where it ends a word in small letters and a capital follows
 LINE_START = "\0o"  # a block-level box inside preformatted text opens
 LINE_END = "\0c"  # and closes
 STRUCK = "\0s"  # struck-out text begins
@@ -25,12 +25,9 @@ _UNPRINTABLE = {
     0x2028: "\n",
     0x2029: "\n",
 }
-_CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
-_GAPS = re.compile(
-    rf"(?<=[^\s(\[{{“‘«/\-–—#@$€£\0{_CJK}])(?:\0g)+(?=[\w(\[“‘«])"
-    rf"|(?<=[{_CJK}])(?:\0g)+(?=[^\W{_CJK}])"
-    rf"|(?<=[a-z\u00df-\u00ff0-9.!?…])(?:\0h)+(?=[A-ZÀ-ÖØ-Þ])"
-)
+_CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")  # scripts without spaces
+_OPENING = frozenset("([{“‘«/-–—#@$€£")
+_GAP_RUN = re.compile(r"((?:\0[gh])+)")
 _STRUCK_TEXT = re.compile(r"\0s((?:[^\0]|\0[^st])*)\0t")
 _MARKS = re.compile(r"\0[^b]")
 _FIRST_ITEM = re.compile(r"\A\s*\0i")
@@ -58,7 +55,10 @@ def paragraph_text(pieces: Sequence[str]) -> str:
     text = "".join(pieces)
     if "\0" not in text:
         return _single_spaced(text)
-    lines = [_single_spaced(line) for line in _resolve_marks(text).split(BREAK)]
+    text = _resolve_marks(text)
+    if BREAK not in text:
+        return _single_spaced(text)
+    lines = [_single_spaced(line) for line in text.split(BREAK)]
     return _MANY_BREAKS.sub("\n\n", "\n".join(lines)).strip("\n")
 
 
@@ -94,12 +94,37 @@ def _no_marks(text: str) -> str:
 def _resolve_marks(text: str) -> str:
     """Text without marks but BREAK."""
     if STRUCK in text:
-        text = _without_struck(text)
+        text = _without_struck(text).replace(STRUCK, "").replace(STRUCK_END, "")
     if GAP in text or SPAN_GAP in text:
-        text = _GAPS.sub(" ", text)
+        text = _with_gaps(text)
     if NEXT_ITEM in text:
         text = _ITEMS.sub("; ", _FIRST_ITEM.sub("", text))
-    return _MARKS.sub("", text)
+    return text
+
+
+def _with_gaps(text: str) -> str:
+    """A space for each run of gaps between two words, nothing for the others."""
+    parts = _GAP_RUN.split(text)
+    before = parts[0][-3:]
+    for index in range(1, len(parts), 2):
+        after = parts[index + 1]
+        is_word_end = bool(before) and "\0" not in before[-2:] and not before[-1].isspace()
+        if after and is_word_end and _is_gap(before, after[0], GAP in parts[index]):
+            parts[index] = before = " "
+        else:
+            parts[index] = ""
+        before = (before + after)[-3:]
+    return "".join(parts)
+
+
+def _is_gap(before: str, first: str, is_between_boxes: bool) -> bool:
+    if is_between_boxes:
+        if before[-1] in _OPENING or not (first.isalnum() or first in "([“‘«"):
+            return False
+        return not (_CJK.match(before[-1]) and _CJK.match(first))
+    last = before[-1]
+    ends_word = len(before) == 3 and before[:2].isalpha() and before[:2].islower()
+    return first.isupper() and ends_word and (last.islower() or last.isdigit() or last in ".!?…")
 
 
 def _without_struck(text: str) -> str:

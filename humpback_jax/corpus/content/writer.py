@@ -142,7 +142,7 @@ class BlockWriter:
                 self.controls,
                 self.images,
                 self.dates,
-                " ".join(self.names[:_MAX_NAMES]).lower(),
+                " ".join(self.names[:_MAX_NAMES]).lower() if self.names else "",
                 cells,
                 self.language if kind == "code" else "",
                 tuple(self.code_spans) if kind != "code" else (),
