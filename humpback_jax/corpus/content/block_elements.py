@@ -45,10 +45,6 @@ class BlockElements:
 
     def __init__(self) -> None:
         self.out = BlockWriter()
-        self.title = ""
-        self.language = ""
-        self.noscript_chars = 0
-        self._controlled: set[str] = set()
         self._table: TableKind | None = None  # how the innermost table is read
         self._grid = Grid(1)
         self._table_group = self._header_level = 0

@@ -56,6 +56,9 @@ _WEAK = frozenset(
         "side_column",
     )
 )
+# These are no content even where a page has no other text; only the element around everything may not be called so.
+_NEVER_CONTENT = frozenset(("comments", "cookie_notice", "popup", "footer"))
+_MAX_SHARE_OF_BLOCKS = 0.9
 # A box that holds a title of the first level may be called by these and still be the head of the article.
 _NOT_WITH_TITLE = frozenset(
     (
@@ -71,18 +74,14 @@ _NOT_WITH_TITLE = frozenset(
         "popup",
     )
 )
-# Furniture that is short by nature: a box with more prose than this is something else. Characters.
+# Furniture that is short by nature: a box so named that holds more prose than this is something else. Characters.
 _MAX_PROSE = {
-    "byline": 200,
-    "caption": 600,
-    "tags": 300,
-    "toolbar": 300,
-    "gallery": 300,
-    "site_header": 300,
-    "popup": 1200,
-    "advertisement": 1500,
-    "form": 600,
-    "hidden_text": 300,
+    **dict.fromkeys(
+        ("byline", "tags", "site_name", "toolbar", "gallery", "site_header", "share_bar", "navigation", "hidden_text"),
+        300,
+    ),
+    **dict.fromkeys(("caption", "form"), 600),
+    **dict.fromkeys(("popup", "advertisement", "newsletter"), 1500),
 }
 
 
@@ -147,7 +146,9 @@ def box_sums(blocks: Sequence[Block], boxes: Sequence[Box], prose: Sequence[int]
     return sums
 
 
-def box_reasons(blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums) -> list[str | None]:
+def box_reasons(
+    blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums, prose_of_block: Sequence[int]
+) -> list[str | None]:
     """For each box why all in it is furniture, or None where its blocks have to be looked at."""
     total = sums.prose[0]
     reasons: list[str | None] = [None] * len(boxes)
@@ -160,9 +161,16 @@ def box_reasons(blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums) ->
         elif sums.last[index] >= 0 and (reason := _own_reason(box, in_content[index], blocks[sums.first[index]])):
             prose = sums.prose[index]
             is_believed = total - prose >= _least_outside(reason, total) or not prose
-            is_head = sums.titles[index] and reason in _NOT_WITH_TITLE
-            if is_believed and not is_head and prose <= _MAX_PROSE.get(reason, prose):
+            if reason in _NEVER_CONTENT and not sums.titles[index]:
+                is_believed = sums.last[index] - sums.first[index] + 1 < _MAX_SHARE_OF_BLOCKS * len(blocks)
+            by_markup = box.tag in _TAG_REASONS or box.role in _ROLE_REASONS
+            is_head = sums.titles[index] and reason in _NOT_WITH_TITLE and not by_markup
+            is_short = prose <= _MAX_PROSE.get(reason, prose) or by_markup
+            if is_believed and not is_head and is_short:
                 reasons[index] = reason
+    if total and not any(prose for box, prose in zip(blocks, prose_of_block, strict=True) if not reasons[box.box]):
+        # All there is to read are comments: this is a forum, and they are what it is about.
+        reasons = [None if reason == "comments" else reason for reason in reasons]
     return reasons
 
 

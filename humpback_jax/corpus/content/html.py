@@ -16,11 +16,11 @@ from humpback_jax.corpus.content.inline_elements import InlineElements
 from humpback_jax.corpus.content.nesting import limit_nesting
 from humpback_jax.corpus.content.tables import is_numbering
 from humpback_jax.corpus.content.text import clean, one_line
-from humpback_jax.corpus.content.visibility import UNREMARKABLE, Attributes, is_hidden, read_names
+from humpback_jax.corpus.content.visibility import UNREMARKABLE, Attributes, is_hidden, is_popup, read_names
 from humpback_jax.corpus.content.writer import BlockWriter
 
 _LONGEST_TITLE = 200  # characters of a plain text's first line that may be its title
-_LEAST_NOSCRIPT = 200  # characters of markup in <noscript> that may be an article
+_LEAST_ARTICLE = 200  # characters; less is no article
 
 _NOT_TEXT = frozenset(
     (
@@ -53,16 +53,21 @@ _TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style",
 def read_html(markup: str) -> PageBlocks:
     """Reads a page, however broken, as browsers do; never raises."""
     markup = limit_nesting(markup.replace("\0", ""))
-    reader = _read(markup, scripting=True)
-    if reader.noscript_chars > max(_LEAST_NOSCRIPT, 2 * sum(len(block.text) for block in reader.out.blocks)):
+    reader = _read(markup)
+    chars = reader.number_of_chars()
+    if reader.noscript_chars > max(_LEAST_ARTICLE, 2 * chars):
         # Without scripts there is next to nothing to see: what a browser without them shows is the page.
         reader = _read(markup, scripting=False)
+    elif reader.has_hidden and chars < _LEAST_ARTICLE:
+        # A page that its scripts show when it is loaded: all of it is hidden until then.
+        unhidden = _read(markup, shows_hidden=True)
+        reader = unhidden if unhidden.number_of_chars() > 4 * max(chars, _LEAST_ARTICLE) else reader
     return PageBlocks(reader.out.blocks, reader.out.boxes, reader.title, reader.language)
 
 
-def _read(markup: str, *, scripting: bool) -> "_Reader":
+def _read(markup: str, *, scripting: bool = True, shows_hidden: bool = False) -> "_Reader":
     parser = LexborHTMLParser(markup, scripting=scripting, options=LexborDocumentOptions.WO_EVENTS)
-    reader = _Reader()
+    reader = _Reader(shows_hidden)
     if parser.root is not None:
         reader.walk(parser.root)
     reader.out.flush()
@@ -90,6 +95,19 @@ def read_plain_text(text: str) -> PageBlocks:
 
 class _Reader(InlineElements):
     """Walks over the tree; `_OPENERS` has the method that opens each tag."""
+
+    def __init__(self, shows_hidden: bool) -> None:
+        super().__init__()
+        self.title = ""
+        self.language = ""
+        self.noscript_chars = 0
+        self.has_hidden = False
+        self._shows_hidden = shows_hidden
+        self._controlled: set[str] = set()  # ids of what other elements open and close
+
+    def number_of_chars(self) -> int:
+        """Characters of all blocks."""
+        return sum(len(block.text) for block in self.out.blocks)
 
     def walk(self, root: LexborNode) -> None:
         """Reads all under `root` in document order, without recursion."""
@@ -152,8 +170,10 @@ class _Reader(InlineElements):
             self._controlled.update((attributes["aria-controls"] or "").split())
         names = attributes.get("class") or ""
         if tag not in _NEVER_HIDDEN and is_hidden(tag, attributes, self._controlled):
+            self.has_hidden = True
             is_only_copy = "katex-html" in names and node.prev is None
-            return None if is_only_copy else SKIP
+            if not is_only_copy and not (self._shows_hidden and not is_popup(tag, attributes)):
+                return SKIP
         if attributes.get("role") == "heading" and tag not in _HEADERS:
             return self.open_header(tag, attributes, node)
         look = read_names(names)

@@ -45,11 +45,7 @@ class InlineElements(BlockElements):
             out.counted = True
         if "-" in tag:
             return self._open_custom(tag, attributes)
-        if names and tag == "span":
-            if out.span_end == len(out.inline):
-                out.inline.append(SPAN_GAP)
-            return self._end_span, None
-        return None
+        return (self._end_span, None) if names and tag == "span" else None
 
     def _open_styled(self, tag: str, attributes: Attributes, style: Style) -> Closing | None:
         out = self.out
@@ -89,7 +85,9 @@ class InlineElements(BlockElements):
             out.inline.append(mark)
 
     def _end_span(self, _: None) -> None:
-        self.out.span_end = len(self.out.inline)
+        inline = self.out.inline
+        if inline and not inline[-1][-1].isspace():
+            inline.append(SPAN_GAP)
 
     def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         out = self.out

@@ -76,13 +76,16 @@ WHOLE_LINES: dict[str, str] = {
 # Lines that begin with one of these, whatever follows.
 STARTS: dict[str, str] = {
     "newsletter": """
-        sign up for|sign up to|subscribe to|subscribe for|register for our|get our|get the latest|get the best|
-        join our|enter your email|enter your name|enter your e mail|thank you for signing|thanks for signing|
-        thank you for subscribing|download our app|download the app|get the app|your support|please consider donating|
-        support our journalism|receive our|don t miss out|never miss|want more|follow our|please confirm|
-        check your inbox|by signing up|by subscribing|by clicking|by submitting|by entering your|you are agreeing to|
-        melden sie sich|abonnieren sie|inscrivez vous|abonnez vous|suscríbete a|iscriviti alla|inscreva se|
-        schrijf je in|подпишитесь на|подписывайтесь на|log in to|sign in to|login to
+        to view the full story|to read the full story|to read the full article|subscribe now|first time subscribers|
+        already a subscriber|if you re seeing this message|for the latest stories|for the latest news|
+        for the latest updates|stay up to date with|do you want to be informed|support independent journalism|
+        support our work|sign up for|sign up to|subscribe to|subscribe for|register for our|get our|get the latest|
+        get the best|join our|enter your email|enter your name|enter your e mail|thank you for signing|
+        thanks for signing|thank you for subscribing|download our app|download the app|get the app|your support|
+        please consider donating|support our journalism|receive our|don t miss out|never miss|want more|follow our|
+        please confirm|check your inbox|by signing up|by subscribing|by clicking|by submitting|by entering your|
+        you are agreeing to|melden sie sich|abonnieren sie|inscrivez vous|abonnez vous|suscríbete a|iscriviti alla|
+        inscreva se|schrijf je in|подпишитесь на|подписывайтесь на|log in to|sign in to|login to
     """,
     "share_bar": """
         share this|share on|share via|share with|follow us|follow me on|find us on|like us on|join us on|
@@ -91,9 +94,11 @@ STARTS: dict[str, str] = {
         opens in new window|folgen sie uns|suivez nous|síguenos en|seguici su|siga nos|volg ons|bagikan
     """,
     "comments": """
-        log in to leave|log in to post|log in to reply|log in to comment|sign in to leave|sign in to comment|
-        you must be logged|you must log in|comments are|comments have been|comments will be|comments powered by|
-        view all comments|reply to|be the first to|your email address will not be|save my name email|notify me of|
+        please share your|please comment|let us know in the comments|let me know in the comments|
+        leave a comment below|tell us in the comments|what do you think let us|have your say|log in to leave|
+        log in to post|log in to reply|log in to comment|sign in to leave|sign in to comment|you must be logged|
+        you must log in|comments are|comments have been|comments will be|comments powered by|view all comments|
+        reply to|be the first to|your email address will not be|save my name email|notify me of|
         this site uses akismet|filed under comments|please log in to|please sign in to|please login to|
         deine e mail adresse wird|votre adresse e mail|votre adresse de messagerie|tu dirección de correo|
         il tuo indirizzo email|o seu endereço|je e mailadres wordt|ваш адрес email|ваш e mail не
@@ -106,21 +111,22 @@ STARTS: dict[str, str] = {
         läs även|les også|læs også|lue myös|click here to read|click here for more|for more information about this
     """,
     "advertisement": """
+        this post contains references to|the content on this page is|opinions expressed here are|
         advertisement story continues|story continues after|article continues after|this post contains affiliate|
         this article contains affiliate|this page contains affiliate|this post may contain|this article may contain|
         we may earn|we may receive|as an amazon associate|this site is a participant|disclosure this|
         disclaimer this post|this is a sponsored|this post is sponsored|when you buy through|if you buy through|
-        if you click|affiliate links|purchases made through|dieser artikel enthält affiliate|
-        dieser beitrag enthält werbung|als amazon partner
+        affiliate links|purchases made through|dieser artikel enthält affiliate|dieser beitrag enthält werbung|
+        als amazon partner
     """,
     "navigation": """
-        skip to|jump to|back to top|back to the|return to top|return to the|go to top|zurück zu|zurück zur|retour à|
-        retour au|volver a|click here to view|click on the image|click to enlarge|click image to|tap to|swipe to|
-        scroll down|you are here|your browser does not|your browser is|please enable javascript|javascript is|
-        javascript must|you need to enable javascript|listen to this|viewing page|showing results|page of|
-        sie sind hier|vous êtes ici|estás aquí|move to sidebar|toggle the table|add languages|main article|
-        this article is about|for other uses|not to be confused|this article needs|this section needs|
-        this article has multiple issues|this section does not cite|coordinates
+        skip to content|skip to main|skip to navigation|jump to|back to top|return to top|return to the|go to top|
+        zurück zu|zurück zur|retour à|retour au|volver a|click here to view|click on the image|click to enlarge|
+        click image to|you are here|your browser does not|your browser is|please enable javascript|javascript must|
+        you need to enable javascript|listen to this|viewing page|showing results|sie sind hier|vous êtes ici|
+        estás aquí|move to sidebar|toggle the table|add languages|main article|this article is about|for other uses|
+        not to be confused|this article needs|this section needs|this article has multiple issues|
+        this section does not cite|coordinates
     """,
     "footer": """
         copyright|all rights reserved|alle rechte vorbehalten|tous droits réservés|todos los derechos|tutti i diritti|
@@ -186,10 +192,10 @@ LABELS: dict[str, str] = {
         published|updated|posted|last updated|last modified|created|modified|date published|date modified|
         publication date|release date|stand|datum|veröffentlicht|aktualisiert|publié|fecha|data|дата|contact|source|
         posts|joined|location|views|hits|reads|downloads|member since|original source|via|h t|hat tip|written by|
-        rating|reviewed by|prep time|cook time|total time|print length|difficulty
+        rating|reviewed by|prep time|cook time|total time|print length
     """,
     "newsletter": """
-        email|e mail|phone|name|website|your name|your email|password|username|subject|message|subscribe|sign up
+        email|e mail|phone|name|website|your name|your email|password|subscribe|sign up
     """,
     "comments": """
         comments|comment|kommentare|commentaires|comentarios|commenti|reacties|комментарии|reply|leave a comment

@@ -28,6 +28,12 @@ _TO_THE_END = frozenset(("comments", "reviews", "references", "not_found", "payw
 
 _SENTENCE_ENDS = (".", "!", "?", ",", ";", '"', "”", "。")
 
+_NO_LINES = frozenset(("row", "term", "code"))  # what stands in tables and before definitions is never a button
+# What is a button as a line of its own ("Search", "Sign up for the beta") may be a step or a choice in a list.
+_MAY_BE_ITEMS = frozenset(("navigation", "newsletter", "comments", "ornament"))
+
+_LINKS = frozenset(("link", "link_list", "headlines"))
+
 Reasons = list[str | None]
 
 
@@ -38,7 +44,7 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
         return []
     prose = prose_chars(blocks)
     sums = box_sums(blocks, boxes, prose)
-    of_box = box_reasons(blocks, boxes, sums)
+    of_box = box_reasons(blocks, boxes, sums, prose)
     reasons = [of_box[block.box] for block in blocks]
     if len(boxes) == 1:
         _refuse_menus_of_plain_text(blocks, reasons)
@@ -47,7 +53,7 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
     _refuse_link_lists(blocks, reasons)
     _refuse_teasers(blocks, reasons)
     refuse_outside(page, prose, reasons)
-    _refuse_bare_headers(blocks, reasons)
+    _refuse_bare_headers(page, sums, reasons)
     return reasons
 
 
@@ -61,6 +67,10 @@ def _refuse_under_headers(page: PageBlocks, sums: BoxSums, prose: Sequence[int],
             is_header = block.level or (is_certain and (block.bold_only or reason not in _TO_THE_END))
             if reason and is_header:
                 end = _end_of_section(page, sums, prose, index, reason)
+                is_page = reason not in _TO_THE_END and 2 * sum(prose[index:end]) > sums.prose[0]
+                if is_page:
+                    index += 1
+                    continue
                 if is_certain or _is_poor(blocks, prose, index + 1, end):
                     reasons[index:end] = [old or reason for old in reasons[index:end]]
                     index = end
@@ -113,8 +123,10 @@ def _refuse_lines(blocks: Sequence[Block], reasons: Reasons) -> None:
             reasons[index] = "caption"
         elif not block.level and block.link_chars > len(text) * _MAX_LINKS:
             reasons[index] = "link"
-        elif not block.level and len(text) <= MAX_LINE and block.kind != "row":
-            reasons[index] = line_reason(text.lstrip(" -"))
+        elif not block.level and len(text) <= MAX_LINE and block.kind not in _NO_LINES:
+            reason = line_reason(text.lstrip(" -"))
+            if not (block.kind == "item" and reason in _MAY_BE_ITEMS):
+                reasons[index] = reason
             if (
                 reasons[index] is None
                 and block.names
@@ -156,19 +168,23 @@ def _refuse_teasers(blocks: Sequence[Block], reasons: Reasons) -> None:
             run = []
 
 
-def _refuse_bare_headers(blocks: Sequence[Block], reasons: Reasons) -> None:
-    lowest = 7  # a header that is followed by a header of its level or a higher one, or by nothing, has no text
-    is_bare = True
+def _refuse_bare_headers(page: PageBlocks, sums: BoxSums, reasons: Reasons) -> None:
+    """Headers with no text left: another header of their level follows, or all in the box around them is refused."""
+    blocks, boxes = page.blocks, page.boxes
+    following = len(blocks)  # the next block of content
     for index in range(len(blocks) - 1, -1, -1):
         if reasons[index] is not None:
             continue
         level = blocks[index].level
-        if not level:
-            is_bare, lowest = False, 7
-        elif (is_bare and level >= lowest) or (is_bare and lowest == 7):
-            reasons[index] = "empty_section"
-        else:
-            is_bare, lowest = True, level
+        if level:
+            box = blocks[index].box
+            while box and sums.last[box] <= index:
+                box = boxes[box].parent
+            is_last = following == len(blocks) or 0 < blocks[following].level <= level
+            if is_last or (level > 1 and sums.last[box] < following and reasons[index + 1] in _LINKS):
+                reasons[index] = "empty_section"
+                continue
+        following = index
 
 
 def _refuse_menus_of_plain_text(blocks: Sequence[Block], reasons: Reasons) -> None:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from humpback_jax.corpus.content.blocks import Block, PageBlocks
+from humpback_jax.corpus.content.titles import is_named_title
 
 _MAIN_SHARE = 0.7  # of the prose, for a box to be the main stretch
 _BETTER = (
@@ -30,7 +31,7 @@ def refuse_outside(page: PageBlocks, prose: Sequence[int], reasons: Reasons) -> 
     if not texts:
         return
     for index in content:
-        if index < texts[0] and _is_scrap(blocks[index]):
+        if index < texts[0] and _is_scrap(blocks[index]) and not is_named_title(page, blocks[index]):
             reasons[index] = "before_text"
         elif index > texts[-1] and _is_scrap(blocks[index]):
             reasons[index] = "after_text"
@@ -94,16 +95,24 @@ def _refuse_other_boxes(page: PageBlocks, prose: Sequence[int], reasons: Reasons
     for index in range(len(blocks)):
         if reasons[index] is None and not inside[blocks[index].box]:
             reasons[index] = "outside_main"
-    title = _title_before(page, reasons, first)
+    title = _title_before(page, prose, reasons, first)
     if title is not None:
+        places = ("outside_main", reasons[title])
         for index in range(title, first):
-            if reasons[index] == "outside_main" and (index == title or prose[index]):
+            if reasons[index] in places and (index == title or prose[index]):
                 reasons[index] = None
 
 
-def _title_before(page: PageBlocks, reasons: Reasons, first: int) -> int | None:
-    """The highest of the headers before the main box, the last of those."""
-    headers = [i for i in range(first) if page.blocks[i].level and reasons[i] in ("outside_main", "site_header")]
+def _title_before(page: PageBlocks, prose: Sequence[int], reasons: Reasons, first: int) -> int | None:
+    """The highest of the headers before the main box, the last of those.
+
+    A title in the header of the site counts only where the main box does not begin with one of its own.
+    """
+    blocks = page.blocks
+    own = next((i for i in range(first, len(blocks)) if reasons[i] is None and (blocks[i].level or prose[i])), None)
+    has_own = own is not None and blocks[own].level > 0
+    places = ("outside_main",) if has_own else ("outside_main", "site_header")
+    headers = [index for index in range(first) if blocks[index].level and reasons[index] in places]
     if not headers:
         return None
     highest = min(page.blocks[index].level for index in headers)

@@ -22,6 +22,9 @@ NAME_WORDS: dict[str, str] = {
         masthead *topbar* top+bar *siteheader* site+header page+header global+header header+bar main+header
         header+wrapper header+top
     """,
+    "site_name": """
+        logo *logo branding brand site+title site+name sitename blog+title blogname site+branding
+    """,
     "footer": """
         *footer* foot copyright colophon imprint impressum legal disclaimer bottom+bar
     """,
@@ -101,10 +104,8 @@ NAME_WORDS: dict[str, str] = {
     """,
 }
 # Names that say nothing about their element: WordPress writes topics and settings of the page into them.
-_SETTINGS = (
-    *("category-", "tag-", "post-type", "postid-", "page-", "has-", "no-", "not-", "with-", "without-", "is-", "hide-"),
-    *("format-", "status-", "type-", "paged-", "term-", "single-", "js-", "wp-image", "elementor-", "wp-block-"),
-)
+_SETTING_WORDS = "category- tag- has- no- not- with- without- is- hide- format- status- term-"
+_SETTINGS = tuple(_SETTING_WORDS.split())
 _NAME_PARTS = re.compile(r"[a-zà-ÿ]+")
 _WHOLE_WORDS: dict[str, str] = {}
 _GLUED_WORDS: list[tuple[str, bool, bool, str]] = []  # word, whether anything may stand before and after it, reason

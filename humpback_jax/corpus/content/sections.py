@@ -83,17 +83,30 @@ def cut_sections(
 def choose_nested(sections: Sequence[Section], nested: Nested = "outermost") -> list[bool]:
     """For each of the sections that passed all filters whether it is kept: of two that share text one only.
 
-    "outermost": the longer one; "innermost": the shorter one; "all": both.
+    "outermost": the longer one, unless it is nothing but a list of sections that all passed, such as the questions on a
+    page of questions; "innermost": the shorter one; "all": both.
     """
     if nested == "all":
         return [True] * len(sections)
+    by_header = {section.header_block: section for section in sections if section.cut_by == "header"}
     order = sorted(range(len(sections)), key=lambda index: len(sections[index].blocks), reverse=nested == "outermost")
     kept, taken = [False] * len(sections), set[int]()
     for index in order:
+        if nested == "outermost" and _is_list_of(sections[index], by_header):
+            continue
         if taken.isdisjoint(sections[index].blocks):
             taken.update(sections[index].blocks)
             kept[index] = True
     return kept
+
+
+def _is_list_of(section: Section, by_header: dict[int | None, Section]) -> bool:
+    """Whether a section consists of two or more of the others, header by header."""
+    position = count = 0
+    while position < len(section.blocks) and (inner := by_header.get(section.blocks[position])) is not None:
+        position += 1 + len(inner.blocks)
+        count += 1
+    return count > 1 and position == len(section.blocks)
 
 
 def _tree(page: PageBlocks, content: Sequence[int], levels: Sequence[int]) -> _Part:

@@ -24,6 +24,10 @@ from humpback_jax.corpus.content.line_phrases import (
 from humpback_jax.corpus.content.phrases import header_words, phrase_table
 
 MAX_LINE = 240  # characters; a longer block is judged by what stands around it
+_MAX_BUTTON = 80  # characters
+_SENTENCE_ENDS = (".", "!", "?", "。")
+# These are labels and imprints: a sentence that begins alike ("Copyright law protects authors.") is something else.
+_NO_SENTENCES = frozenset(("navigation", "footer"))
 _MAX_LABEL = 40  # characters before a colon
 _MAX_DATE_WORDS = 24
 _MAX_SHARE_WORDS = 16
@@ -87,8 +91,10 @@ def line_reason(line: str) -> str | None:
         return None if line[0] in "\"“„«‘'" else reason
     words = plain.split()
     if words[0] in _START_WORDS:
+        is_sentence = line.endswith(_SENTENCE_ENDS) or len(line) > _MAX_BUTTON
         for count in range(1, _LONGEST_START + 1):
-            if reason := _REASON_OF_START.get(" ".join(words[:count])):
+            reason = _REASON_OF_START.get(" ".join(words[:count]))
+            if reason and not (is_sentence and reason in _NO_SENTENCES):
                 return reason
     label, colon, rest = line.partition(":")
     is_label = colon and len(label) <= _MAX_LABEL and not rest.startswith("//")
@@ -116,16 +122,16 @@ def _telling_reason(line: str, tokens: list[str]) -> str | None:
 def _listed_reason(line: str, tokens: list[str]) -> str | None:
     """Dates, share bars, counts, hashtags, edit links: lines that are made of nothing but such words."""
     numbers = sum(token[0].isdigit() for token in tokens)
-    may_be_date = numbers and len(tokens) <= _MAX_DATE_WORDS and (len(tokens) > 1 or len(tokens[0]) > 4)
-    if may_be_date and all(token in _DATES or _NUMBER.fullmatch(token) for token in tokens):
-        return "byline" if numbers < len(tokens) or len(tokens) == 1 else "navigation"
-    if numbers < len(tokens) <= _MAX_SHARE_WORDS and all(token in _SHARE or token[0].isdigit() for token in tokens):
-        return "share_bar"
     if numbers and len(tokens) <= 6:
         kinds = {_COUNTED.get(token) for token in tokens if not token[0].isdigit()}
         for reason in ("reviews", "comments", "navigation"):
             if reason in kinds and kinds <= {reason, "navigation"}:
                 return reason
+    may_be_date = numbers and len(tokens) <= _MAX_DATE_WORDS and (len(tokens) > 1 or len(tokens[0]) > 4)
+    if may_be_date and all(token in _DATES or _NUMBER.fullmatch(token) for token in tokens):
+        return "byline" if numbers < len(tokens) or len(tokens) == 1 else "navigation"
+    if numbers < len(tokens) <= _MAX_SHARE_WORDS and all(token in _SHARE or token[0].isdigit() for token in tokens):
+        return "share_bar"
     if line.startswith("#") and all(word.startswith("#") for word in line.split()) and len(tokens) > 1:
         return "tags"
     if line[0] == "[" and line[-1] == "]" and header_words(line[1:-1]) in _REASON_OF_LINE:

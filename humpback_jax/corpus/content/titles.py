@@ -64,10 +64,11 @@ def _is_styled_title(page: PageBlocks, content: Sequence[int], position: int) ->
     following = page.blocks[content[position + 1]]
     if following.kind == "paragraph" and len(following.text) <= len(text):
         return False
-    return block.bold_only or block.font_size > _NORMAL_SIZE or _is_named_title(page, block)
+    return block.bold_only or block.font_size > _NORMAL_SIZE or is_named_title(page, block)
 
 
-def _is_named_title(page: PageBlocks, block: Block) -> bool:
+def is_named_title(page: PageBlocks, block: Block) -> bool:
+    """Whether class or id of a block say that it is a title."""
     return bool(_STYLED.search(page.boxes[block.box].names) or _STYLED.search(block.names))
 
 

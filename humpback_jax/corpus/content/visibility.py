@@ -233,14 +233,19 @@ def is_hidden(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:
 
 
 def _is_panel(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:
-    role = attributes.get("role") or ""
-    if tag in _POPUP_TAGS or role in _POPUP_ROLES:
+    if is_popup(tag, attributes):
         return False
-    if role == "tabpanel":
-        return True
     name = attributes.get("id") or ""
-    names = f"{attributes.get('class') or ''} {name}".lower()
-    return not _POPUP.search(names) and (name in controlled or bool(_PANEL.search(names)))
+    if attributes.get("role") == "tabpanel" or name in controlled:
+        return True
+    return bool(_PANEL.search(f"{attributes.get('class') or ''} {name}".lower()))
+
+
+def is_popup(tag: str, attributes: Attributes) -> bool:
+    """Whether a hidden element is one that opens over the page or lists links, by its tag, role and names."""
+    if tag in _POPUP_TAGS or attributes.get("role") in _POPUP_ROLES:
+        return True
+    return bool(_POPUP.search(f"{attributes.get('class') or ''} {attributes.get('id') or ''}".lower()))
 
 
 def role_of(attributes: Attributes) -> str:

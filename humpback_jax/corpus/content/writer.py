@@ -35,7 +35,7 @@ class BlockWriter:
         self.code_spans: list[str] = []
         self.controls = self.images = self.dates = 0
         self.counted = False  # whether any of these is set
-        self.link_end = self.span_end = -1  # lengths of `inline` where the last link and the last named span ended
+        self.link_end = -1  # length of `inline` where the last link ended
         self._link_chars = self.link_count = 0
         self._has_plain_text = self._has_bold_text = False
         self._smallest = _LARGEST
@@ -110,7 +110,7 @@ class BlockWriter:
             self.inline.clear()
             self._has_plain_text = self._has_bold_text = False
             self._smallest = _LARGEST
-            self.link_end = self.span_end = -1
+            self.link_end = -1
             if self.links:
                 self.links = [0] * len(self.links)
         if self.counted:

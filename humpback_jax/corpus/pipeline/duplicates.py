@@ -4,17 +4,22 @@ Candidates come from MinHash and locality-sensitive hashing (Broder 1997; Leskov
 Massive Datasets, 3.4): segments that share a band of their signatures. A band that very many share is compared with its
 first `LEADERS` alone. Every candidate pair is then compared by the exact Jaccard similarity of its shingles.
 
+Texts that fill one template (a function of a library each, a town each) are similar and say different things: they are
+no duplicates, see `have_different_subjects`.
+
 Of a pair the one with the smaller id, a hash of its content, goes first. In this order a segment is dropped if it is
 similar to an earlier one that is kept: nothing is dropped for the sake of a segment that is dropped itself.
 """
 
+import difflib
 import hashlib
 import itertools
 import json
 import math
 import re
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import rensa
@@ -25,10 +30,11 @@ from humpback_jax.corpus.pipeline.rows import COMPARED, DROPPED, SEGMENT, file_n
 UNIQUE, COPIES, LIGHT, BANDS = "unique", "copies", "light", "bands"
 PAIRS, SIDES, EDGES, NEAR, DUPLICATES = "pairs", "sides", "edges", "near", "duplicates"
 
-SHINGLE_WORDS = 3
+SHINGLE_WORDS = 2
+LEAST_OF_LONGER = 0.75  # of the shingles of the longer of two duplicates, how many the shorter has at least
 LEADERS = 16
-MAX_BANDS = 24
-FOUND_AT_THRESHOLD = 0.97  # probability that a pair just at the threshold becomes a candidate
+MAX_BANDS = 25
+FOUND_AT_THRESHOLD = 0.95  # probability that a pair just at the threshold becomes a candidate
 SEED = 20_230_811  # of the hash functions; another one gives other candidates
 
 # Scripts that put no spaces between words: each character is a word.
@@ -36,9 +42,13 @@ _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
-def shingles(text: str) -> set[str]:
-    """The runs of `SHINGLE_WORDS` words, without case and punctuation; of a shorter text all its words as one."""
-    words = _WORD.findall(text.casefold())
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case and punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+def shingles(words: Sequence[str]) -> set[str]:
+    """The runs of `SHINGLE_WORDS` words; of a shorter text all its words as one."""
     if len(words) < SHINGLE_WORDS:
         return {" ".join(words)}
     return set(map(" ".join, zip(*(words[i:] for i in range(SHINGLE_WORDS)), strict=False)))
@@ -48,6 +58,52 @@ def similarity(first: set[str], second: set[str]) -> float:
     """Jaccard: what both have over what either has."""
     both = len(first & second)
     return both / (len(first) + len(second) - both)
+
+
+def are_duplicates(first: Sequence[str], second: Sequence[str], threshold: float) -> float | None:
+    """The similarity of two texts, given as words, if they say the same; else None.
+
+    They do if their similarity is `threshold` or more, neither is longer by more than a third, and their subject is the
+    same.
+    """
+    shingles_of_both = shingles(first), shingles(second)
+    similar = similarity(*shingles_of_both)
+    sizes = sorted(map(len, shingles_of_both))
+    if similar < threshold or sizes[0] < LEAST_OF_LONGER * sizes[1] or have_different_subjects(first, second):
+        return None
+    return similar
+
+
+def have_different_subjects(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether two similar texts fill one template with different facts.
+
+    They do if each says a word three times that the other never says; if at two places, and at a third of all that
+    differ, the same word of the one stands for the same word of the other, and neither text says both; or if two
+    numbers are other numbers.
+    """
+    counts = Counter(first), Counter(second)
+    alone, others = (
+        {word: count for word, count in here.items() if word not in there} for here, there in (counts, counts[::-1])
+    )
+    if not alone or not others:
+        return False
+    if max(alone.values()) >= 3 and max(others.values()) >= 3:
+        return True
+    numbers = [sum(count for word, count in only.items() if word.isdecimal()) for only in (alone, others)]
+    if min(numbers) < 2 and min(max(alone.values()), max(others.values())) < 2:
+        return False
+    replaced = list(_replaced(first, second))
+    changes = Counter(pair for pair in replaced if pair[0] in alone and pair[1] in others)
+    changed_numbers = sum(count for pair, count in changes.items() if all(word.isdecimal() for word in pair))
+    most = max(changes.values(), default=0)
+    return changed_numbers >= 2 or (most >= 2 and 3 * most >= len(replaced))
+
+
+def _replaced(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The words that stand at the same place of two aligned texts and are not the same."""
+    for change, i, i_end, j, j_end in difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        if change == "replace" and i_end - i == j_end - j:
+            yield from zip(first[i:i_end], second[j:j_end], strict=True)
 
 
 def bands_for(threshold: float) -> tuple[int, int]:
@@ -67,7 +123,7 @@ def band_keys(text: str, threshold: float) -> Iterator[str]:
     """The names of the text's bands: equal for texts whose signatures agree in a band."""
     bands, rows = bands_for(threshold)
     signature = rensa.RMinHash(num_perm=bands * rows, seed=SEED)
-    signature.update(list(shingles(text)))
+    signature.update(list(shingles(words_of(text))))
     digest = signature.digest()
     for band in range(bands):
         values = array("Q", digest[band * rows : (band + 1) * rows])
@@ -111,13 +167,12 @@ def compare(key: str, rows: GroupRows, threshold: float) -> Iterator[Row]:
     """The pairs of a segment with earlier ones whose similarity is `threshold` or more."""
     _, payload = next(rows)
     row: dict[str, Any] | None = None
-    own: set[str] = set()
+    words: list[str] = []
     for order, text in rows:
         if row is None:
             row = unpack(payload)[0]
-            own = shingles(row["text"])
-        similar = similarity(own, shingles(text))
-        if similar >= threshold:
+            words = words_of(row["text"])
+        if (similar := are_duplicates(words_of(text), words, threshold)) is not None:
             leader = order.partition("\t")[2]
             yield Row(EDGES, "", f"{key}\t{leader}", _dropped(row, leader, similar))
 

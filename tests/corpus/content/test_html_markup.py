@@ -203,6 +203,7 @@ def test_an_open_strike_does_not_swallow_the_page() -> None:
         ("un<b>do</b><i>ne</i>", "undone"),
         ("<span class=dropcap>T</span>he end", "The end"),
         ("<span>foo</span><span>bar</span>", "foobar"),
+        ("<span class=label>Picture</span>Ann Lee, <span class=x>i</span>Pump", "Picture Ann Lee, iPump"),
         ("駅は<a href=1>東京</a><a href=2>都</a>です", "駅は東京都です"),
         ("<span style='display: block'>One</span><span style='display:flex'>Two</span>", "One\n\nTwo"),
     ],
@@ -272,3 +273,9 @@ def test_a_header_that_is_never_closed() -> None:
         ("paragraph", "Long text."),
         ("paragraph", "More."),
     ]
+
+
+def test_a_page_that_is_hidden_until_it_is_loaded() -> None:
+    article = "<h2>What was found</h2><p>" + "Grit lay in the channel. " * 40 + "</p>"
+    assert read_html(f"<div id=page style='opacity:0'>{article}</div>").blocks[0].text == "What was found"
+    assert read_html(f"<p>Short.</p><div class=cookie-popup style='display:none'>{article}</div>").text() == "Short."
