@@ -10,9 +10,10 @@ import pyarrow
 import pyarrow.parquet
 from etils import epath
 
-from humpback_jax.corpus.readers.compression import BadCompressionError, buffered, codec_of, open_layers
+from humpback_jax.corpus.readers.compression import BadCompressionError, ExpansionError, buffered, codec_of, open_layers
 from humpback_jax.corpus.readers.web_file import WebPath
 
+_MAX_LINE_BYTES = 1 << 16
 _LIST_NAME = re.compile(r"\.paths\b|\.cdxj?\b|^cdx-|\.(txt|lst|list|jsonl|ndjson)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
 _ARCHIVE_LINE = re.compile(rb"\S+\.(warc|arc|wet|wat|wacz)(\.\w+)*\s*", re.IGNORECASE)
 _CDXJ_LINE = re.compile(rb"\S+ \d{8,17} (\{.*\})\s*")
@@ -48,14 +49,17 @@ def crawl_list(path: epath.Path | WebPath) -> CrawlList | None:
         stream.seek(0)
         content = buffered(open_layers(stream, (codec,))) if codec else stream
         try:
-            return _lines_list(content)
-        except BadCompressionError as error:
+            first = next((line for line in iter(lambda: content.readline(_MAX_LINE_BYTES), b"") if line.strip()), b"")
+            content.seek(0)
+        except (BadCompressionError, ExpansionError):
+            return None
+        try:
+            return _lines_list(content, first)
+        except (BadCompressionError, ExpansionError) as error:
             raise ValueError(f"{path}: the list is damaged ({error}); fetch it again") from error
 
 
-def _lines_list(content: BinaryIO) -> CrawlList | None:
-    first = next((line for line in iter(lambda: content.readline(1 << 16), b"") if line.strip()), b"")
-    content.seek(0)
+def _lines_list(content: BinaryIO, first: bytes) -> CrawlList | None:
     if _ARCHIVE_LINE.fullmatch(first):
         names = (line.decode("utf-8", errors="surrogateescape").strip() for line in content)
         return CrawlList([(name, None) for name in names if name])
