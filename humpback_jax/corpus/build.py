@@ -14,6 +14,7 @@ from etils import epath
 
 import humpback_jax
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.filters import answer_likeness
 from humpback_jax.corpus.filters.effect import filter_notes
 from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
 from humpback_jax.corpus.pipeline.cutting import PageFunction, Shard, make_shards
@@ -166,6 +167,9 @@ def build_corpus(
     folder = epath.Path(out_dir)
     shards = make_shards(list_inputs(inputs, exclude_dir=folder))
     recipe = ToolsRecipe(config, seed_languages)
+    recipe.load()  # so that a file that a setting names is missed here and not in a worker
+    if config.min_answer_likeness is not None:
+        answer_likeness.check_number(len(answers), "seed answers")
     identity = _identity(shards, recipe, answers, file_format, rows_per_file)
     report = _finished(folder, identity)
     if report is None:

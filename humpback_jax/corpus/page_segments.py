@@ -37,7 +37,7 @@ class PageTools:
       blocked_domains: as `domain_key` writes them.
       blocked_phrases: finds phrases that no segment may hold.
       prompts: finds evaluation prompts, where there are any to be found.
-      answers: scores how much a text is like the seed answers, where that is asked for.
+      answers: scores how much a text is like the seed answers, where such a model is there already.
     """
 
     languages: frozenset[str] = frozenset()
@@ -55,7 +55,8 @@ class ToolsRecipe:
     Attributes:
       config: the settings.
       seed_languages: of the seed answers; empty where no seeds are known.
-      answer_model: file of the answer-likeness model, where one was trained.
+      answer_model: file of the answer-likeness model, where one is there already: a build trains it on the segments
+        that come out of this step, and scores them then; who explains a page of a finished corpus names it.
     """
 
     config: CorpusConfig
@@ -67,15 +68,10 @@ class ToolsRecipe:
 
         Raises:
           FileNotFoundError: a file that a setting names does not exist.
-          ValueError: a file is not what its setting takes, or there is no model for `min_answer_likeness`.
+          ValueError: a file is not what its setting takes.
         """
         config = self.config
         config.file_hashes()
-        if config.min_answer_likeness is not None and self.answer_model is None:
-            raise ValueError(
-                "min_answer_likeness needs seed answers to learn from, and none are known here; name seed pairs, or "
-                "leave it at None"
-            )
         return PageTools(
             languages=config.wanted_languages(self.seed_languages),
             blocked_domains=frozenset(map(domain_key, read_entries(config.blocked_domains))) - {""},

@@ -20,7 +20,7 @@ from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 
 FEATURES = 1 << 18
 MOST_CHARS = 3000  # of a text that the model looks at
-LEAST_ANSWERS = 20
+LEAST_TEXTS = 20
 _HELD_OUT = 0.2
 _DIGITS = 4
 
@@ -80,17 +80,23 @@ def load(path: PathLike) -> AnswerModel:
         raise ValueError(f"{path} is no answer-likeness model ({error}); delete it and run the stage again") from error
 
 
+def check_number(number: int, name: str) -> None:
+    """ValueError where there are too few seed answers or segments to learn from."""
+    if number < LEAST_TEXTS:
+        raise ValueError(
+            f"min_answer_likeness needs {LEAST_TEXTS} {name} or more to learn from, found {number}; give more, or "
+            "leave it at None"
+        )
+
+
 def train(answers: Sequence[str], segments: Sequence[str], seed: int) -> AnswerModel:
     """Trains on all texts, after measuring the AUC of a model that sees four fifths of them.
 
     Raises:
       ValueError: fewer than 20 answers or segments.
     """
-    if min(len(answers), len(segments)) < LEAST_ANSWERS:
-        raise ValueError(
-            f"answer-likeness needs {LEAST_ANSWERS} seed answers and as many segments to learn from, found "
-            f"{len(answers)} and {len(segments)}; give more, or leave CorpusConfig.min_answer_likeness at None"
-        )
+    check_number(len(answers), "seed answers")
+    check_number(len(segments), "segments")
     from sklearn.metrics import roc_auc_score
 
     features = _vectorizer().transform([text[:MOST_CHARS] for text in (*answers, *segments)])

@@ -52,8 +52,10 @@ def test_the_same_everywhere(tmp_path) -> None:
 
 
 def test_too_little_to_learn_from_is_an_error() -> None:
-    with pytest.raises(ValueError, match="20 seed answers and as many segments to learn from, found 3 and 200"):
+    with pytest.raises(ValueError, match="needs 20 seed answers or more to learn from, found 3"):
         answer_likeness.train(ANSWERS[:3], SEGMENTS, seed=0)
+    with pytest.raises(ValueError, match="needs 20 segments or more to learn from, found 0"):
+        answer_likeness.train(ANSWERS, [], seed=0)
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
