@@ -1,0 +1,113 @@
+"""Near-duplicates: planted copies are found, templates are no copies, what is dropped has a kept twin."""
+
+import itertools
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.pipeline import duplicates
+from humpback_jax.corpus.pipeline.duplicates import (
+    LEADERS,
+    are_duplicates,
+    band_keys,
+    bands_for,
+    drop_near,
+    pair_up,
+    shingles,
+    similarity,
+    words_of,
+)
+from tests.corpus.pipeline.conftest import article, changed
+
+THRESHOLD = CorpusConfig().near_duplicates
+DIRECTIVE = """Description: sets the name of the file that holds the {name} list. Syntax: {name} path-of-file.
+Default: none. Context: server config, virtual host. Status: extension. The {name} directive gives the name of a
+file with one {what}
+per line, which the server reads when it starts. The path is taken as relative to the folder of the server. A file that
+is not there is an error. {security} Lines that begin with a hash sign are left out, and so are empty lines. Once the
+file is read, what stands in it is held in memory until the server ends, so that a long list costs memory in every
+process. For more than a few thousand lines use a database in its place."""
+
+
+def is_found(first, second):
+    candidates = set(band_keys(first, THRESHOLD)) & set(band_keys(second, THRESHOLD))
+    return bool(candidates) and are_duplicates(words_of(first), words_of(second), THRESHOLD) is not None
+
+
+@pytest.mark.parametrize("words", [100, 200, 400])
+def test_copies_with_a_twentieth_of_the_words_changed_are_found(words):
+    rng = random.Random(words)
+    texts = [article(rng, words) for _ in range(150)]
+    found = [is_found(text, changed(text, rng)) for text in texts]
+    assert sum(found) / len(found) >= 0.97
+    assert not any(is_found(text, other) for text, other in itertools.pairwise(texts))
+
+
+def test_the_bands_find_a_pair_at_the_threshold():
+    for threshold in (0.3, 0.5, 0.65, 0.8, 0.95, 1.0):
+        bands, rows = bands_for(threshold)
+        assert bands <= duplicates.MAX_BANDS
+        assert 1 - (1 - threshold**rows) ** bands >= duplicates.FOUND_AT_THRESHOLD
+
+
+def test_a_template_with_other_facts_is_no_duplicate():
+    users = DIRECTIVE.format(name="AuthUserFile", what="user", security="Keep it out of the document root.")
+    groups = DIRECTIVE.format(name="AuthGroupFile", what="group", security="Keep it out of the document root.")
+    reworded = DIRECTIVE.format(name="AuthUserFile", what="user", security="Never put it below the document root.")
+    assert similarity(shingles(words_of(users)), shingles(words_of(groups))) > THRESHOLD
+    assert not is_found(users, groups)
+    assert is_found(users, reworded)
+    first = users + " Call us on 0800 138 4021 or come to the office on the market square at any time of the day."
+    other = users + " Call us on 0300 762 9910 or come to the office on the market square at any time of the day."
+    assert not is_found(first, other) and is_found(first, first.replace("at any time of the day", "whenever you like"))
+
+
+def test_much_more_text_is_no_duplicate():
+    rng = random.Random(3)
+    text = article(rng, 120)
+    assert is_found(text, text + " " + article(rng, 25))
+    assert not is_found(text, text + " " + article(rng, 60))
+
+
+def test_scripts_without_spaces_are_compared_by_characters():
+    text = "".join(chr(0x4E00 + i * 37 % 2000) for i in range(300))
+    assert len(shingles(words_of(text))) > 250
+    assert is_found(text, text[:100] + "山川" + text[102:])
+    assert not is_found(text, text[::-1])
+
+
+@given(st.text(), st.text())
+def test_any_two_texts_can_be_compared(first, second):
+    words = words_of(first), words_of(second)
+    assert 0 <= similarity(*map(shingles, words)) <= 1
+    assert similarity(shingles(words[0]), shingles(words[0])) == 1
+    assert are_duplicates(words[0], words[0], 1.0) == 1
+    assert (are_duplicates(*words, THRESHOLD) is None) == (are_duplicates(*words[::-1], THRESHOLD) is None)
+    assert len(list(band_keys(first, THRESHOLD))) == bands_for(THRESHOLD)[0]
+
+
+@given(st.sets(st.tuples(st.integers(0, 25), st.integers(0, 25)).filter(lambda pair: pair[0] < pair[1])))
+def test_what_is_dropped_is_similar_to_what_is_kept(pairs):
+    """And nothing that is kept is similar to an earlier one that is kept: the greedy maximal independent set."""
+    edges = sorted((f"{later:02d}", f"{earlier:02d}") for earlier, later in pairs)
+    rows = [(f"{a}\t{b}", json.dumps({"dropped": a, "kept": b, "similarity": 0.9})) for a, b in edges]
+    dropped = {row.key: json.loads(row.payload)["kept"] for row in drop_near("", iter(rows))}
+    assert all((segment, kept) in edges and kept not in dropped for segment, kept in dropped.items())
+    assert all(later in dropped or earlier in dropped for later, earlier in edges)
+
+
+@given(st.sets(st.integers(0, 10_000), max_size=60))
+def test_a_large_band_is_compared_with_its_first(members):
+    names = sorted(f"{member:05d}" for member in members)
+    pairs = {(row.key, row.order.partition("\t")[2]) for row in pair_up("band", iter([(name, "") for name in names]))}
+    expected = {(a, b) for i, a in enumerate(names[:LEADERS]) for b in names[i + 1 :]}
+    assert pairs == expected
+
+
+def test_signatures_are_the_same_on_every_machine():
+    """A change of these says that corpora built before and after differ."""
+    assert next(band_keys("one two three four five six", 0.65)) == "00e3c22d1d3c122a62"
