@@ -1,6 +1,7 @@
 """The verbs of `humpback corpus`."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,18 +82,39 @@ def _read_seeds(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @corpus.command("show")
 @click.argument("folder", type=click.Path())
-@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Segments, drawn at random.")
+@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Segments or pages, at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@click.option("--url", help="The segments of this page instead.")
+@click.option("--url", help="This page instead.")
+@click.option("--page", type=click.Path(), help="Write pages, every block with what became of it, to this HTML file.")
+@click.option("--input", "inputs", multiple=True, type=click.Path(), help="With --page: where the web pages are now.")
 @json_option
-def corpus_show(folder: str, count: int, seed: int, url: str | None, as_json: bool) -> None:
-    """Show segments of a corpus folder, drawn at random."""
+def corpus_show(
+    folder: str, count: int, seed: int, url: str | None, page: str | None, inputs: tuple[str, ...], as_json: bool
+) -> None:
+    """Show segments of a corpus folder, drawn at random; or, with --page, web pages and what became of them."""
+    if page:
+        _write_pages(folder, count, seed, url, page, inputs)
+        return
     from humpback_jax.corpus.show import draw_segments, print_segments, segments_of_url
 
     rows = segments_of_url(folder, url) if url else draw_segments(folder, count, seed)
     if not rows:
         raise ValueError(f"{folder} has no segment{f' of {url}; `humpback corpus explain` says why' if url else ''}")
     print_json(rows) if as_json else print_segments(rows)
+
+
+def _write_pages(folder: str, count: int, seed: int, url: str | None, page: str, inputs: Sequence[str]) -> None:
+    from humpback_jax.corpus.explain import draw_pages, explain_pages, find_page, open_corpus
+    from humpback_jax.corpus.story_pages import write_story_page
+
+    opened = open_corpus(folder, inputs)
+    pages = [find_page(opened, url)] if url else draw_pages(opened, count, seed)
+    write_story_page(explain_pages(opened, pages), _name_of(folder), opened.settings, page)
+    click.echo(f"Page to open in a browser: {page}", err=True)
+
+
+def _name_of(folder: str) -> str:
+    return os.path.basename(os.path.abspath(folder))
 
 
 @corpus.command("stats")
@@ -108,3 +130,19 @@ def corpus_stats(folder: str, page: str | None, as_json: bool) -> None:
     if page:
         write_stats_page(folder, figures, page)
         click.echo(f"Page to open in a browser: {page}", err=True)
+
+
+@corpus.command("explain")
+@click.argument("folder", type=click.Path())
+@click.argument("url")
+@click.option("--blocks", is_flag=True, help="Every block, too.")
+@click.option("--input", "inputs", multiple=True, type=click.Path(), help="Where the web pages are now.")
+@json_option
+def corpus_explain(folder: str, url: str, blocks: bool, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Say why a web page gave what it gave: its sections, its blocks, duplicates, sampling."""
+    from humpback_jax.corpus.explain import explain_pages, find_page, open_corpus
+    from humpback_jax.corpus.story_pages import print_story, story_values
+
+    opened = open_corpus(folder, inputs)
+    (story,) = explain_pages(opened, [find_page(opened, url)])
+    print_json(story_values(story)) if as_json else print_story(story, opened.settings, blocks)

@@ -3,6 +3,8 @@
 import pytest
 
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
+from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.reasons import WORDS, corpus_words
 
 
@@ -29,3 +31,32 @@ def test_words_name_settings_that_there_are(kind):
     filled = dict.fromkeys(known, "")
     for label, why in WORDS[kind].values():
         assert label and why.format_map(filled)
+
+
+def test_every_reason_that_real_pages_give_has_words():
+    """The names are written in several modules; here they meet."""
+    config = CorpusConfig(min_chars=100)
+    tools = ToolsRecipe(config).load()
+    results = [cut_page(Page(f"{i}.html", text, True), config, tools) for i, text in enumerate(made_pages())]
+    for kind, names in (
+        ("block", {name for result in results for name in result.furniture}),
+        ("segment", {name for result in results for name in result.rejected}),
+        ("outcome", {result.outcome for result in results}),
+    ):
+        assert names and names <= set(WORDS[kind]), kind
+
+
+def made_pages():
+    """Pages of one's own with most kinds of furniture."""
+    text = "".join(f"<p>Paragraph {i} says that the water of place {i} rises twice a day.</p>" for i in range(5))
+    menu = "<nav><ul><li><a href=/a>Home</a></li><li><a href=/b>News</a></li></ul></nav>"
+    foot = "<footer><p>© 2024 The harbour. All rights reserved.</p></footer>"
+    aside = "<aside><h3>Related</h3><ul><li><a href=/c>Another page about water</a></li></ul></aside>"
+    main = f"<main><h1>Tides</h1><p class=byline>By A. Writer</p>{text}<h2>Short</h2><p>No.</p></main>"
+    comments = f"<h2>Comments</h2><div class=comments>{text}</div>"
+    notices = "<div class=share>Share on X</div><div id=cookie-banner>We use cookies.</div>"
+    yield f"<body>{menu}{main}{aside}{foot}"
+    yield f"<body><h1>CAPITALS</h1>{text}<h2>Contact us</h2>{text}{comments}{foot}"
+    yield f"<body>{menu}{foot}"
+    yield "<body></body>"
+    yield f"<body><h1>Long</h1>{text * 20}{notices}"
