@@ -262,3 +262,12 @@ HEADER_PHRASES: dict[str, str] = {
         sidan kunde inte hittas|siden blev ikke fundet|sivua ei löytynyt|stránka nenalezena
     """,
 }
+
+# Terms of notices on cookies and personal data, in running text.
+PRIVACY_TERMS = """
+    cookie|gdpr|dsgvo| rodo|personal data|privacy policy|privacy notice|privacy settings|personenbezogen|datenschutz|
+    données personnelles|confidentialité|datos personales|política de privacidad|dati personali|dados pessoais|
+    persoonsgegevens|privacybeleid|danych osobowych|prywatności|персональных данных|конфиденциальности|personuppgifter|
+    personoplysninger|henkilötie|osobních údajů|személyes adat|kişisel veri|个人信息|隐私政策|個人情報|개인정보|
+    withdraw your consent|legitimate interest|our partners|ip address
+"""

@@ -86,7 +86,7 @@ class InlineElements(BlockElements):
 
     def _end_span(self, _: None) -> None:
         inline = self.out.inline
-        if inline and not inline[-1][-1].isspace():
+        if inline and inline[-1] and not inline[-1][-1].isspace():
             inline.append(SPAN_GAP)
 
     def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:

@@ -11,18 +11,20 @@ The order of the steps is the method:
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 from humpback_jax.corpus.content.blocks import Block, PageBlocks
 from humpback_jax.corpus.content.boxes import BoxSums, box_reasons, box_sums, prose_chars
 from humpback_jax.corpus.content.main_stretch import refuse_outside
-from humpback_jax.corpus.content.phrases import header_reason, names_reason
+from humpback_jax.corpus.content.phrases import header_reason, names_reason, speaks_of_privacy
 from humpback_jax.corpus.content.short_lines import MAX_LINE, line_reason
 
 _MAX_LINKS = 0.6  # share of a block's or a list's characters that may be in links
 _MAX_TITLE = 80  # characters of a line that may stand as a header without being one
 _MAX_TEASER = 400  # characters under a linked header that may be a teaser of another page
 _LEAST_TEASERS = 3
+_MAX_PRIVACY = 0.3  # share of a page's prose on cookies and personal data, over which the page is about that
 # Under these the rest of the box goes, prose or not; under the others an article may go on.
 _TO_THE_END = frozenset(("comments", "reviews", "references", "not_found", "paywall", "author_box", "cookie_notice"))
 
@@ -48,6 +50,7 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
     reasons = [of_box[block.box] for block in blocks]
     if len(boxes) == 1:
         _refuse_menus_of_plain_text(blocks, reasons)
+    _refuse_privacy_notices(page, prose, reasons)
     _refuse_under_headers(page, sums, prose, reasons)
     _refuse_lines(blocks, reasons)
     _refuse_link_lists(blocks, reasons)
@@ -55,6 +58,25 @@ def furniture_reasons(page: PageBlocks) -> Reasons:
     refuse_outside(page, prose, reasons)
     _refuse_bare_headers(page, sums, reasons)
     return reasons
+
+
+def _refuse_privacy_notices(page: PageBlocks, prose: Sequence[int], reasons: Reasons) -> None:
+    """Paragraphs on cookies and personal data, with the boxes that hold little else, unless the page is about that."""
+    blocks = page.blocks
+    if not speaks_of_privacy("\n".join(blocks[index].text for index, size in enumerate(prose) if size)):
+        return
+    notices = [index for index, size in enumerate(prose) if size and speaks_of_privacy(blocks[index].text)]
+    if not notices or sum(prose[index] for index in notices) > _MAX_PRIVACY * sum(prose):
+        return
+    in_box, on_privacy = Counter[int](), Counter[int]()
+    for index, block in enumerate(blocks):
+        in_box[block.box] += prose[index]
+    for index in notices:
+        on_privacy[blocks[index].box] += prose[index]
+    boxes = {box for box, size in on_privacy.items() if 2 * size > in_box[box]}
+    for index, block in enumerate(blocks):
+        if reasons[index] is None and (block.box in boxes or index in notices):
+            reasons[index] = "cookie_notice"
 
 
 def _refuse_under_headers(page: PageBlocks, sums: BoxSums, prose: Sequence[int], reasons: Reasons) -> None:

@@ -6,7 +6,7 @@ Every match yields a reason, a word that a person reads in reports and on the co
 import functools
 import re
 
-from humpback_jax.corpus.content.header_phrases import HEADER_PHRASES
+from humpback_jax.corpus.content.header_phrases import HEADER_PHRASES, PRIVACY_TERMS
 
 # Words of class and id names, as they stand between "-", "_", digits and spaces, lower-cased. "*" stands for anything,
 # for words that are glued to others ("articlecomments"); "right+col" for two words in a row or glued.
@@ -158,12 +158,19 @@ _PUNCTUATION: dict[int, str | None] = {
 _PUNCTUATION |= dict.fromkeys(map(ord, "'’‘´"))
 
 
+_PRIVACY_TERMS = tuple(term.strip() for term in PRIVACY_TERMS.replace("\n", "").split("|"))
 _SLIDE = re.compile(r"\d{1,3} ?/ ?\d{1,3}\b")  # "3/50" before the title of a picture
 
 
 def header_words(header: str) -> str:
     """A header in lower case, single spaces and without punctuation, as the phrases are written."""
     return " ".join(header.translate(_PUNCTUATION).casefold().split())
+
+
+def speaks_of_privacy(text: str) -> bool:
+    """Whether a text speaks of cookies or personal data as notices do: in two or more of their terms."""
+    lower = text.lower()
+    return sum(term in lower for term in _PRIVACY_TERMS) > 1
 
 
 def phrase_table(phrases_of_reason: dict[str, str]) -> dict[str, str]:
