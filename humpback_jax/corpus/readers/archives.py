@@ -99,12 +99,12 @@ class _Archive:
             following = _find_record(file, at + 1, self._kind)
             if not reason:
                 reason = f"damaged_{self._kind}" if following else f"truncated_{self._kind}" if found else ""
-            yield RejectedRecord(reason or f"not_a_{self._kind}", at, detail, file.position)
+            yield self._rejected(reason or f"not_a_{self._kind}", at, detail)
             if following is None:
                 return
         if file.damage or not found:
             reason = f"truncated_{self._kind}" if found else f"not_a_{self._kind}"
-            yield RejectedRecord(reason, file.position, file.damage or "there is no record", file.position)
+            yield self._rejected(reason, file.position, file.damage or "there is no record")
 
     def _records_here(self) -> Iterator[RawRecord | RejectedRecord]:
         """The records at the file's position: one, or all those of one compressed member."""
@@ -134,7 +134,7 @@ class _Archive:
             except DamageError as damage:
                 if not _find_in_member(view, self._kind):
                     raise
-                yield RejectedRecord(f"damaged_{self._kind}", start, str(damage), file.position)
+                yield self._rejected(f"damaged_{self._kind}", start, str(damage))
             else:
                 yield self._item(*record, 0, self._size)
 
@@ -159,6 +159,12 @@ class _Archive:
         if size < head.length:
             raise DamageError(f"{size} of {head.length} bytes of a record are there")
         return head, content
+
+    def _rejected(self, reason: str, start: int, detail: str) -> RejectedRecord:
+        """What could not be read from `start` to where the file stands now."""
+        if self._shared:
+            return RejectedRecord(reason, 0, f"{detail} (at byte {start} of the content)", self._size)
+        return RejectedRecord(reason, start, detail, self._file.position)
 
     def _item(self, head: Head, content: bytes | None, start: int, end: int) -> RawRecord | RejectedRecord:
         if self._shared:
