@@ -11,6 +11,7 @@ tokenizer take with nothing to do included.
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import pydoc_data.topics
@@ -22,13 +23,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from humpback_jax.corpus.segment_files import segments_sha256, write_segments
+from humpback_jax.corpus.segment_files import segments_sha256
+from humpback_jax.files import write_jsonl
 from humpback_jax.inference.engine import PromptIds, ReportProgress
 from humpback_jax.inference.requests import Completion, Probe, Request
 from humpback_jax.inference.slots import SlotStats
 from humpback_jax.models.config import get_config
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
+from humpback_jax.run_files import SEGMENTS
 from humpback_jax.runtime.startup import prepare_process
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.jobs import GenerationConfig
@@ -41,6 +44,7 @@ from humpback_jax.weights.model_folder import ModelCard
 
 LONGEST, SHORTEST = 3000, 600  # characters of a segment
 TEXTS = 997  # that the model knows
+ROWS_PER_FILE = 50_000  # of segments
 UNRATED = 5  # one rationale in so many ends without a number
 GIB = 1 << 30
 
@@ -180,7 +184,9 @@ def section(draw: random.Random, text: str, shortest: int, longest: int) -> str:
 
 def segments_stage(folder: pathlib.Path, number: int, draw: random.Random, text: str) -> Stage:
     """Segments as they lie in a run directory."""
-    write_segments(folder, segments(number, draw, text), number)
+    rows, files = segments(number, draw, text), -(-number // ROWS_PER_FILE)
+    for i in range(files):
+        write_jsonl(folder / SEGMENTS.format(i=i, n=files, suffix="jsonl"), itertools.islice(rows, ROWS_PER_FILE))
     outputs = {"segments": segments_sha256(folder)}
     return Stage(folder, {"counts": {"in": number, "out": number}, "outputs": outputs})
 

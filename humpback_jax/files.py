@@ -139,6 +139,9 @@ class JsonLines:
     def __str__(self) -> str:
         return " … ".join(dict.fromkeys([self._paths[0], self._paths[-1]])) if self._paths else "no file"
 
+    def __len__(self) -> int:
+        return sum(1 for _ in self.positions())
+
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         """(position, row) of every row; ValueError names file and line."""
         for position, line, where in self._lines():

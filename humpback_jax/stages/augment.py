@@ -35,9 +35,9 @@ def augment(
 
     rows = JsonLines(shard_paths(segments.directory, SEGMENTS))
     prompted = functools.partial(_prompted, backward_model, prompts)
-    items = JobItems(rows, prompted, config.engine.max_prompt_length)
+    items = JobItems(rows, prompted, config.engine.max_prompt_length, "segments")
     job = Completions(backward_model, config, "instruction")
-    written = run_job(claim.folder, job, items, config, "augment", "segments")
+    written = run_job(claim.folder, job, items, config, "augment")
     if not any(reason is None for reason, _ in _candidates(written)):
         reasons = dict(sorted(collections.Counter(str(reason) for reason, _ in _candidates(written)).items()))
         raise ValueError(

@@ -48,8 +48,8 @@ def generate(
 
     all_ids = model.all_prompt_ids([prompts.tagged(text, tags) for _, text in instructions])
     prompted = [Prompted(name, ids, text) for (name, text), ids in zip(instructions, all_ids, strict=True)]
-    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length)
-    written = run_job(claim.folder, Completions(model, config, "output"), items, config, "generate", "prompts")
+    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length, "prompts")
+    written = run_job(claim.folder, Completions(model, config, "output"), items, config, "generate")
     if not is_leader():
         return claim.finish(None)
     answers = claim.folder / ANSWERS

@@ -12,9 +12,12 @@ import numpy as np
 
 from humpback_jax.files import JsonLines, in_blocks
 from humpback_jax.inference.engine import shared_prefix
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.progress import progress_bar
 
 Row = TypeVar("Row")
 TOKENIZED_ROWS, JOINED_ROWS = 512, 4096  # rows that are in memory at a time
+REPORTED_ROWS = 20_000  # fewer are read too fast for a line about it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Prompted:
 class Rows(Protocol[Row]):
     """What items are made from, readable as often as wanted: `JsonLines`, or `InMemory`."""
 
+    def __len__(self) -> int:
+        """Number of rows."""
+
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         """(position, row) of every row, always in the same order."""
 
@@ -41,6 +47,9 @@ class InMemory(Generic[Row]):
     """Rows of a list."""
 
     rows: Sequence[Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         return iter(enumerate(self.rows))
@@ -56,35 +65,42 @@ class JobItems(Generic[Row]):
     A slice gives the items themselves. The order, and so what is in a shard, is a function of the items alone.
 
     Attributes:
+      unit: what the rows are, for people: "segments".
       number: of rows.
       lengths: tokens of the prompts that fit, int32 [items], ascending.
       prefix_ids: what these prompts begin with.
     """
 
-    def __init__(self, rows: Rows[Row], prompted: Callable[[list[Row]], list[Prompted]], max_length: int) -> None:
+    def __init__(
+        self, rows: Rows[Row], prompted: Callable[[list[Row]], list[Prompted]], max_length: int, unit: str = "items"
+    ) -> None:
         """Reads all rows once.
 
         Args:
           rows: what the items are made from.
           prompted: makes the items of some rows.
           max_length: longest prompt in tokens; a row whose prompt is longer is no item of the job.
+          unit: see above.
 
         Raises:
           ValueError: two items have one id.
         """
-        self._rows, self._prompted = rows, prompted
+        self._rows, self._prompted, self.unit, self.number = rows, prompted, unit, len(rows)
         extremes: list[tuple[int, ...]] = []
         columns = [_columns([], [])]
-        for block in in_blocks(rows, TOKENIZED_ROWS):
-            items = prompted([row for _, row in block])
-            columns.append(_columns([position for position, _ in block], items))
-            extremes = _extremes([*extremes, *(i.prompt_ids for i in items if len(i.prompt_ids) <= max_length)])
+        show = self.number >= REPORTED_ROWS and is_leader()
+        with progress_bar(f"prompts of {unit}", self.number, unit, show=show) as bar:
+            for block in in_blocks(rows, TOKENIZED_ROWS):
+                items = prompted([row for _, row in block])
+                columns.append(_columns([position for position, _ in block], items))
+                extremes = _extremes([*extremes, *(i.prompt_ids for i in items if len(i.prompt_ids) <= max_length)])
+                bar.advance(len(block))
         positions, lengths, self._ids = map(np.concatenate, zip(*columns, strict=True))
         _check_unique(self._ids)
         fitting = np.flatnonzero(lengths <= max_length)
         self._order = fitting[np.lexsort((self._ids[fitting], lengths[fitting]))]
         self._positions, self.lengths = positions[self._order], lengths[self._order]
-        self.number, self.prefix_ids = len(lengths), shared_prefix(extremes)
+        self.prefix_ids = shared_prefix(extremes)
 
     def __len__(self) -> int:
         return len(self._order)

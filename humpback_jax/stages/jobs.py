@@ -138,7 +138,7 @@ class JobResult(Generic[Row]):
 
 
 def run_job(
-    folder: epath.Path, job: Job, items: JobItems[Row], config: GenerationConfig, description: str, unit: str
+    folder: epath.Path, job: Job, items: JobItems[Row], config: GenerationConfig, description: str
 ) -> JobResult[Row]:
     """Runs a job in shards under FOLDER/shards; every one of several processes returns when all shards are there.
 
@@ -150,7 +150,7 @@ def run_job(
     index, count = (0, 1) if together else (process_index(), process_count())
     shards = Shards(folder / SHARDS, items, config.shard_size, index, count, writes=is_leader() or not together)
     of_many = f" (process {index} of {count})" if count > 1 else ""
-    with progress_bar(description + of_many, shards.num_items, unit, show=is_leader()) as bar:
+    with progress_bar(description + of_many, shards.num_items, items.unit, show=is_leader()) as bar:
         bar.advance(shards.num_complete)
         engines = _load_engines(job, items, config, len(shards.missing))
         progress = _Progress(bar, engines)

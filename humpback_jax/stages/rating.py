@@ -73,9 +73,9 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         return claim.stage
 
     rows = JsonLines([pairs.directory / PAIRS])
-    items = JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length)
+    items = JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length, "pairs")
     job = ratings_job(scorer, config)
-    rated = run_job(claim.folder, job, items, config.generation, claim.folder.name, "pairs")
+    rated = run_job(claim.folder, job, items, config.generation, claim.folder.name)
     if not is_leader():
         return claim.finish(None)
     scores = claim.folder / SCORES

@@ -31,11 +31,16 @@ def small_generation():
 
 @pytest.fixture
 def make_product(tmp_path):
-    """Writes FOLDER/NAME.jsonl as a finished stage would and returns that stage."""
+    """Writes FOLDER/NAME.jsonl, or so many files of segments, as a finished stage would and returns that stage."""
 
-    def make(folder, name, rows):
-        file = SEGMENTS.format(i=0, n=1, suffix="jsonl") if name == "segments" else f"{name}.jsonl"
-        write_jsonl(tmp_path / folder / file, rows)
+    def make(folder, name, rows, files=1):
+        parts = [f"{name}.jsonl"]
+        if name == "segments":
+            parts = [SEGMENTS.format(i=i, n=files, suffix="jsonl") for i in range(files)]
+        rows = list(rows)
+        for number, part in enumerate(parts):
+            of_part = slice(number * len(rows) // files, (number + 1) * len(rows) // files)
+            write_jsonl(tmp_path / folder / part, rows[of_part])
         return Stage(tmp_path / folder, {"outputs": {name: f"hash of {folder}"}, "counts": {}})
 
     return make

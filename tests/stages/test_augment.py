@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from humpback_jax.corpus.segment_files import read_segments, write_segments
+from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.files import JsonLines, write_jsonl
 from humpback_jax.inference.requests import EngineConfig
@@ -85,10 +85,12 @@ def test_a_model_that_never_stops_is_an_error_that_counts_why(
     assert not (tmp_path / "augmented" / "manifest.json").exists()
 
 
-def test_how_segments_lie_in_files_does_not_matter(tiny_model, segments, short_prompts, small_generation, tmp_path):
-    config, rows = generous(small_generation), list(read_segments(segments.directory))
-    write_segments(tmp_path / "spread", rows, len(rows), rows_per_file=3)
-    spread = Stage(tmp_path / "spread", segments.manifest)
+def test_how_segments_lie_in_files_does_not_matter(
+    tiny_model, segments, short_prompts, small_generation, make_product, tmp_path
+):
+    config = generous(small_generation)
+    spread = make_product("spread", "segments", read_segments(segments.directory), files=4)
+    spread = Stage(spread.directory, segments.manifest)
     for name, stage in (("one", segments), ("many", spread)):
         augment(tmp_path / name / "augmented", tiny_model, stage, short_prompts, config)
     written = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.jsonl")]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from humpback_jax.files import JsonLines, write_jsonl
 from humpback_jax.inference.engine import shared_prefix
+from humpback_jax.stages import items as items_module
 from humpback_jax.stages.items import InMemory, JobItems, Prompted
 
 IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=4)
@@ -70,3 +71,10 @@ def test_results_of_other_items_are_refused(tmp_path, names, message):
     write_jsonl(tmp_path / "rows.jsonl", [{"id": name} for name in names])
     with pytest.raises(ValueError, match=rf"rows\.jsonl: {message}"):
         list(items.joined(JsonLines([tmp_path / "rows.jsonl"])))
+
+
+def test_a_long_first_pass_is_reported(monkeypatch, capsys):
+    monkeypatch.setattr(items_module, "REPORTED_ROWS", 3)
+    for count, said in ((2, ""), (3, "prompts of pairs: 3/3 pairs")):
+        JobItems(InMemory([Prompted(str(number), (1,)) for number in range(count)]), list, 5, "pairs")
+        assert said in capsys.readouterr().err if said else not capsys.readouterr().err

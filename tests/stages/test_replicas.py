@@ -43,7 +43,7 @@ def run(name, model, tensor_parallelism):
     engine = EngineConfig(4, (64,), 12, tensor_parallelism=tensor_parallelism)
     config = GenerationConfig(engine=engine, shard_size=2, dtype="float32")
     used.clear()
-    done = run_job(folder / name, TokenIds(model, config, "output"), items, config, name, "items")
+    done = run_job(folder / name, TokenIds(model, config, "output"), items, config, name)
     return {"used": sorted(used), "rows": [row for _, row in done.joined()], "figures": done.figures}
 
 
@@ -116,7 +116,7 @@ class Endless(Completions):
 
 try:
     items = JobItems(InMemory([Prompted(f"item{i:02}", (1,)) for i in range(40)]), list, 64)
-    run_job(epath.Path(sys.argv[2]), Endless(model, config, "output"), items, config, "", "")
+    run_job(epath.Path(sys.argv[2]), Endless(model, config, "output"), items, config, "")
 except FloatingPointError as error:
     print(error, len(begun) <= 5)
 """

@@ -36,7 +36,7 @@ class TokenIds(Completions):
 
 
 job, items = TokenIds(model, config, "output"), JobItems(InMemory(prompted), list, 64)
-print(json.dumps([row for _, row in run_job(folder, job, items, config, "job", "items").joined()]))
+print(json.dumps([row for _, row in run_job(folder, job, items, config, "job").joined()]))
 """
 
 

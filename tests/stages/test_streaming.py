@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from humpback_jax.corpus.segment_files import shard_paths, write_segments
+from humpback_jax.corpus.segment_files import shard_paths
 from humpback_jax.inference.requests import Completion, EngineConfig
 from humpback_jax.inference.slots import SlotStats
 from humpback_jax.prompts.chat import ChatFormat
@@ -16,7 +16,6 @@ from humpback_jax.stages.augment import augment
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.rating import CurationConfig, curate
 from humpback_jax.stages.selection import SelectionConfig, select
-from humpback_jax.stages.stage import Stage
 
 NUMBER, BLOCK = 2000, 32
 WORDS = [a + b + "rning" for a in "bcdfglmnpst" for b in ("a", "e", "ea", "o", "u")]
@@ -89,13 +88,14 @@ def traced(function, *arguments):
         tracemalloc.stop()
 
 
-def test_memory_does_not_hold_the_texts(tiny_model, short_prompts, small_generation, tmp_path, monkeypatch):
+def test_memory_does_not_hold_the_texts(
+    tiny_model, short_prompts, small_generation, make_product, tmp_path, monkeypatch
+):
     for module, name in ((items, "TOKENIZED_ROWS"), (items, "JOINED_ROWS"), (selection, "BLOCK")):
         monkeypatch.setattr(module, name, BLOCK)
     model = CannedModel(tiny_model.path, tiny_model.card, WordTokenizer(), ChatFormat("plain"))
     generation = dataclasses.replace(small_generation, engine=EngineConfig(4, (512,), 8), shard_size=BLOCK)
-    write_segments(tmp_path / "segments", rows(), NUMBER, rows_per_file=NUMBER // 3)
-    segments = Stage(tmp_path / "segments", {"outputs": {"segments": "hash"}})
+    segments = make_product("segments", "segments", rows(), files=3)
 
     pairs, augmenting = traced(augment, tmp_path / "augmented", model, segments, short_prompts, generation)
     curation = CurationConfig("rationale", generation)

@@ -61,8 +61,8 @@ def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, co
     forced_ids, letters = letter_ids(model)
     questions = contest.questions(template)
     prompted = [Prompted(name, (*model.prompt_ids(text), *forced_ids)) for name, text in questions.items()]
-    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length)
-    judged = run_job(claim.folder, Choices(model, letters), items, config, "judge", "judgments")
+    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length, "judgments")
+    judged = run_job(claim.folder, Choices(model, letters), items, config, "judge")
     if not is_leader():
         return claim.finish(None)
     judgments = {
