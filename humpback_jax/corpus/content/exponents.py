@@ -31,7 +31,7 @@ _LONGEST_INDEX = 12
 
 def is_sign(text: str) -> bool:
     """Whether the text of a link only marks its place."""
-    return text.lower() in _SIGNS
+    return not text[:1].isalnum() and text.lower() in _SIGNS
 
 
 def raised(tag: str, text: str, before: str, *, linked: bool, attributes: Attributes | None) -> str:

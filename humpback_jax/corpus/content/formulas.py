@@ -49,11 +49,9 @@ def image_text(attributes: Attributes) -> str:
         look.emoji or _EMOJI.fullmatch(alt.strip()) or _EMOJI_SOURCE.search(source[:300])
     ):
         return alt.strip()
-    if len(alt) > _LONGEST_ALT:
+    if len(alt) > _LONGEST_ALT or not _TEX_LOOKS.search(alt):
         return ""
-    if (look.formula and _TEX_LOOKS.search(alt)) or _FORMULA_SOURCE.search(source[:300]):
-        return tex(alt)
-    return ""
+    return tex(alt) if look.formula or _FORMULA_SOURCE.search(source[:300]) else ""
 
 
 def script_text(attributes: Attributes, node: LexborNode) -> str:

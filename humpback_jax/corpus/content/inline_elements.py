@@ -6,9 +6,7 @@ from humpback_jax.corpus.content import exponents, formulas
 from humpback_jax.corpus.content.block_elements import SKIP, BlockElements, Closing, label_of
 from humpback_jax.corpus.content.text import (
     BREAK,
-    GAP,
     LINE_START,
-    SPAN_GAP,
     STRUCK,
     STRUCK_END,
     one_line,
@@ -24,6 +22,7 @@ from humpback_jax.corpus.content.visibility import (
     role_of,
 )
 
+_GAP = "gap"
 _QUESTION_WORDS = 4  # a shorter label of a button is rather "Show more" than the title of what it opens
 
 
@@ -61,16 +60,17 @@ class InlineElements(BlockElements):
         if names:
             out.names.append(names)
             out.counted = True
-        mark = STRUCK if style.struck else GAP if style.apart else ""
-        if mark:
-            out.inline.append(mark)
-        return self._end_inline, (*state, STRUCK_END if style.struck else mark)
+        if style.struck:
+            out.inline.append(STRUCK)
+        elif style.apart:
+            out.leave_gap(between_boxes=True)
+        return self._end_inline, (*state, STRUCK_END if style.struck else _GAP if style.apart else "")
 
     def _open_custom(self, tag: str, attributes: Attributes) -> Closing:
         """An element of the page's own making; it may hold blocks."""
         out = self.out
-        out.inline.append(GAP)
-        state = (out.emphasis, out.size, out.box, GAP)
+        out.leave_gap(between_boxes=True)
+        state = (out.emphasis, out.size, out.box, _GAP)
         out.open_box(tag, role_of(attributes), names_of(attributes)) if attributes else out.open_box(tag, "", "")
         return self._end_inline, state
 
@@ -81,13 +81,13 @@ class InlineElements(BlockElements):
     def _end_inline(self, state: tuple[int, int, int, str]) -> None:
         out = self.out
         out.emphasis, out.size, out.box, mark = state
-        if mark:
+        if mark == _GAP:
+            out.leave_gap(between_boxes=True)
+        elif mark:
             out.inline.append(mark)
 
     def _end_span(self, _: None) -> None:
-        inline = self.out.inline
-        if inline and inline[-1] and not inline[-1][-1].isspace():
-            inline.append(SPAN_GAP)
+        self.out.leave_gap(between_boxes=False)
 
     def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         out = self.out
@@ -111,7 +111,7 @@ class InlineElements(BlockElements):
     def open_link(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         out = self.out
         if out.link_end == len(out.inline) and out.mode != "code":
-            out.inline.append(GAP)
+            out.leave_gap(between_boxes=True)
         closing = None
         if attributes:
             is_link = "href" in attributes or not ("name" in attributes or "id" in attributes)
@@ -141,7 +141,7 @@ class InlineElements(BlockElements):
         if closing is SKIP:
             return SKIP
         if out.mode != "code":
-            out.inline.append(GAP)
+            out.leave_gap(between_boxes=True)
         if tag == "time":
             out.dates += 1
             out.counted = True
@@ -151,7 +151,7 @@ class InlineElements(BlockElements):
         if closing is not None:
             closing[0](closing[1])
         if self.out.mode != "code":
-            self.out.inline.append(GAP)
+            self.out.leave_gap(between_boxes=True)
 
     def open_raised(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         return (

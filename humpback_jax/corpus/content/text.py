@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 
 BREAK = "\0b"  # <br>
-GAP = "\0g"  # between boxes that style sheets usually set apart: a space, unless a sign follows or one is there already
-SPAN_GAP = "\0h"  # after a named span: a space where it ends a word in small letters and a capital follows
 LINE_START = "\0o"  # a block-level box inside preformatted text opens
 LINE_END = "\0c"  # and closes
 STRUCK = "\0s"  # struck-out text begins
@@ -27,7 +25,6 @@ _UNPRINTABLE = {
 }
 _CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")  # scripts without spaces
 _OPENING = frozenset("([{“‘«/-–—#@$€£")
-_GAP_RUN = re.compile(r"((?:\0[gh])+)")
 _STRUCK_TEXT = re.compile(r"\0s((?:[^\0]|\0[^st])*)\0t")
 _MARKS = re.compile(r"\0[^b]")
 _FIRST_ITEM = re.compile(r"\A\s*\0i")
@@ -40,6 +37,26 @@ _MANY_BREAKS = re.compile(r"\n{3,}")
 def clean(text: str) -> str:
     """Without control, formatting and private-use characters; joiners stay, for emoji and scripts need them."""
     return text if text.isprintable() else text.translate(_UNPRINTABLE)
+
+
+def is_gap(before: str, after: str, *, between_boxes: bool) -> bool:
+    """Whether a space belongs between two pieces of text that style sheets may set apart.
+
+    Args:
+      before, after: the pieces, which have no space where they meet.
+      between_boxes: whether a box begins or ends here that is usually set apart, such as a link beside a link: then two
+        words are two. Otherwise only a word in small letters or a number ends where a capital follows.
+    """
+    last, first = before[-1:], after[:1]
+    if not last.strip() or not first.strip() or before[0] == "\0":
+        return False
+    if between_boxes:
+        if last in _OPENING or not (first.isalnum() or first in "([“‘«"):
+            return False
+        return not (_CJK.match(last) and _CJK.match(first))
+    word = before[-3:-1]
+    ends_word = last.islower() or last.isdigit() or last in ".!?…"
+    return first.isupper() and ends_word and word.isalpha() and word.islower()
 
 
 def one_line(pieces: Sequence[str]) -> str:
@@ -95,36 +112,9 @@ def _resolve_marks(text: str) -> str:
     """Text without marks but BREAK."""
     if STRUCK in text:
         text = _without_struck(text).replace(STRUCK, "").replace(STRUCK_END, "")
-    if GAP in text or SPAN_GAP in text:
-        text = _with_gaps(text)
     if NEXT_ITEM in text:
         text = _ITEMS.sub("; ", _FIRST_ITEM.sub("", text))
     return text
-
-
-def _with_gaps(text: str) -> str:
-    """A space for each run of gaps between two words, nothing for the others."""
-    parts = _GAP_RUN.split(text)
-    before = parts[0][-3:]
-    for index in range(1, len(parts), 2):
-        after = parts[index + 1]
-        is_word_end = bool(before) and "\0" not in before[-2:] and not before[-1].isspace()
-        if after and is_word_end and _is_gap(before, after[0], GAP in parts[index]):
-            parts[index] = before = " "
-        else:
-            parts[index] = ""
-        before = (before + after)[-3:]
-    return "".join(parts)
-
-
-def _is_gap(before: str, first: str, is_between_boxes: bool) -> bool:
-    if is_between_boxes:
-        if before[-1] in _OPENING or not (first.isalnum() or first in "([“‘«"):
-            return False
-        return not (_CJK.match(before[-1]) and _CJK.match(first))
-    last = before[-1]
-    ends_word = len(before) == 3 and before[:2].isalpha() and before[:2].islower()
-    return first.isupper() and ends_word and (last.islower() or last.isdigit() or last in ".!?…")
 
 
 def _without_struck(text: str) -> str:

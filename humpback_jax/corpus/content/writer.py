@@ -5,7 +5,7 @@ from typing import Literal
 
 from humpback_jax.corpus.content.blocks import Block, BlockKind, Box
 from humpback_jax.corpus.content.lists import OpenList
-from humpback_jax.corpus.content.text import code_text, one_line, paragraph_text
+from humpback_jax.corpus.content.text import code_text, is_gap, one_line, paragraph_text
 from humpback_jax.corpus.content.visibility import NORMAL_SIZE
 
 # Where text goes: FLOW makes blocks; inside a header or a cell all is one line; inside code boxes are lines.
@@ -36,6 +36,8 @@ class BlockWriter:
         self.controls = self.images = self.dates = 0
         self.counted = False  # whether any of these is set
         self.link_end = -1  # length of `inline` where the last link ended
+        self._gap = -1  # length of `inline` where a space may belong before more text
+        self._is_gap_between_boxes = False
         self._link_chars = self.link_count = 0
         self._has_plain_text = self._has_bold_text = False
         self._smallest = _LARGEST
@@ -48,13 +50,21 @@ class BlockWriter:
 
     def add(self, text: str) -> None:
         """Text of the page, not only spaces."""
-        self.inline.append(text)
+        inline = self.inline
+        if self._gap == len(inline) > 0 and is_gap(inline[-1], text, between_boxes=self._is_gap_between_boxes):
+            inline.append(" ")
+        inline.append(text)
         if self.emphasis:
             self._has_bold_text = True
         else:
             self._has_plain_text = True
         if self.size < self._smallest:
             self._smallest = self.size
+
+    def leave_gap(self, *, between_boxes: bool) -> None:
+        """A space may belong here; see is_gap."""
+        self._is_gap_between_boxes = between_boxes or (self._is_gap_between_boxes and self._gap == len(self.inline))
+        self._gap = len(self.inline)
 
     def open_box(self, tag: str, role: str, names: str) -> None:
         """A box inside the present one; the caller restores `box` when it ends."""
@@ -110,7 +120,7 @@ class BlockWriter:
             self.inline.clear()
             self._has_plain_text = self._has_bold_text = False
             self._smallest = _LARGEST
-            self.link_end = -1
+            self.link_end = self._gap = -1
             if self.links:
                 self.links = [0] * len(self.links)
         if self.counted:
