@@ -23,6 +23,7 @@ from humpback_jax.corpus.pipeline.local import LocalEngine
 from humpback_jax.corpus.pipeline.pool import Pool, default_workers
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.readers.records import DAMAGE
+from humpback_jax.corpus.readers.rows import Columns
 from humpback_jax.corpus.segment_files import ROWS_PER_FILE, FileFormat, remove_shards
 from humpback_jax.files import PathLike, read_json, sha256_of_bytes, write_json
 from humpback_jax.run_files import CORPUS_MANIFEST, CORPUS_REPORT, CORPUS_WORK, DUPLICATES, SEGMENTS, SOURCES
@@ -165,7 +166,8 @@ def build_corpus(
       EmptyCorpusError: no segment is left; all files are written then too.
     """
     folder = epath.Path(out_dir)
-    shards = make_shards(list_inputs(inputs, exclude_dir=folder))
+    columns = Columns(config.url_column, config.content_column)
+    shards = make_shards(list_inputs(inputs, exclude_dir=folder, crawl_root=config.crawl_root, columns=columns))
     recipe = ToolsRecipe(config, seed_languages)
     recipe.load()  # so that a file that a setting names is missed here and not in a worker
     if config.min_answer_likeness is not None:

@@ -33,6 +33,10 @@ class CorpusConfig:
       navigation_phrases, navigation_headers: a header that holds one of the phrases, or is one of the headers,
         introduces page furniture. On; the text under it is no segment and no part of one.
       max_page_bytes: bounds the memory that one page can take.
+      url_column, content_column: of JSONL and Parquet files; empty for the usual names (url, html, text, …). A dot
+        leads into an object.
+      crawl_root: where the archives of crawl lists and indexes lie: a folder, gs://…, s3://… or https://…; empty for
+        the folder of the list if they are there, else Common Crawl's server.
       nested: of nested sections that both fit, which is kept: "outermost", "innermost" or "all".
       sections_without_headers: a page without any header is cut at paragraphs. On.
       markdown: the text has Markdown's marks for headers, code, lists and tables. Off.
@@ -65,6 +69,9 @@ class CorpusConfig:
     jaccard_threshold: float = 0.8
     min_sentence_words: int = 6
     max_page_bytes: int = 8_000_000
+    url_column: str = ""
+    content_column: str = ""
+    crawl_root: str = ""
     navigation_phrases: tuple[str, ...] = NAVIGATION_PHRASES
     navigation_headers: tuple[str, ...] = NAVIGATION_HEADERS
     nested: str = "outermost"

@@ -13,6 +13,7 @@ from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page, 
 from humpback_jax.corpus.page_trace import BlockTrace, PageTrace, SectionTrace
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
 from humpback_jax.corpus.readers.pages import Page, read_pages
+from humpback_jax.corpus.readers.rows import Columns
 from humpback_jax.corpus.segment import Segment
 from humpback_jax.corpus.segment_files import read_segments, read_shards
 from humpback_jax.corpus.show import draw
@@ -102,7 +103,9 @@ def open_corpus(folder: PathLike, inputs: Sequence[PathLike] = ()) -> Corpus:
         )
     values = read_json(manifest)
     config = CorpusConfig(**values["config"])
-    files = list_inputs(inputs or values["given"], exclude_dir=folder)
+    columns = Columns(config.url_column, config.content_column)
+    given = inputs or values["given"]
+    files = list_inputs(given, exclude_dir=folder, crawl_root=config.crawl_root, columns=columns)
     tools = ToolsRecipe(config, tuple(values["seed_languages"])).load()
     return Corpus(epath.Path(folder), config, files, tools)
 

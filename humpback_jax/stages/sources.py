@@ -9,7 +9,8 @@ from etils import epath
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import SEED_LANGUAGES, CorpusConfig
 from humpback_jax.corpus.filters.language import seed_languages
-from humpback_jax.corpus.readers.inputs import list_inputs
+from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
+from humpback_jax.corpus.readers.web_file import WebPath
 from humpback_jax.corpus.segment_files import segments_sha256
 from humpback_jax.data.pairs import read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
@@ -45,7 +46,8 @@ class SegmentsConfig:
     """Where segments come from.
 
     Attributes:
-      inputs: WARC, WET or HTML files or folders of them; `builtin:python_reference` is Python's language reference.
+      inputs: archives, pages or tables of pages, folders of them or patterns; `builtin:python_reference` is Python's
+        language reference.
       corpus: how pages are cut and filtered.
     """
 
@@ -104,7 +106,9 @@ def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | Non
         from humpback_jax.quickstart.pages import write_python_reference_pages
 
         write_python_reference_pages(pages)
-    hashes = {source: _identity(path) for source, path in zip(config.inputs, inputs, strict=True)}
+    hashes = {
+        source: _identity(path, config.corpus.crawl_root) for source, path in zip(config.inputs, inputs, strict=True)
+    }
     hashes |= config.corpus.file_hashes()
     answers = [pair.output for pair in read_curated(seeds.directory / SEED_PAIRS)] if seeds else []
     # What the stage reads of the seeds, and no more: new seeds in the same languages are no reason to cut again.
@@ -128,10 +132,16 @@ def local_path(path: str) -> str:
     return os.fspath(PACKAGE / "quickstart" / path[len(BUILTIN) :]) if path.startswith(BUILTIN) else path
 
 
-def _identity(path: str) -> str:
-    """Content hash of a file, or of a folder's files; a very large file is named by its size."""
-    lines = [
-        f"{file.name} {file.size if file.size > HASHED_WHOLE else sha256_of_file(file.path)}"
-        for file in list_inputs([path])
-    ]
-    return sha256_of_bytes("\n".join(lines).encode())
+def _identity(path: str, crawl_root: str) -> str:
+    """Content hash of a file, or of a folder's files; what is large, remote or unreadable is named by its size."""
+    files = list_inputs([path], crawl_root=crawl_root)
+    return sha256_of_bytes("\n".join(f"{file.name} {_content_identity(file)}" for file in files).encode())
+
+
+def _content_identity(file: InputFile) -> str:
+    if file.problem or file.ranges or isinstance(file.path, WebPath) or file.size > HASHED_WHOLE:
+        return " ".join(map(str, (file.problem, file.size, *(file.ranges or ())))).strip()
+    try:
+        return sha256_of_file(file.path)
+    except OSError:
+        return f"unreadable {file.size}"

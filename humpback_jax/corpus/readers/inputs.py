@@ -17,6 +17,7 @@ from humpback_jax.files import PathLike
 
 COMMON_CRAWL = "https://data.commoncrawl.org"
 EXPECTED = "pass archives (WARC, ARC, WACZ, WET), HTML, MHTML, JSONL or Parquet files, or folders of them"
+_REMOTE_ARCHIVE_BYTES = 1 << 30
 _ANY_COLUMNS = Columns()
 _GLOB = re.compile(r"[*?\[]")
 
@@ -27,7 +28,7 @@ class InputFile:
 
     Attributes:
       name: its name in reports and the URL of an HTML page, the same on every machine; always valid text.
-      size: bytes to read; 0 where only the server knows.
+      size: bytes to read; of a listed archive that nobody asked a server about, about those of Common Crawl's (1 GiB).
       ranges: (offset, length) of the records to read, of an archive that an index points into; None for all.
       problem: why it cannot be read, one of `records.PROBLEMS`; empty for a file that can.
       columns: of a JSONL or Parquet file, where its pages are.
@@ -206,8 +207,8 @@ def _listed_files(found: CrawlList, path: epath.Path | WebPath, crawl_root: Path
         is_local = not isinstance(archive, WebPath) and not _is_remote(os.fspath(archive))
         problem = "missing_file" if is_local and not archive.exists() else ""  # type: ignore[union-attr]
         size = sum(length for _, length in ranges or ())
-        if ranges is None and is_local and not problem:
-            size = os.stat(archive).st_size
+        if ranges is None and not problem:
+            size = os.stat(archive).st_size if is_local else _REMOTE_ARCHIVE_BYTES
         files.append(InputFile(archive, printable(name), size, ranges, problem))
     files += [InputFile(path, printable(path.name), 0, problem="bad_index_row")] * found.bad_rows
     return files
@@ -218,7 +219,7 @@ def _archive_path(name: str, beside: epath.Path | None, crawl_root: PathLike | N
         return WebPath(name)
     if _is_remote(name) or name.startswith("/"):
         return epath.Path(name)
-    if crawl_root is None and beside is not None and (beside / name).exists():
+    if not crawl_root and beside is not None and (beside / name).exists():
         return beside / name
     root = os.fspath(crawl_root or COMMON_CRAWL).rstrip("/")
     return WebPath(f"{root}/{name}") if is_web_url(root) else epath.Path(root) / name
