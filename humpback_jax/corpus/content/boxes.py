@@ -150,15 +150,14 @@ def box_reasons(
     blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums, prose_of_block: Sequence[int]
 ) -> list[str | None]:
     """For each box why all in it is furniture, or None where its blocks have to be looked at."""
-    total = sums.prose[0]
+    own = _own_reasons(blocks, boxes, sums)
+    total = sums.prose[0] - _prose_that_is_never_content(boxes, own, sums)
     reasons: list[str | None] = [None] * len(boxes)
-    in_content = [False] * len(boxes)
     for index in range(1, len(boxes)):
         box = boxes[index]
-        in_content[index] = in_content[box.parent] or box.tag in _CONTENT_TAGS
         if inherited := reasons[box.parent]:
             reasons[index] = inherited
-        elif sums.last[index] >= 0 and (reason := _own_reason(box, in_content[index], blocks[sums.first[index]])):
+        elif reason := own[index]:
             prose = sums.prose[index]
             is_believed = total - prose >= _least_outside(reason, total) or not prose
             if reason in _NEVER_CONTENT and not sums.titles[index]:
@@ -172,6 +171,31 @@ def box_reasons(
         # All there is to read are comments: this is a forum, and they are what it is about.
         reasons = [None if reason == "comments" else reason for reason in reasons]
     return reasons
+
+
+def _own_reasons(blocks: Sequence[Block], boxes: Sequence[Box], sums: BoxSums) -> list[str | None]:
+    """What each box that holds a block says of itself."""
+    own: list[str | None] = [None] * len(boxes)
+    in_content = [False] * len(boxes)
+    for index in range(1, len(boxes)):
+        box = boxes[index]
+        in_content[index] = in_content[box.parent] or box.tag in _CONTENT_TAGS
+        if sums.last[index] >= 0:
+            own[index] = _own_reason(box, in_content[index], blocks[sums.first[index]])
+    return own
+
+
+def _prose_that_is_never_content(boxes: Sequence[Box], own: Sequence[str | None], sums: BoxSums) -> int:
+    """Characters of prose in footers and navigation: an <aside> beside nothing else is the whole page."""
+    inside = [False] * len(boxes)
+    chars = 0
+    for index in range(1, len(boxes)):
+        box = boxes[index]
+        by_markup = own[index] in ("footer", "navigation") and (box.tag in _TAG_REASONS or box.role in _ROLE_REASONS)
+        inside[index] = inside[box.parent] or by_markup
+        if by_markup and not inside[box.parent]:
+            chars += sums.prose[index]
+    return chars
 
 
 def _least_outside(reason: str, total: int) -> float:

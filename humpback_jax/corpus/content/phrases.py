@@ -156,6 +156,7 @@ _PUNCTUATION: dict[int, str | None] = {
     ord(mark): " " for mark in '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~«»„“”…–—·•：？！。、，→←›‹▼▾►▶»|'
 }
 _PUNCTUATION |= dict.fromkeys(map(ord, "'’‘´"))
+_PUNCTUATION[ord("İ")] = "i"  # else its lower case is two letters
 
 
 _PRIVACY_TERMS = tuple(term.strip() for term in PRIVACY_TERMS.replace("\n", "").split("|"))
@@ -190,7 +191,7 @@ _HEADER_PATTERNS = {
     "comments": re.compile(
         rf"{_COUNT} (?:reader |user )?(?:comments?|repl(?:y|ies)|responses?|thoughts?|reactions?|kommentare?"
         rf"|antworten?"
-        r"|meinungen|gedanken|commentaires?|réponses?|réactions?|avis|comentarios?|respuestas?|pensamientos?"
+        r"|meinungen|gedanken?|commentaires?|réponses?|réactions?|avis|comentarios?|respuestas?|pensamientos?"
         r"|comment[io]"
         r"|rispost[ae]|pensier[io]|comentários?|respostas?|reacties?|gedachten|komentarz[ey]?|komentarzy"
         r"|odpowiedzi|myśli"
@@ -206,7 +207,22 @@ _HEADER_PATTERNS = {
         r"|(?:schreibe?n? (?:sie )?|verfassen sie |hinterlassen? (?:sie )?)(?:einen?|ihren) (?:kommentar|antwort)"
     ),
     "related_links": re.compile(
-        r"more (?:from|in|by|stories|news|articles|posts|related|headlines|coverage|on this|on the|great|top"
+        r"(?:weitere|ähnliche|verwandte|aktuelle|neueste|beliebte|empfohlene) "
+        r"(?:artikel|beiträge|nachrichten|meldungen|themen|news|videos)|mehr zum thema|das könnte (?:sie|dich"
+        r"|ihnen|dir)\b"
+        r"|(?:articles|sujets|contenus|vidéos) (?:similaires|liés|connexes|récents|recommandés|associés|populaires)"
+        r"|(?:artículos|noticias|entradas|contenidos?|temas|notas) (?:relacionad|recient|popular|destacad|recomendad)"
+        r"|(?:articoli|notizie|contenuti|post) (?:correlat|recent|simil|popolar|consigliat)"
+        r"|(?:artigos|notícias|posts|conteúdos?|matérias|publicações) (?:relacionad|recent|popular|recomendad)"
+        r"|(?:gerelateerde|laatste|populaire|andere) (?:artikelen|berichten|nieuws)"
+        r"|(?:podobne|powiązane|najnowsze|popularne|polecane|inne) (?:artykuły|wpisy|tematy|wiadomości|newsy)"
+        r"|(?:похожие|последние|популярные|свежие|другие|связанные|интересные|новые) "
+        r"(?:статьи|записи|новости|материалы|публикации|темы|посты)"
+        r"|(?:relaterade|relaterede|relaterte|liknande|lignende|senaste|seneste|siste) "
+        r"(?:artiklar|artikler|nyheter|nyheder|inlägg|indlæg|innlegg)"
+        r"|(?:ilgili|benzer|son|popüler) (?:haber|yazı|konu)|(?:související|podobné|nejnovější|další) (?:články"
+        r"|témata|zprávy)"
+        r"|more (?:from|in|by|stories|news|articles|posts|related|headlines|coverage|on this|on the|great|top"
         r"|recent)\b"
         r"|(?:related|similar|recommended|latest|recent|popular|trending|featured|top|other|further|most (?:read"
         r"|popular|viewed))"
@@ -214,7 +230,8 @@ _HEADER_PATTERNS = {
         r"|topics?|blogs?)\b"
         r"|(?:you|we think you) (?:may|might|ll|will|could)(?: also)? (?:like|love|enjoy|be interested)"
         r"|see more\b|readers also"
-        r"|latest (?:from|in|on)\b|the latest\b|what (?:others|people) are|(?:mehr|neues|aktuelles) (?:aus|von|zu"
+        r"|latest (?:from|in|on)\b|the latest(?: news| stories|$)|what (?:others|people) are|(?:mehr|neues"
+        r"|aktuelles) (?:aus|von|zu"
         r"|über)\b"
         r"|(?:plus|autres) d? ?(?:articles|actualités)|más (?:de|en|sobre|noticias)\b|altri articoli|mais (?:de"
         r"|em|sobre)\b"
@@ -275,6 +292,13 @@ _HEADER_PATTERNS = {
 }
 
 
+# Reasons that a header of one word settles, but for words that sections of papers and essays are called too.
+_SETTLED_BY_ONE_WORD = frozenset(("comments", "references", "reviews", "not_found", "newsletter", "advertisement"))
+_ALSO_CONTENT = frozenset(
+    ("discussion", "diskussion", "discuss", "conversation", "replies", "responses", "reply", "antworten", "обсуждение")
+)
+
+
 @functools.lru_cache(maxsize=65536)
 def header_reason(header: str) -> tuple[str | None, bool]:
     """(what a header introduces, if it is furniture; whether its words alone settle it).
@@ -288,7 +312,7 @@ def header_reason(header: str) -> tuple[str | None, bool]:
         return "gallery", True
     if reason := _REASON_OF_HEADER.get(words):
         spaced = " " in words or (not words.isascii() and len(words) > 3)
-        return reason, spaced or reason in ("comments", "references", "not_found", "newsletter", "advertisement")
+        return reason, spaced or (reason in _SETTLED_BY_ONE_WORD and words not in _ALSO_CONTENT)
     for reason, pattern in _HEADER_PATTERNS.items():
         if pattern.match(words):
             return reason, True

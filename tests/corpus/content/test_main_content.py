@@ -8,6 +8,7 @@ from made_up_pages import headlines, paragraphs, prose
 from humpback_jax.corpus.content.blocks import PageBlocks
 from humpback_jax.corpus.content.html import read_html, read_plain_text
 from humpback_jax.corpus.content.main_content import furniture_reasons
+from humpback_jax.corpus.content.phrases import header_reason
 
 
 def judged(markup: str) -> tuple[PageBlocks, list[str | None]]:
@@ -128,6 +129,41 @@ def test_lines_that_only_look_like_furniture(line: str) -> None:
 def test_steps_of_a_list_are_not_buttons() -> None:
     steps = "<ol><li>Sign up for the course.</li><li>Search</li><li>Jump to the last page</li></ol>"
     assert "Sign up for the course.\n2. Search\n3. Jump" in content_of(f"{ARTICLE}{steps}{paragraphs(2)}")
+
+
+@pytest.mark.parametrize(
+    ("header", "reason", "is_certain"),
+    [
+        ("Weitere Artikel aus der Stadt", "related_links", True),
+        ("Artículos relacionados", "related_links", True),
+        ("İlgili Haberler", "related_links", True),
+        ("関連記事", "related_links", True),
+        ("5 Kommentare zu “Tore”", "comments", True),
+        ("Ein Gedanke zu „Tore“", "comments", True),
+        ("Discussion", "comments", False),
+        ("Resources", "navigation", False),
+        ("404 – page not found", "not_found", True),
+        ("3/50 Gates of the world", "gallery", True),
+        ("Recent developments", None, False),
+        ("Related work", None, False),
+        ("More than a gate", None, False),
+        ("Comment ça marche", None, False),
+    ],
+)
+def test_headers_of_furniture(header: str, reason: str | None, is_certain: bool) -> None:
+    assert header_reason(header) == (reason, is_certain)
+
+
+def test_a_section_called_discussion_is_content_where_it_is_prose() -> None:
+    assert prose(300) in content_of(f"<div>{ARTICLE}<h2>Discussion</h2>{paragraphs(3)}</div>")
+    talk = "".join(f"<p>I agree {n}</p>" for n in range(9))
+    assert "agree" not in content_of(f"<div>{ARTICLE}<h2>Discussion</h2><div>{talk}</div></div>")
+
+
+def test_a_notice_on_personal_data_is_no_content_but_an_article_on_it_is() -> None:
+    notice = f"<p>We and our partners use cookies to process personal data. {prose(1)}</p>"
+    assert "cookies" not in content_of(f"<div>{ARTICLE}{paragraphs(2)}</div><div class='note'>{notice}</div>")
+    assert "cookies" in content_of(f"<h1>What cookies are</h1>{notice}<p>{prose(2)}</p>")
 
 
 def test_captions_are_no_content() -> None:
