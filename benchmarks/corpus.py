@@ -228,7 +228,8 @@ def profile(inputs: Sequence[str]) -> dict[str, float]:
     signal.signal(signal.SIGPROF, count_module)
     signal.setitimer(signal.ITIMER_PROF, PROFILE_SECONDS, PROFILE_SECONDS)
     for page in all_pages(inputs):
-        cut_page(page, config, tools)
+        with contextlib.suppress(Exception):  # what the build counts as cutting_failed
+            cut_page(page, config, tools)
     signal.setitimer(signal.ITIMER_PROF, 0)
     del counts["(start)"]
     return {module: number / counts.total() for module, number in counts.most_common()}
