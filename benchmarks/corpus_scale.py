@@ -35,11 +35,11 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from humpback_jax.corpus.pipeline.duplicates import LEADERS, bands_for
 from humpback_jax.topology.corpus_work import RATES, corpus_work
 
 LIKE_LOW = 0.75
 LARGEST_FAMILY = 0.005  # of all segments
-LEADERS = 16  # of a bucket, with which its later members are compared
 ID_CHARS = 20
 PAIR_CHARS = 160  # of what is said of a duplicate: ids, similarity, URL, header
 WATCH_SECONDS = 0.1
@@ -211,8 +211,11 @@ def simulate(arguments: argparse.Namespace, folder: pathlib.Path) -> dict[str, A
     families = draw_families(count, arguments.copied, arguments.family_exponent, rng)
     likeness = draw_likeness(count, rng)
     members = np.bincount(families)
+    bands, rows = bands_for(arguments.threshold)
     figures: dict[str, Any] = {
         "segments": count,
+        "bands": bands,
+        "rows_of_a_band": rows,
         "families": {
             "count": len(members),
             "largest": int(members.max()),
@@ -228,8 +231,8 @@ def simulate(arguments: argparse.Namespace, folder: pathlib.Path) -> dict[str, A
     pairs = np.empty(0, np.int64)
     for band in range(arguments.simulated_bands):
         say(f"band {band + 1} of {arguments.simulated_bands}")
-        keys = band_keys(families, likeness, arguments.rows, rng)
-        figures["candidates"].append(candidates(keys, arguments.bands))
+        keys = band_keys(families, likeness, rows, rng)
+        figures["candidates"].append(candidates(keys, bands))
         pairs = np.union1d(pairs, pairs_with_leaders(keys))
         figures["different_pairs"].append(len(pairs))
         del keys
@@ -276,8 +279,6 @@ def in_words(value: float, units: tuple[tuple[float, str], ...]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=100_000_000)
-    parser.add_argument("--bands", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--threshold", type=float, default=0.8)
     parser.add_argument("--simulated_bands", type=int, default=2)
     parser.add_argument("--copied", type=float, default=0.4)
