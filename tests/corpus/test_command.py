@@ -225,3 +225,14 @@ def test_seeds_say_which_languages_are_wanted(tmp_path):
     (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seeds))
     answers, languages = _read_seeds(str(tmp_path / "seeds.jsonl"))
     assert len(answers) >= 1 and languages == ("de",)
+
+
+def test_pages_of_a_table_are_read_from_the_columns_that_are_named(tmp_path):
+    html = made_pages()["tides.html"]
+    row = {"where": "https://tides.example/a", "markup": f"<html><body><h1>{html[0]}</h1>{html[1]}</body></html>"}
+    (tmp_path / "pages.jsonl").write_text(json.dumps(row) + "\n")
+    named = ["--url_column=where", "--content_column=markup", "--min_chars=200", "--workers=1"]
+    run("build", tmp_path / "pages.jsonl", "--out", tmp_path / "out", *named)
+    (segment,) = json.loads(run("show", tmp_path / "out", "--json").stdout)
+    assert segment["url"] == "https://tides.example/a"
+    assert json.loads(run("explain", tmp_path / "out", segment["url"], "--json").stdout)["outcome"] == "segments"
