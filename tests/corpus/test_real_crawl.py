@@ -11,7 +11,7 @@ import pytest
 
 from humpback_jax.corpus.build import CorpusReport, EmptyCorpusError, build_corpus
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.html import read_html
+from humpback_jax.corpus.content.html import read_html
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.readers.pages import Page, read_pages
 from humpback_jax.corpus.readers.records import RejectedRecord

@@ -6,14 +6,35 @@ from pydoc_data.topics import topics
 
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.html import PageText, read_html
+from humpback_jax.corpus.content.blocks import PageBlocks
+from humpback_jax.corpus.content.html import read_html
 from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.quickstart.pages import reference_page, write_python_reference_pages
 
 
 def sections(text: str) -> dict[tuple[int, str], str]:
-    page: PageText = read_html(reference_page("topic", text))
-    return {(section.level, section.header): page.text(section.first, section.end) for section in page.sections}
+    """The text under each header of the page, up to the next one as high or the end of the <article> it stands in."""
+    page = read_html(reference_page("topic", text))
+    found = {}
+    for index, header in enumerate(page.blocks):
+        if header.level:
+            end = index + 1
+            while end < len(page.blocks) and not 0 < page.blocks[end].level <= header.level:
+                if not articles(page, header.box) <= articles(page, page.blocks[end].box):
+                    break
+                end += 1
+            found[header.level, header.text] = page.text(range(index + 1, end))
+    return found
+
+
+def articles(page: PageBlocks, box: int) -> set[int]:
+    """The <article> and <main> elements around a box."""
+    around = set()
+    while box:
+        if page.boxes[box].tag in ("article", "main"):
+            around.add(box)
+        box = page.boxes[box].parent
+    return around
 
 
 def test_headings_code_and_lists() -> None:

@@ -142,10 +142,11 @@ def _fenced(code: str, language: str) -> str:
 
 
 def _with_code_spans(text: str, spans: Iterable[str]) -> str:
+    parts: list[str] = []
     begin = 0
     for span in spans:
-        found = text.find(span, begin)
-        if found >= 0 and "`" not in span:
-            text = f"{text[:found]}`{span}`{text[found + len(span) :]}"
-            begin = found + len(span) + 2
-    return text
+        found = text.find(span, begin) if "`" not in span else -1
+        if found >= 0:
+            parts += (text[begin:found], "`", span, "`")
+            begin = found + len(span)
+    return "".join([*parts, text[begin:]])

@@ -1,4 +1,4 @@
-"""A limit to how deep markup nests, as browsers have one: building a tree costs depth times tags."""
+"""Limits to markup whose tree costs more than its size: elements that nest too deep, tags with too many attributes."""
 
 import re
 
@@ -8,6 +8,10 @@ MAX_OPEN_FORMATTING = 16  # of <b>, <font> and the like that are never closed: a
 # Below these a page costs less than the search. (A page of N tags takes N * N / 2 steps at worst.)
 _MANY_TAGS = 10_000
 _MANY_UNCLOSED = 1_500
+
+# A tag of so many characters has attributes by the thousand, each of which is compared with all before.
+_LONG_TAG = re.compile(r"(<[a-zA-Z][^<>]{20000})[^<>]+")
+_LARGE_PAGE = 200_000  # characters
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:_-]*)")
 _FORMATTING = frozenset(
@@ -40,7 +44,12 @@ _SEARCHED_BACK = 64  # open elements, for the one that a tag closes
 
 
 def limit_nesting(markup: str) -> str:
-    """The markup with line breaks in place of elements that nest too deep; nearly always the markup as it is."""
+    """The markup with line breaks in place of elements that nest too deep; nearly always the markup as it is.
+
+    Tags of thousands of attributes lose those after the first.
+    """
+    if len(markup) > _LARGE_PAGE:
+        markup = _LONG_TAG.sub(_with_few_attributes, markup)
     tags = markup.count("<")
     if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and tags - 2 * markup.count("</") < _MANY_UNCLOSED):
         return markup
@@ -63,6 +72,11 @@ def limit_nesting(markup: str) -> str:
             opened.append(tag)
             formatting += tag in _FORMATTING
     return "".join([*parts, markup[copied:]]) if parts else markup
+
+
+def _with_few_attributes(tag: re.Match[str]) -> str:
+    """The beginning of a tag with too many attributes; a single long one, such as a picture in a link, stays."""
+    return tag.group(1) if tag.group().count("=") > _MANY_UNCLOSED else tag.group()
 
 
 def _closed(opened: list[str], tag: str) -> list[str]:

@@ -241,3 +241,29 @@ def test_visible_words_stay_in_order(parts: list[tuple[str, bool]]) -> None:
     markup = "".join(f"<{tag}>w{i}</{tag}> " if closed else f"<{tag}>w{i} " for i, (tag, closed) in enumerate(parts))
     words = [word for word in read_html(markup).text().split() if word.startswith("w")]
     assert words == [f"w{i}" for i in range(len(parts))]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        (f"<p {' '.join(f'a{number}=1' for number in range(60_000))}>x</p>y", "x\n\ny"),
+        ("".join(f"<font a={number}>" for number in range(4_000)) + "<p>x" * 4_000, "\n\n".join(["x"] * 4_000)),
+        ("<a href=1>x</a>" * 50_000, " ".join("x" * 50_000)),
+        ("<code>a</code> " * 50_000, " ".join("a" * 50_000)),
+        ("<span class=lineno>" * 4_000 + "1", ""),
+        ("x<sup>2</sup> " * 30_000, " ".join(["x²"] * 30_000)),
+        ("<details><summary>" * 3_000 + "x", "x"),
+        ("<span class=MathJax></span>" * 30_000 + "x", "x"),
+        ("<" * 200_000, "<" * 200_000),
+    ],
+)
+def test_hostile_markup_costs_no_more_than_its_size(markup: str, text: str) -> None:
+    page = read_html(markup)
+    assert page.text() == text
+    assert len(page.text(markdown=True)) >= len(text)
+
+
+@pytest.mark.slow
+def test_a_million_headers_and_fifty_megabytes_of_text() -> None:
+    assert len(read_html("<h2>a</h2>" * 1_000_000).blocks) == 1_000_000
+    assert len(read_html("<p>" + "word " * 10_000_000).text()) == 49_999_999
