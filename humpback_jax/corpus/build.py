@@ -46,6 +46,7 @@ class CorpusReport:
       rejected_records: records that are no page, by reason.
       rejected_segments: candidates that are no segment, by reason.
       page_outcomes: pages by what they came to.
+      furniture: blocks of pages that are no content, by reason.
       languages, domains: the most common of the segments.
       notes: filters that rejected nothing or everything.
       problems: names the damaged inputs, the first 100 of them.
@@ -56,6 +57,7 @@ class CorpusReport:
     rejected_records: Counter[str] = dataclasses.field(default_factory=Counter)
     rejected_segments: Counter[str] = dataclasses.field(default_factory=Counter)
     page_outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
+    furniture: Counter[str] = dataclasses.field(default_factory=Counter)
     languages: dict[str, int] = dataclasses.field(default_factory=dict)
     domains: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -83,6 +85,7 @@ class CorpusReport:
             "pages": self.pages,
             "rejected_records": dict(sorted(self.rejected_records.items())),
             "page_outcomes": dict(sorted(self.page_outcomes.items())),
+            "furniture": dict(sorted(self.furniture.items())),
             "candidates": self.candidates,
             "segments": self.segments,
             "rejected_segments": dict(sorted(self.rejected_segments.items())),
@@ -96,7 +99,7 @@ class CorpusReport:
     def from_dict(cls, values: Mapping[str, Any]) -> "CorpusReport":
         """Back from `to_dict`."""
         fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
-        counters = ("rejected_records", "rejected_segments", "page_outcomes")
+        counters = ("rejected_records", "rejected_segments", "page_outcomes", "furniture")
         return cls(**fields | {name: Counter(fields[name]) for name in counters})
 
 
@@ -278,6 +281,7 @@ def _report(result: FlowResult, config: CorpusConfig, seed_languages: tuple[str,
         rejected_records=result.counts.records,
         rejected_segments=rejected,
         page_outcomes=result.counts.outcomes,
+        furniture=result.counts.furniture,
         languages=result.languages,
         domains=result.domains,
         problems=result.counts.problems,

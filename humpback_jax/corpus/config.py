@@ -53,7 +53,7 @@ class CorpusConfig:
       blocked_domains: hosts, with everything below them. None.
       blocked_phrases: a segment with one of them, as whole words in any case, is rejected. None.
       decontaminate: files of evaluation prompts; a segment that holds one of them is rejected. None.
-      near_duplicates: Jaccard similarity of word shingles from which two segments are duplicates. On; None: only
+      near_duplicates: Jaccard similarity of pairs of words from which two segments are duplicates. On; None: only
         segments of the same text are.
       repeated_on_pages: a paragraph at the edges of a site's segments that stands on so many of its pages is cut.
         On; 0 is off.
@@ -87,7 +87,7 @@ class CorpusConfig:
     blocked_domains: tuple[str, ...] = ()
     blocked_phrases: tuple[str, ...] = ()
     decontaminate: tuple[str, ...] = ()
-    near_duplicates: float | None = 0.8
+    near_duplicates: float | None = 0.65
     repeated_on_pages: int = 3
     num_segments: int | None = None
     max_per_domain: int | None = None

@@ -93,6 +93,7 @@ def test_every_record_and_candidate_is_counted(tmp_path: pathlib.Path) -> None:
             "wrong_charset": 1,
         },
         "page_outcomes": {"segments": 6},
+        "furniture": report.furniture,
         "candidates": 27,
         "segments": 4,
         "rejected_segments": {

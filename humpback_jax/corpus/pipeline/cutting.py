@@ -22,6 +22,7 @@ MAX_PROBLEMS = 100
 
 PageFunction = Callable[[Page, CorpusConfig, PageTools, str], PageResult]
 
+_COUNTERS = ("records", "candidates", "outcomes", "furniture")
 _BYTES_PER_SHARD = 16_000_000  # small files are put together up to this
 _FILES_PER_SHARD = 500
 
@@ -48,6 +49,7 @@ class Counts:
       candidates: candidates that are no segment, by reason.
       segments: candidates that are segments of their page.
       outcomes: pages by what they came to.
+      furniture: blocks of pages that are no content, by reason.
       problems: damage by file and position, for people; the first so many in the order of the text.
     """
 
@@ -56,6 +58,7 @@ class Counts:
     records: Counter[str] = dataclasses.field(default_factory=Counter)
     candidates: Counter[str] = dataclasses.field(default_factory=Counter)
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
+    furniture: Counter[str] = dataclasses.field(default_factory=Counter)
     problems: list[str] = dataclasses.field(default_factory=list)
 
     def reject(self, file: InputFile, record: RejectedRecord) -> None:
@@ -71,6 +74,7 @@ class Counts:
         self.segments += len(result.segments)
         self.outcomes[result.outcome] += 1
         self.candidates.update(result.rejected)
+        self.furniture.update(result.furniture)
 
     def add(self, other: "Counts") -> None:
         """Adds the counts of another shard."""
@@ -79,6 +83,7 @@ class Counts:
         self.records.update(other.records)
         self.candidates.update(other.candidates)
         self.outcomes.update(other.outcomes)
+        self.furniture.update(other.furniture)
         self.problems = sorted(self.problems + other.problems)[:MAX_PROBLEMS]
 
     def to_json(self) -> str:
@@ -89,7 +94,7 @@ class Counts:
     def from_json(cls, text: str) -> "Counts":
         """Back from `to_json`."""
         fields = json.loads(text)
-        return cls(**fields | {name: Counter(fields[name]) for name in ("records", "candidates", "outcomes")})
+        return cls(**fields | {name: Counter(fields[name]) for name in _COUNTERS})
 
 
 def make_shards(files: Sequence[InputFile]) -> list[Shard]:

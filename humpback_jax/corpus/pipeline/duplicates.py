@@ -5,12 +5,13 @@ Massive Datasets, 3.4): segments that share a band of their signatures. A band t
 first `LEADERS` alone. Every candidate pair is then compared by the exact Jaccard similarity of its shingles.
 
 Texts that fill one template (a function of a library each, a town each) are similar and say different things: they are
-no duplicates, see `have_different_subjects`.
+no duplicates, see `have_different_titles` and `have_different_subjects`.
 
 Of a pair the one with the smaller id, a hash of its content, goes first. In this order a segment is dropped if it is
 similar to an earlier one that is kept: nothing is dropped for the sake of a segment that is dropped itself.
 """
 
+import dataclasses
 import difflib
 import hashlib
 import itertools
@@ -60,18 +61,40 @@ def similarity(first: set[str], second: set[str]) -> float:
     return both / (len(first) + len(second) - both)
 
 
-def are_duplicates(first: Sequence[str], second: Sequence[str], threshold: float) -> float | None:
-    """The similarity of two texts, given as words, if they say the same; else None.
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A segment as it is compared: its header, the words of its text, and their shingles."""
+
+    header: str
+    words: list[str]
+    shingles: set[str]
+
+    @classmethod
+    def of(cls, header: str, text: str) -> "Text":
+        """Cuts a text into words."""
+        words = words_of(text)
+        return cls(header, words, shingles(words))
+
+
+def are_duplicates(first: Text, second: Text, threshold: float) -> float | None:
+    """The similarity of two segments if they say the same; else None.
 
     They do if their similarity is `threshold` or more, neither is longer by more than a third, and their subject is the
     same.
     """
-    shingles_of_both = shingles(first), shingles(second)
-    similar = similarity(*shingles_of_both)
-    sizes = sorted(map(len, shingles_of_both))
-    if similar < threshold or sizes[0] < LEAST_OF_LONGER * sizes[1] or have_different_subjects(first, second):
+    similar = similarity(first.shingles, second.shingles)
+    sizes = sorted((len(first.shingles), len(second.shingles)))
+    if similar < threshold or sizes[0] < LEAST_OF_LONGER * sizes[1]:
+        return None
+    if have_different_titles(first, second) or have_different_subjects(first.words, second.words):
         return None
     return similar
+
+
+def have_different_titles(first: Text, second: Text) -> bool:
+    """Whether each header has a word that its text says and the other header does not have."""
+    headers = set(words_of(first.header)), set(words_of(second.header))
+    return bool((headers[0] - headers[1]) & set(first.words) and (headers[1] - headers[0]) & set(second.words))
 
 
 def have_different_subjects(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -154,25 +177,25 @@ def pair_up(key: str, rows: GroupRows) -> Iterator[Row]:
 
 
 def send_texts(key: str, rows: GroupRows) -> Iterator[Row]:
-    """The text of the earlier of a pair to the later one, once however many bands they share."""
+    """The header and text of the earlier of a pair to the later one, once however many bands they share."""
     _, payload = next(rows)
-    text = None
+    side = None
     for order, _ in itertools.groupby(rows, _order):
-        if text is None:
-            text = unpack(payload)[0]["text"]
-        yield Row(SIDES, order.partition("\t")[2], f"{COMPARED}\t{key}", text)
+        if side is None:
+            row = unpack(payload)[0]
+            side = json.dumps([row["header"], row["text"]], ensure_ascii=False)
+        yield Row(SIDES, order.partition("\t")[2], f"{COMPARED}\t{key}", side)
 
 
 def compare(key: str, rows: GroupRows, threshold: float) -> Iterator[Row]:
     """The pairs of a segment with earlier ones whose similarity is `threshold` or more."""
     _, payload = next(rows)
-    row: dict[str, Any] | None = None
-    words: list[str] = []
-    for order, text in rows:
-        if row is None:
-            row = unpack(payload)[0]
-            words = words_of(row["text"])
-        if (similar := are_duplicates(words_of(text), words, threshold)) is not None:
+    row, own = None, None
+    for order, side in rows:
+        if row is None or own is None:
+            row, _ = unpack(payload)
+            own = Text.of(row["header"], row["text"])
+        if (similar := are_duplicates(Text.of(*json.loads(side)), own, threshold)) is not None:
             leader = order.partition("\t")[2]
             yield Row(EDGES, "", f"{key}\t{leader}", _dropped(row, leader, similar))
 

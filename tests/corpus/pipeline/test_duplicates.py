@@ -12,6 +12,7 @@ from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.pipeline import duplicates
 from humpback_jax.corpus.pipeline.duplicates import (
     LEADERS,
+    Text,
     are_duplicates,
     band_keys,
     bands_for,
@@ -33,9 +34,10 @@ file is read, what stands in it is held in memory until the server ends, so that
 process. For more than a few thousand lines use a database in its place."""
 
 
-def is_found(first, second):
+def is_found(first, second, headers=("", "")):
     candidates = set(band_keys(first, THRESHOLD)) & set(band_keys(second, THRESHOLD))
-    return bool(candidates) and are_duplicates(words_of(first), words_of(second), THRESHOLD) is not None
+    texts = [Text.of(header, text) for header, text in zip(headers, (first, second), strict=True)]
+    return bool(candidates) and are_duplicates(*texts, THRESHOLD) is not None
 
 
 @pytest.mark.parametrize("words", [100, 200, 400])
@@ -66,6 +68,16 @@ def test_a_template_with_other_facts_is_no_duplicate():
     assert not is_found(first, other) and is_found(first, first.replace("at any time of the day", "whenever you like"))
 
 
+def test_headers_that_name_what_a_text_is_about_tell_templates_apart():
+    text = "Returns the {what} of an array along one axis, computed in place. " + article(random.Random(5), 110)
+    least, most = text.format(what="minimum"), text.format(what="maximum")
+    assert is_found(least, most)
+    assert not is_found(least, most, ("The minimum", "The maximum"))
+    # Copies of one text under headers of which it says nothing, or under a longer and a shorter one.
+    assert is_found(least, least.replace("along", "over"), ("Page 17", "Page 18"))
+    assert is_found(least, most, ("The minimum", "The minimum of an array"))
+
+
 def test_much_more_text_is_no_duplicate():
     rng = random.Random(3)
     text = article(rng, 120)
@@ -82,11 +94,10 @@ def test_scripts_without_spaces_are_compared_by_characters():
 
 @given(st.text(), st.text())
 def test_any_two_texts_can_be_compared(first, second):
-    words = words_of(first), words_of(second)
-    assert 0 <= similarity(*map(shingles, words)) <= 1
-    assert similarity(shingles(words[0]), shingles(words[0])) == 1
-    assert are_duplicates(words[0], words[0], 1.0) == 1
-    assert (are_duplicates(*words, THRESHOLD) is None) == (are_duplicates(*words[::-1], THRESHOLD) is None)
+    texts = Text.of("", first), Text.of("", second)
+    assert 0 <= similarity(texts[0].shingles, texts[1].shingles) <= 1
+    assert are_duplicates(texts[0], texts[0], 1.0) == similarity(texts[0].shingles, texts[0].shingles) == 1
+    assert (are_duplicates(*texts, THRESHOLD) is None) == (are_duplicates(*texts[::-1], THRESHOLD) is None)
     assert len(list(band_keys(first, THRESHOLD))) == bands_for(THRESHOLD)[0]
 
 
