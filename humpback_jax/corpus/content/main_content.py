@@ -24,6 +24,7 @@ _MAX_LINKS = 0.6  # share of a block's or a list's characters that may be in lin
 _MAX_TITLE = 80  # characters of a line that may stand as a header without being one
 _MAX_TEASER = 400  # characters under a linked header that may be a teaser of another page
 _LEAST_TEASERS = 3
+_MAX_WORK = 20  # blocks looked at under headers for each block of a page, which bounds the time of hostile ones
 _MAX_PRIVACY = 0.3  # share of a page's prose on cookies and personal data, over which the page is about that
 # Under these the rest of the box goes, prose or not; under the others an article may go on.
 _TO_THE_END = frozenset(("comments", "reviews", "references", "not_found", "paywall", "author_box", "cookie_notice"))
@@ -80,15 +81,20 @@ def _refuse_privacy_notices(page: PageBlocks, prose: Sequence[int], reasons: Rea
 
 
 def _refuse_under_headers(page: PageBlocks, sums: BoxSums, prose: Sequence[int], reasons: Reasons) -> None:
-    blocks = page.blocks
+    blocks, boxes = page.blocks, page.boxes
+    article: set[int] = set()  # the boxes around the prose so far
+    work = _MAX_WORK * len(blocks)
     index = 0
-    while index < len(blocks):
+    while index < len(blocks) and work > 0:
         block = blocks[index]
+        if prose[index]:
+            article.add(boxes[block.box].parent)
         if reasons[index] is None and (block.level or _may_be_title(block)):
             reason, is_certain = header_reason(block.text.lstrip(" -"))
             is_header = block.level or (is_certain and (block.bold_only or reason not in _TO_THE_END))
             if reason and is_header:
-                end = _end_of_section(page, sums, prose, index, reason)
+                end = _end_of_section(page, sums, prose, index, reason, article)
+                work -= end - index
                 is_page = reason not in _TO_THE_END and 2 * sum(prose[index:end]) > sums.prose[0]
                 if is_page:
                     index += 1
@@ -108,7 +114,9 @@ def _may_be_title(block: Block) -> bool:
     )
 
 
-def _end_of_section(page: PageBlocks, sums: BoxSums, prose: Sequence[int], header: int, reason: str) -> int:
+def _end_of_section(
+    page: PageBlocks, sums: BoxSums, prose: Sequence[int], header: int, reason: str, article: set[int]
+) -> int:
     """The block after the section that a header opens.
 
     It ends with the box around header and text, or at the next header of its level or a higher one; and where that box
@@ -121,7 +129,6 @@ def _end_of_section(page: PageBlocks, sums: BoxSums, prose: Sequence[int], heade
     end = sums.last[box] + 1
     level = blocks[header].level or 7
     in_article = 2 * sums.prose[box] > sums.prose[0] and reason not in _TO_THE_END
-    article = {boxes[blocks[index].box].parent for index in range(header) if prose[index]} if in_article else set()
     for index in range(header + 1, end):
         if 0 < blocks[index].level <= level:
             return index

@@ -176,21 +176,21 @@ class _Cutter:
             lead, size = [], 0
         if not is_long or not self.without_headers or not part.parts:
             return
-        run: list[int] = lead if part.header is not None else []
+        run: list[int] = []
+        size = 0
+        if part.header is not None:
+            run, size = list(lead), self._chars(lead)
         for inner in part.parts:
-            if inner.chars >= self.min_chars:
-                yield from self._joined(part, run)
-                run = []
-                continue
-            blocks = list(_blocks_of(inner, with_header=True))
-            if run and self._chars(run) + self._chars(blocks) > self.max_chars:
-                yield from self._joined(part, run)
-                run = []
-            run = run + blocks
-        yield from self._joined(part, run)
-
-    def _joined(self, part: _Part, run: Sequence[int]) -> Iterator[Section]:
-        if self._chars(run) >= self.min_chars:
+            fits_alone = inner.chars >= self.min_chars
+            blocks = [] if fits_alone else list(_blocks_of(inner, with_header=True))
+            length = self._chars(blocks)
+            if fits_alone or size + length > self.max_chars:
+                if size >= self.min_chars:
+                    yield self._section(part, tuple(run), "paragraphs")
+                run, size = [], 0
+            run += blocks
+            size += length
+        if size >= self.min_chars:
             yield self._section(part, tuple(run), "paragraphs")
 
     def _chars(self, blocks: Sequence[int]) -> int:
