@@ -15,8 +15,7 @@ NORMAL_SIZE = 3  # of <font size>, 1 to 7
 _VISUALLY_HIDDEN = re.compile(
     r"(?<![a-z0-9])(?<!not-)(?:visually[-_]?hidden|sr[-_]?only|screen[-_]?reader(?:s|[-_]?(?:text|only))?|off[-_]?screen"
     r"|(?:hidden|hide)[-_]?visually|element[-_]invisible|show-for-sr|(?:a11y|accessib(?:le|ility)|assistive)"
-    r"[-_]?(?:hidden|hide|text|only)|skip[-_]?(?:link|to|nav)[a-z]*|print[-_]only|visible-print(?:-[a-z]+)?"
-    r"|d-print-(?:block|inline))(?![a-z0-9])"
+    r"[-_]?(?:hidden|hide|text|only)|skip[-_]?(?:link|to|nav)[a-z]*)(?![a-z0-9])"
 )
 _HIDDEN_CLASS = re.compile(
     r"(?:^|\s)(?:hidden|is-hidden|hide|d-none|uk-hidden|invisible|nodisplay|displaynone)(?:\s|$)"
@@ -24,9 +23,9 @@ _HIDDEN_CLASS = re.compile(
 _SHOWN_SOMETIMES = re.compile(r":|d-[a-z]+-(?:block|flex|grid|inline|table)|(?:^|\s)d-(?:block|flex|grid|inline)")
 # Nearly all classes hold none of these, and they need no closer look.
 _REMARKABLE = re.compile(
-    r"[^a-z0-9](?:hid|sr[-_o]|screen|invisib|show-for-sr|a11y|acces|assist|skip|print|d-none|d-print|display|edit|section"
+    r"[^a-z0-9](?:hid|sr[-_o]|screen|invisib|show-for-sr|a11y|acces|assist|skip|d-none|display|edit|section"
     r"|cite|math|mw-|line|ln|gutter|blob|tw?emoji|emoji|smil|emotic|latex|tex|mjx|mime|equation|formula|select|uk-hid"
-    r"|visible-print|visually|off-?_?screen|element-inv|nodisp|is-hid|unsel|no-?sel|hljs-ln|rouge|code|token|view-line"
+    r"|visually|off-?_?screen|element-inv|nodisp|is-hid|unsel|no-?sel|hljs-ln|rouge|code|token|view-line"
     r"|react|row-line|cl-line|rp(?![a-z]))"
 )
 # Collapsed parts of a page, opened with a click.

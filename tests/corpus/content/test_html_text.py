@@ -172,6 +172,7 @@ def test_what_a_reader_does_not_see_is_left_out(hidden: str) -> None:
         "<p class='d-none d-md-block'>x</p>",
         "<p class='hidden lg:block'>x</p>",
         "<p class=not-sr-only>x</p>",
+        "<div class='entry-content print-only'>x</div>",  # often the only copy that needs no script
         "<p style='opacity:0.5;font-size:0.9em'>x</p>",
         "<dialog open>x</dialog>",
     ],
