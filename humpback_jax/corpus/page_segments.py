@@ -142,11 +142,14 @@ def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrac
     found = [
         SectionTrace(section, chars=len(blocks.text(section.blocks)), reason="navigation_header") for section in refused
     ]
+    language = blocks.language
     for section in sections:
         if page.truncated and section.open_at_end:
             found.append(SectionTrace(section, reason="truncated"))
-        else:
-            found.append(_judge(section, blocks, config, tools))
+            continue
+        found.append(_judge(section, blocks, language, config, tools))
+        if found[-1].reason == "other_language":
+            language = found[-1].language  # found by a close look, which the sections after it are spared
     _choose(found, config.nested)
     found.sort(key=_place)
     is_kept = any(each.reason is None for each in found)
@@ -182,8 +185,11 @@ def _refuse_under_headers(page: PageBlocks, reasons: list[str | None], config: C
     return refused
 
 
-def _judge(section: Section, page: PageBlocks, config: CorpusConfig, tools: PageTools) -> SectionTrace:
-    """A section with the first reason against it, if any; the cheap filters come first."""
+def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConfig, tools: PageTools) -> SectionTrace:
+    """A section with the first reason against it, if any; the cheap filters come first.
+
+    `language` is what the page says that it is in, or what a section before this one was in.
+    """
     found = SectionTrace(section)
     indices = section.blocks
     if config.include_header and section.header_block is not None:
@@ -205,7 +211,7 @@ def _judge(section: Section, page: PageBlocks, config: CorpusConfig, tools: Page
         "list_share": density.list_share((block.kind, block.text) for block in inside),
     }
     found.reason = paper.length_reason(text, config.min_chars, config.max_chars) or _text_reason(
-        text, page.language, found, config, tools
+        text, language, found, config, tools
     )
     found.scores = {name: round(score, _DIGITS) for name, score in found.scores.items()}
     if not found.reason and config.mask_personal_data:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 
 # What ordinary text is made of: letters, digits, spaces and the punctuation of sentences. The rest are symbols.
-_ORDINARY = re.compile(r"[^\W_]+|[\s.,;:!?'\"()\-‐-―‘-„…«»،؛؟。、，．！？：；（）「」『』・।॥¿¡]+")
+_SYMBOL = re.compile(r"[^\w\s.,;:!?'\"()\-‐-―‘-„…«»،؛؟。、，．！？：；（）「」『』・।॥¿¡]|_")
 _SENTENCE_END = re.compile(r"[.!?…।][\s\"')\]»”’]|[.!?…।]$")
 _UNSPACED_END = re.compile(r"[。！？]")
 _LEAST_WORDS = 5
@@ -15,9 +15,9 @@ def symbol_density(text: str) -> float:
     """The share of characters that are neither letters, digits, combining marks, spaces nor usual punctuation."""
     if not text:
         return 0.0
-    rest = _ORDINARY.sub("", text)
-    marks = 0 if rest.isascii() else sum(_is_mark(character) for character in rest)
-    return (len(rest) - marks) / len(text)
+    symbols = _SYMBOL.findall(text)
+    marks = 0 if text.isascii() else sum(map(_is_mark, symbols))
+    return (len(symbols) - marks) / len(text)
 
 
 def _is_mark(character: str) -> bool:

@@ -1,7 +1,7 @@
 """Which sections become segments: the paper's filters on header, length and repetition (section 1, step 0b)."""
 
+import functools
 import re
-from collections.abc import Iterable
 
 # A header that holds one of these anywhere, as whole words in any case, introduces page furniture.
 NAVIGATION_PHRASES = (
@@ -28,10 +28,11 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _WORD = re.compile(r"\w+")
 
 
+@functools.lru_cache(maxsize=1 << 16)  # the pages of a site have the same headers
 def header_reason(
     header: str,
-    phrases: Iterable[str] = NAVIGATION_PHRASES,
-    headers: Iterable[str] = NAVIGATION_HEADERS,
+    phrases: tuple[str, ...] = NAVIGATION_PHRASES,
+    headers: tuple[str, ...] = NAVIGATION_HEADERS,
 ) -> str | None:
     """`empty_header`, `uppercase_header` or `navigation_header`; None for a header that says something."""
     words = _WORD.findall(header.casefold())
