@@ -252,3 +252,21 @@ def test_every_dataclass_of_a_recipe_can_be_configured():
                 yield from classes(type(field.default))
 
     assert set(classes(Recipe)) <= set(CONFIGURABLES)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("CorpusConfig.max_segments = 5", "CorpusConfig.max_segments is called CorpusConfig.num_segments now"),
+        ("CorpusConfig.mask_personal_data = 'false'", "mask_personal_data takes True or False, found 'false'"),
+        ("CorpusConfig.languages = 'en'", "languages takes several texts, found 'en'"),
+        ("CorpusConfig.languages = ('english',)", "no language has the code 'english'"),
+        ("CorpusConfig.blocked_phrases = 'cookie'", "blocked_phrases takes several texts"),
+        ("CorpusConfig.near_duplicates = 80", "near_duplicates must be from 0 to 1"),
+        ("CorpusConfig.max_link_density = '1/3'", "max_link_density takes a number or None"),
+        ("CorpusConfig.nested = 'inner'", "nested must be one of outermost, innermost, all"),
+    ],
+)
+def test_settings_of_the_corpus_that_cannot_be_meant(binding, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(["experiments/quickstart.gin"], [binding])

@@ -267,7 +267,8 @@ def _choose(found: Sequence[SectionTrace], nested: str) -> None:
         if not is_kept:
             each.reason = "nested"
             for owner in {id(owners[i]): owners[i] for i in each.section.blocks if i in owners}.values():
-                owner.kept_as = f"{nested}_of_nested"
+                is_around = nested == "outermost" and len(each.section.blocks) > len(owner.section.blocks)
+                owner.kept_as = "one_of_a_list" if is_around else f"{nested}_of_nested"
 
 
 def _place(found: SectionTrace) -> tuple[int, int]:

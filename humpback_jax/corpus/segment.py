@@ -15,7 +15,8 @@ class Segment:
       cut_by: what bounds it: "header" or "paragraphs".
       language: ISO 639-1 code, or empty where it was not looked at.
       scores: figures of the filters, by name.
-      kept_as: why this portion and no other of the same place: "whole_section", "outermost_of_nested", …
+      kept_as: why this portion and no other of the same place: "whole_section", "outermost_of_nested",
+        "innermost_of_nested", "one_of_a_list" (of sections that all fit, such as questions), "cut_at_paragraphs".
       file, record, start, end: where its page stands: file, ordinal of the record, and the bytes [start, end).
     """
 

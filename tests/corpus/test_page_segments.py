@@ -101,6 +101,14 @@ def test_of_nested_sections_one_is_kept(nested: str, kept: list[str], kept_as: s
     assert nested == "all" or result.rejected["nested"] >= 1
 
 
+def test_of_a_list_of_sections_each_is_kept() -> None:
+    """A page of questions is no answer, and each of its sections is one."""
+    questions = html(*((f"Question {i}", paragraphs(prose(i, 9))) for i in (1, 3, 5)), level=3)
+    result = cut(html(("Questions", questions)))
+    assert [segment.kept_as for segment in result.segments] == ["one_of_a_list"] * 3
+    assert result.rejected["nested"] == 1
+
+
 @pytest.mark.parametrize(
     ("body", "settings_", "reason"),
     [
