@@ -60,7 +60,7 @@ def read_zip(stream: BinaryIO, max_record_bytes: int, size: int) -> Iterator[Raw
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             yield RejectedRecord(
-                "damaged_zip", max(0, entry.header_offset), f"{entry.filename}: {str(error)[:160]}", size
+                "damaged_zip", min(max(0, entry.header_offset), size), f"{entry.filename}: {str(error)[:160]}", size
             )
 
 
@@ -72,6 +72,8 @@ def _entry_records(
         raise zipfile.BadZipFile("the entry is encrypted")
     if entry.compress_type == zipfile.ZIP_STORED:
         start = _stored_start(stream, entry)
+        if start > size:
+            raise zipfile.BadZipFile("the entry lies behind the end of the file")
         yield from read_archive(stream, kind, max_record_bytes, start, min(start + entry.file_size, size), size)
     else:
         content = cast(BinaryIO, _EntryLayer(stream, container, entry))

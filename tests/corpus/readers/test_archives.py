@@ -179,6 +179,14 @@ def test_a_page_that_is_not_there_is_an_error(tmp_path: pathlib.Path) -> None:
     assert titles([read_page_at(file, 0, len(PACKED))]) == ["Wells"]
 
 
+def _moved_entry(data: bytes, by: int) -> bytes:
+    """A zip file whose directory says that its archive begins elsewhere."""
+    name = data.rindex(b"archive/data")
+    offset = name - 4
+    moved = int.from_bytes(data[offset:name], "little") + by
+    return data[:offset] + moved.to_bytes(4, "little") + data[name:]
+
+
 def test_a_zip_without_archives_and_damaged_ones(tmp_path: pathlib.Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as container:
         container.writestr("index.html", html())
@@ -189,6 +197,7 @@ def test_a_zip_without_archives_and_damaged_ones(tmp_path: pathlib.Path) -> None
         ("b.wacz", good[:300], "damaged_zip"),
         ("c.wacz", good[:40] + good[90:], "damaged_zip"),
         ("d.wacz", b"PK\x03\x04", "damaged_zip"),
+        ("f.wacz", _moved_entry(good, 1 << 20), "damaged_zip"),
         ("e.wacz", spoilt.replace(b"PK\x03\x04", b"PK\x03\x05", 2), "unknown_file"),
     ):
         pages, rejected = read_all(written(tmp_path / name, data))

@@ -4,12 +4,15 @@
 """
 
 import gzip
+import io
 import os
 import pathlib
 import random
 import time
 from collections.abc import Iterator
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from make_archives import arc_file, html, http, packed, wacz, warc_record
 
@@ -35,7 +38,10 @@ def made_here() -> list[tuple[str, bytes]]:
     rows = b'{"url": "u", "html": "<p>a</p>"}\n{"url": "v", "text": "b"}\n' * 3
     mail = b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n"
     mail += b"--x\r\nContent-Type: text/html\r\n\r\n"
+    table = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"url": ["u"] * 30, "text": ["word " * 50] * 30}), table)
     return [
+        ("a.parquet", table.getvalue()),
         ("a.warc", record),
         ("a.warc.gz", packed(record, record)),
         ("a.arc", b"".join(arc_file(("http://a.example/", message), version=1))),
