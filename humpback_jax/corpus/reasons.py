@@ -78,6 +78,7 @@ BLOCK_REASONS: dict[str, tuple[str, str]] = {
     "link_list": ("Links", "hardly anything but links"),
     "related_links": ("Related links", "links to other articles"),
     "site_header": ("Site header", "the head of the site, the same on all its pages"),
+    "site_name": ("Site name", "the name or the logo of the site"),
     "footer": ("Footer", "the foot of the site"),
     "sidebar": ("Sidebar", "beside the text, not a part of it"),
     "byline": ("Byline", "who wrote it, and when"),

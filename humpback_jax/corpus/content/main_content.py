@@ -227,5 +227,5 @@ def _refuse_menus_of_plain_text(blocks: Sequence[Block], reasons: Reasons) -> No
         while end < len(blocks) and is_short[end]:
             end += 1
         if end - first >= 3 or (end > first and (end == len(blocks) or first <= 1)):
-            reasons[first:end] = ["menu"] * (end - first)
+            reasons[first:end] = ["navigation"] * (end - first)
         first = max(end, first + 1)

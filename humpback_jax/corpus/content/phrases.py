@@ -38,8 +38,9 @@ NAME_WORDS: dict[str, str] = {
         *sharedaddy* *followus* follow+us *addthis* *shariff* shareaholic sns retweet
     """,
     "comments": """
-        *comments* *comment comment* *disqus* respond replies reply *guestbook* *shoutbox* *livefyre* *feedback*
-        *trackback* *pingback* *kommentare* kommentar commentaires comentarios kommentarer reacties combx
+        *comments* *comment commentlist* commentbox* commentform* commentbody* commentarea* commentthread* *disqus*
+        respond replies reply *guestbook* *shoutbox* *livefyre* *feedback* *trackback* *pingback* *kommentare*
+        kommentar commentaires comentarios kommentarer reacties combx
     """,
     "reviews": """
         reviews customer+review user+review *ratings* review+list

@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 from made_up_pages import headlines, paragraphs, prose
 
 from humpback_jax.corpus.content.blocks import PageBlocks
+from humpback_jax.corpus.content.header_phrases import HEADER_PHRASES
 from humpback_jax.corpus.content.html import read_html, read_plain_text
+from humpback_jax.corpus.content.line_phrases import STARTS, WHOLE_LINES
 from humpback_jax.corpus.content.main_content import furniture_reasons
-from humpback_jax.corpus.content.phrases import header_reason
+from humpback_jax.corpus.content.phrases import NAME_WORDS, header_reason, names_reason
+from humpback_jax.corpus.reasons import BLOCK_REASONS
 
 
 def judged(markup: str) -> tuple[PageBlocks, list[str | None]]:
@@ -233,6 +236,28 @@ def test_chinese_text_is_prose_at_a_third_of_the_letters() -> None:
     assert content_of(markup).count(text) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ("relatedposts", "related_links"),
+        ("js-share-bar", "share_bar"),
+        ("widget page-sidebar", "sidebar"),
+        ("article__byline", "byline"),
+        ("read-more-box", "related_links"),
+        ("articlecomments", "comments"),
+        ("category-newsletter tag-sharing", None),
+        ("thread body shadow", None),
+        ("commentary", None),
+    ],
+)
+def test_names_are_read_word_by_word(names: str, reason: str | None) -> None:
+    assert names_reason(names) == reason
+
+
+def test_every_reason_of_a_name_or_header_has_words_for_people() -> None:
+    assert NAME_WORDS.keys() | HEADER_PHRASES.keys() | WHOLE_LINES.keys() | STARTS.keys() <= BLOCK_REASONS.keys()
+
+
 NAMES = ("", "content", "sidebar", "related", "comments", "main", "byline", "nav", "article-body", "col-left")
 TAGS = ("div", "section", "article", "aside", "nav", "main", "footer", "header", "ul", "form")
 LEAVES = ("p", "h1", "h2", "h3", "li", "a", "pre", "figcaption", "td")
@@ -254,5 +279,5 @@ def trees(draw: st.DrawFn, depth: int = 3) -> str:
 def test_every_block_of_any_page_is_judged_and_refused_ones_have_a_word_for_it(parts: list[str]) -> None:
     page, reasons = judged("".join(parts))
     assert len(reasons) == len(page.blocks)
-    assert all(reason is None or (reason.replace("_", "").isalpha() and reason.islower()) for reason in reasons)
+    assert {reason for reason in reasons if reason is not None} <= BLOCK_REASONS.keys()
     assert reasons == furniture_reasons(page)
