@@ -174,7 +174,10 @@ def _refuse_under_headers(page: PageBlocks, reasons: list[str | None], config: C
         block = blocks[index]
         if paper.header_reason(block.text, config.navigation_phrases, config.navigation_headers) != "navigation_header":
             continue
-        end = next((other for other in headers[place + 1 :] if blocks[other].level <= block.level), len(blocks))
+        following = place + 1
+        while following < len(headers) and blocks[headers[following]].level > block.level:
+            following += 1
+        end = headers[following] if following < len(headers) else len(blocks)
         if 2 * sum(chars[index + 1 : end]) > total:
             end = index + 1
             continue

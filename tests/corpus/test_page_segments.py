@@ -268,6 +268,16 @@ def test_any_markup_is_counted_to_the_last_candidate(markup: str, is_html: bool,
     assert nested == "all" or len(set(taken)) == len(taken)
 
 
+def test_pages_of_very_many_headers_take_linear_time() -> None:
+    """With the square of their number these would take minutes."""
+    for markup in (
+        "<h2>Menu</h2><p>a</p>" * 50_000,
+        "<h2>Menu</h2><h3>Share</h3>" * 25_000,
+        "<h2>Topic</h2>words " * 50_000,
+    ):
+        cut(page(markup))
+
+
 def test_recipes_go_to_other_processes(tmp_path) -> None:
     (tmp_path / "prompts.txt").write_text("Where does the ferry number 0 go?\n")
     recipe = ToolsRecipe(CorpusConfig(decontaminate=(str(tmp_path / "prompts.txt"),)), ("en",))
