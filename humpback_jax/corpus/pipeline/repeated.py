@@ -6,12 +6,13 @@ and keep their paragraphs: they are duplicates, which a later step counts.
 """
 
 import hashlib
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.pipeline.engine import GroupRows, Row
-from humpback_jax.corpus.pipeline.rows import COMPARED, SEGMENT, pack, pack_segment, place_of, row_by_text, unpack
+from humpback_jax.corpus.pipeline.rows import COMPARED, SEGMENT, pack, place_of, row_by_text, unpack
 from humpback_jax.corpus.pipeline.shuffle import text_hash
 from humpback_jax.corpus.segment import Segment
 
@@ -24,16 +25,15 @@ _BREAK = "\n\n"
 
 def rows_of(segment: Segment) -> Iterator[Row]:
     """The segment by its id, and the paragraphs at its edges by domain and text."""
-    payload = pack_segment(segment)
-    row, source = unpack(payload)
-    yield Row(BY_ID, row["id"], f"{SEGMENT}\t{place_of(source)}", payload)
+    row, source = segment.to_row(), segment.to_source_row()
+    yield Row(BY_ID, str(row["id"]), f"{SEGMENT}\t{place_of(source)}", pack(row, source))
     _, paragraphs = _paragraphs(row)
     page = text_hash(segment.url)
-    by_length = sorted(set(paragraphs), key=lambda paragraph: (-len(paragraph), paragraph))
+    longest = heapq.nsmallest(2, set(paragraphs), key=lambda paragraph: (-len(paragraph), paragraph))
     for paragraph in {*paragraphs[:EDGE], *paragraphs[-EDGE:]}:
-        company = next((other for other in by_length if other != paragraph), "")
+        company = next((other for other in longest if other != paragraph), "")
         order = f"{page}\t{text_hash(company)}\t{row['id']}"
-        yield Row(PARAGRAPHS, _key(row["domain"], paragraph), order)
+        yield Row(PARAGRAPHS, _key(segment.domain, paragraph), order)
 
 
 def mark(key: str, rows: GroupRows, pages: int) -> Iterator[Row]:
