@@ -11,7 +11,7 @@ _MANY_UNCLOSED = 1_500
 
 # A tag of so many characters has attributes by the thousand, each of which is compared with all before.
 _LONG_TAG = re.compile(r"(<[a-zA-Z][^<>]{20000})[^<>]+")
-_LARGE_PAGE = 200_000  # characters
+_WINDOW = 10_000  # characters; such a tag fills one at least
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:_-]*)")
 _FORMATTING = frozenset(
@@ -48,7 +48,7 @@ def limit_nesting(markup: str) -> str:
 
     Tags of thousands of attributes lose those after the first.
     """
-    if len(markup) > _LARGE_PAGE:
+    if any(markup.find(">", begin, begin + _WINDOW) < 0 for begin in range(0, len(markup) - _WINDOW, _WINDOW)):
         markup = _LONG_TAG.sub(_with_few_attributes, markup)
     tags = markup.count("<")
     if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and tags - 2 * markup.count("</") < _MANY_UNCLOSED):
