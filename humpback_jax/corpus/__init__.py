@@ -1,6 +1,7 @@
-"""Web pages to segments: WARC, WET and HTML files in, sharded segments and `corpus_report.json` out.
+"""Web pages to segments: archives, HTML and tables of pages in; sharded segments, duplicates and counts out.
 
 The order of the work: `readers` (which files, records of an archive with damage included, record to page, bytes to
-text), `html` (page to text blocks and header sections), `filters` (which sections
-are kept) and `build` (the stage).
+text), `content` (page to blocks, what of them is furniture, sections), `filters` (which sections are kept),
+`page_segments` (where these meet), `pipeline` (what needs the whole corpus, on one machine or on Beam) and `build` (the
+stage).
 """
