@@ -19,12 +19,16 @@ grows. The last table is a profile of ours: where the processor time of pages go
 import argparse
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
 import re
+import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +54,7 @@ OURS, DATATROVE = "humpback", "datatrove"
 SHINGLE_WORDS = 4
 QUALITIES = ("noise", "furniture", "found", "empty")
 SAMPLE_SECONDS, PROFILE_SECONDS = 0.05, 0.002
+PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 HTTP_HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 _TEXT_RUN = re.compile(rb"(?<=>)[^<>]+(?=<)")
 _WORD = re.compile(rb"(?<![&#\w])[A-Za-z]{3,}(?![;\w])")
@@ -70,39 +75,48 @@ class Usage:
 
 
 def run_watched(command: Sequence[str]) -> Usage:
-    """Runs a command and looks at its processes twenty times a second; RuntimeError where it fails."""
-    cpu: dict[int, float] = {}
-    peak_mb = 0.0
+    """Runs a command to the end of all its processes and looks at their memory meanwhile; RuntimeError if it fails."""
+    peak_mb, before = 0.0, children_seconds()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=err)
         while process.poll() is None:
-            seconds, megabytes = look_at(process.pid)
-            cpu |= seconds
-            peak_mb = max(peak_mb, megabytes)
+            peak_mb = max(peak_mb, megabytes_of(process.pid))
             time.sleep(SAMPLE_SECONDS)
         wall = time.perf_counter() - started
+        reap_orphans()
         out.seek(0)
         err.seek(0)
         if process.returncode:
             raise RuntimeError(f"{shlex.join(command)} failed:\n{err.read().decode(errors='replace')[-2000:]}")
-        return Usage(out.read().decode(), wall, sum(cpu.values()), peak_mb)
+        return Usage(out.read().decode(), wall, children_seconds() - before, peak_mb)
 
 
-def look_at(pid: int) -> tuple[dict[int, float], float]:
-    """(processor seconds of every process below `pid`, megabytes of all together; shared memory counts once)."""
-    seconds: dict[int, float] = {}
+def children_seconds() -> float:
+    """Processor seconds of every process below this one that has ended and been waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def adopt_orphans() -> None:
+    """A process whose parent ends becomes a child of this one (Linux): its time would be lost to the system else."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap_orphans() -> None:
+    """Waits for every process that is left."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def megabytes_of(pid: int) -> float:
+    """What a process and all below it hold; memory that they share counts once."""
     megabytes = 0.0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return seconds, megabytes
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds[process.pid] = times.user + times.system
+    with contextlib.suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
             megabytes += process.memory_full_info().pss / 1e6
-    return seconds, megabytes
+    return megabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +147,7 @@ class Bench:
         self.start_up = self.run_build([str(folder / "first.html")], folder / "first")
 
     def run_build(self, inputs: Sequence[str], out: pathlib.Path) -> Usage:
+        shutil.rmtree(out, ignore_errors=True)  # a finished corpus would not be built again
         command = [sys.executable, "-m", "humpback_jax", "corpus", "build", *inputs, "--out", str(out)]
         return run_watched([*command, "--workers", "1", "--json", *self.build_options])
 
@@ -297,6 +312,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    adopt_orphans()
     with tempfile.TemporaryDirectory() as temporary:
         folder, inputs = pathlib.Path(temporary), arguments.inputs
         if arguments.copies > 1:
