@@ -6,7 +6,6 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from humpback_jax.corpus.filters.blocklists import FILE_MARK, hash_of_setting
 from humpback_jax.corpus.filters.language_codes import check_languages
 from humpback_jax.corpus.filters.paper import NAVIGATION_HEADERS, NAVIGATION_PHRASES
 
@@ -126,6 +125,8 @@ class CorpusConfig:
         Raises:
           FileNotFoundError: one does not exist; the setting is named.
         """
+        from humpback_jax.corpus.filters.blocklists import FILE_MARK, hash_of_setting  # opens files: not for --help
+
         named = [("decontaminate", path) for path in self.decontaminate]
         for name in ("blocked_domains", "blocked_phrases"):
             marked = (entry for entry in getattr(self, name) if entry.startswith(FILE_MARK))

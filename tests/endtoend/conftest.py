@@ -50,7 +50,7 @@ def tiny_recipe(sources, tiny_model_dir):
         batches=BatchConfig(batch_size=8, row_length=256, rows_per_microbatch=4, packing=False),
         loop=LoopConfig(num_steps=40),
         compute=ComputeConfig(dtype="float32", remat_policy="none", logits_chunk=64, dropout=0.0),
-        optimizer=OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-3),
+        optimizer=OptimizerConfig(learning_rate=5e-3, final_learning_rate=5e-3),
     )
     engine = EngineConfig(slots=4, prompt_buckets=(256,), max_new_tokens=96)
     generation = GenerationConfig(engine=engine, shard_size=4, dtype="float32")

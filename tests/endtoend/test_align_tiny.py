@@ -91,10 +91,11 @@ def test_the_report_is_printed(run_dir, capsys):
 
 
 def names_in(value):
-    """The keys of a JSON value at any depth, but those that name models, files or reasons."""
+    """The keys of a JSON value at any depth, but those that name models, files, sites, languages or reasons."""
+    reasons = {"rejected", "rejected_records", "rejected_segments", "furniture"}
     for key, child in value.items() if isinstance(value, dict) else ():
         yield key
-        if key not in ("histogram", "rejected", "rejected_records", "rejected_segments", "backward_chrf"):
+        if key not in reasons | {"histogram", "backward_chrf", "languages", "domains"}:
             yield from (name for name in names_in(child) if key != "nll_per_token" or name not in FORWARD_MODELS)
 
 
@@ -160,12 +161,22 @@ def test_an_ablation_selects_and_trains_on_the_scores_of_another_run(run_dir, ti
     print_report(tmp_path, figures)
 
 
+ASKED = [("a", "Describe a cat."), ("b", "Describe a cow.")]
+
+
 def test_the_aligned_model_answers_with_both_tags(run_dir, tiny_recipe):
     alignment = Alignment(tiny_recipe, run_dir)
-    stage = alignment.generate([("a", "Describe a cat."), ("b", "Describe a cow.")])
+    stage = alignment.generate(ASKED)
     rows = rows_of(stage.directory / "answers.jsonl")
     assert [row["id"] for row in rows] == ["a", "b"]
-    assert all(row["output"] and not row["truncated"] for row in rows)
+    assert all(row["output"] for row in rows)
     assert stage.manifest["settings"]["tags"] == ["seed", "web"]
-    assert alignment.generate([("a", "Describe a cat."), ("b", "Describe a cow.")]).directory == stage.directory
-    assert alignment.generate([("a", "Describe a cat.")], tags=("web",)).directory != stage.directory
+    assert alignment.generate(ASKED).directory == stage.directory
+    assert alignment.generate(ASKED[:1], tags=("web",)).directory != stage.directory
+
+
+def test_with_the_seed_tag_the_aligned_model_answers_as_the_seeds_do(run_dir, tiny_recipe):
+    """It has seen these prompts with this tag; with both tags, which it never saw together, how it ends is chance."""
+    stage = Alignment(tiny_recipe, run_dir).generate(ASKED, tags=("seed",))
+    for row in rows_of(stage.directory / "answers.jsonl"):
+        assert row["output"].startswith("A ") and row["output"].endswith("eats.") and not row["truncated"]

@@ -219,6 +219,8 @@ def is_hidden(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:
     gone = attributes.get("aria-hidden") == "true" or ("hidden" in attributes and attributes["hidden"] != "until-found")
     if names:
         look = read_names(names)
+        if look.formula and tag == "img" and "hidden" not in attributes:
+            gone = False  # kept from screen readers, which read a copy of the formula that nobody sees
         if look.unseen or look.dropped:
             return True
         gone = gone or look.gone
