@@ -52,9 +52,9 @@ _TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style",
 
 def read_html(markup: str) -> PageBlocks:
     """Reads a page, however broken, as browsers do; never raises."""
-    markup = limit_nesting(markup.replace("\0", ""))
+    markup = limit_nesting(markup.replace("\0", "") if "\0" in markup else markup)
     reader = _read(markup)
-    chars = reader.number_of_chars()
+    chars = reader.number_of_chars(max(_LEAST_ARTICLE, reader.noscript_chars))
     if reader.noscript_chars > max(_LEAST_ARTICLE, 2 * chars):
         # Without scripts there is next to nothing to see: what a browser without them shows is the page.
         reader = _read(markup, scripting=False)
@@ -105,9 +105,14 @@ class _Reader(InlineElements):
         self._shows_hidden = shows_hidden
         self._controlled: set[str] = set()  # ids of what other elements open and close
 
-    def number_of_chars(self) -> int:
-        """Characters of all blocks."""
-        return sum(len(block.text) for block in self.out.blocks)
+    def number_of_chars(self, enough: int | None = None) -> int:
+        """Characters of all blocks; those of the first ones where they are `enough`."""
+        chars = 0
+        for block in self.out.blocks:
+            chars += len(block.text)
+            if enough is not None and chars >= enough:
+                break
+        return chars
 
     def walk(self, root: LexborNode) -> None:
         """Reads all under `root` in document order, without recursion."""

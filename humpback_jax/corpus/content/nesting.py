@@ -48,8 +48,14 @@ def limit_nesting(markup: str) -> str:
 
     Tags of thousands of attributes lose those after the first.
     """
-    if any(markup.find(">", begin, begin + _WINDOW) < 0 for begin in range(0, len(markup) - _WINDOW, _WINDOW)):
-        markup = _LONG_TAG.sub(_with_few_attributes, markup)
+    in_tag = False
+    for begin in range(0, len(markup) - _WINDOW, _WINDOW):
+        opens, closes = (markup.rfind(sign, begin, begin + _WINDOW) for sign in "<>")
+        if opens < 0 and closes < 0 and in_tag:
+            first = markup.rfind("<", 0, begin)
+            markup = markup[:first] + _LONG_TAG.sub(_with_few_attributes, markup[first:])
+            break
+        in_tag = opens > closes or (in_tag and opens == closes)
     tags = markup.count("<")
     if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and tags - 2 * markup.count("</") < _MANY_UNCLOSED):
         return markup

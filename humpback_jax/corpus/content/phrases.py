@@ -108,27 +108,30 @@ NAME_WORDS: dict[str, str] = {
 _SETTING_WORDS = "category- tag- has- no- not- with- without- is- hide- format- status- term-"
 _SETTINGS = tuple(_SETTING_WORDS.split())
 _NAME_PARTS = re.compile(r"[a-zà-ÿ]+")
+_GLUE = 3  # letters; no glued word is shorter
 _WHOLE_WORDS: dict[str, str] = {}
-_GLUED_WORDS: list[tuple[str, bool, bool, str]] = []  # word, whether anything may stand before and after it, reason
-for _reason, _words in NAME_WORDS.items():
-    for _word in _words.split():
-        if "*" in _word:
-            _GLUED_WORDS.append((_word.strip("*").replace("+", ""), _word[0] == "*", _word[-1] == "*", _reason))
-        _WHOLE_WORDS.setdefault(_word.strip("*").replace("+", ""), _reason)
+# By the first three letters of words that may be glued to others: place in the table (what comes first counts), the
+# word, whether anything may stand before and after it, reason.
+_GLUED_WORDS: dict[str, list[tuple[int, str, bool, bool, str]]] = {}
+_named = [(word, reason) for reason, words in NAME_WORDS.items() for word in words.split()]
+for _place, (_word, _reason) in enumerate(_named):
+    _bare = _word.strip("*").replace("+", "")
+    if "*" in _word:
+        _GLUED_WORDS.setdefault(_bare[:_GLUE], []).append((_place, _bare, _word[0] == "*", _word[-1] == "*", _reason))
+    _WHOLE_WORDS.setdefault(_bare, _reason)
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _word_reason(word: str) -> str | None:
     if reason := _WHOLE_WORDS.get(word):
         return reason
-    for glued, before, after, reason in _GLUED_WORDS:
-        if (
-            (before and after and glued in word)
-            or (before and word.endswith(glued))
-            or (after and word.startswith(glued))
-        ):
-            return reason
-    return None
+    found: list[tuple[int, str]] = []
+    for begin in range(len(word) - _GLUE + 1):
+        for place, glued, before, after, reason in _GLUED_WORDS.get(word[begin : begin + _GLUE], ()):
+            is_there = word.startswith(glued, begin) and (before or not begin)
+            if is_there and (after or begin + len(glued) == len(word)):
+                found.append((place, reason))
+    return min(found)[1] if found else None
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -158,6 +161,7 @@ _PUNCTUATION: dict[int, str | None] = {
 }
 _PUNCTUATION |= dict.fromkeys(map(ord, "'’‘´"))
 _PUNCTUATION[ord("İ")] = "i"  # else its lower case is two letters
+_ASCII_PUNCTUATION = bytes(ord(" ") if _PUNCTUATION.get(code) else code for code in range(256))
 
 
 _PRIVACY_TERMS = tuple(term.strip() for term in PRIVACY_TERMS.replace("\n", "").split("|"))
@@ -166,6 +170,8 @@ _SLIDE = re.compile(r"\d{1,3} ?/ ?\d{1,3}\b")  # "3/50" before the title of a pi
 
 def header_words(header: str) -> str:
     """A header in lower case, single spaces and without punctuation, as the phrases are written."""
+    if header.isascii():
+        return " ".join(header.lower().encode().translate(_ASCII_PUNCTUATION, b"'").decode().split())
     return " ".join(header.translate(_PUNCTUATION).casefold().split())
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 # What ordinary text is made of: letters, digits, spaces and the punctuation of sentences. The rest are symbols.
 _SYMBOL = re.compile(r"[^\w\s.,;:!?'\"()\-‐-―‘-„…«»،؛؟。、，．！？：；（）「」『』・।॥¿¡]|_")
+_USUAL_ASCII = bytes(code for code in range(128) if not _SYMBOL.match(chr(code)))
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _SENTENCE_END = re.compile(r"[.!?…।][\s\"')\]»”’]|[.!?…।]$")
 _UNSPACED_END = re.compile(r"[。！？]")
 _LEAST_WORDS = 5
@@ -15,9 +17,11 @@ def symbol_density(text: str) -> float:
     """The share of characters that are neither letters, digits, combining marks, spaces nor usual punctuation."""
     if not text:
         return 0.0
-    symbols = _SYMBOL.findall(text)
-    marks = 0 if text.isascii() else sum(map(_is_mark, symbols))
-    return (len(symbols) - marks) / len(text)
+    count = len(text.encode("ascii", "ignore").translate(None, _USUAL_ASCII))
+    if not text.isascii():
+        symbols = _SYMBOL.findall("".join(_NOT_ASCII.findall(text)))
+        count += len(symbols) - sum(map(_is_mark, symbols))
+    return count / len(text)
 
 
 def _is_mark(character: str) -> bool:

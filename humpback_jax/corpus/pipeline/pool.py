@@ -9,6 +9,7 @@ the caller, and are replaced after some tasks, so that memory which a library lo
 
 import collections
 import dataclasses
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -27,6 +28,7 @@ HUNG, DIED = "timeout", "crashed"
 _POLL_SECONDS = 0.2
 _IDLE, _READING, _CUTTING = 0.0, 1.0, 2.0
 _READY = "ready"
+_COLLECTED = (50_000, 20, 20)  # objects, and rounds, between the garbage collector's looks
 _PRELOADED = ["humpback_jax.corpus.pipeline.local", "humpback_jax.corpus.page_segments"]
 
 
@@ -192,6 +194,9 @@ def _serve(connection: multiprocessing.connection.Connection, shared: Any) -> No
     """The worker's loop: a task, its result, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's process ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Pages make many objects and no cycles: what is loaded is never looked at again, the rest seldom.
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
     connection.send(_READY)
     while True:
         try:
