@@ -35,7 +35,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from humpback_jax.corpus.pipeline.duplicates import LEADERS, bands_for
+from humpback_jax.corpus.pipeline.duplicates import LEADERS
+from humpback_jax.corpus.pipeline.signatures import bands_for
 from humpback_jax.topology.corpus_work import RATES, corpus_work
 
 LIKE_LOW = 0.75

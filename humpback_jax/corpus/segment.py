@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,10 +39,11 @@ class Segment:
         """Stable name: a hash of URL, header and text."""
         return hashlib.sha256("\0".join((self.url, self.header, self.text)).encode()).hexdigest()[:20]
 
-    def to_row(self) -> dict[str, object]:
-        """The line of the segments' file: its content, not where its page stands."""
-        return {
-            "id": self.id,
+    def to_rows(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(the line of the segments' file: its content; the line of the sources' file beside it: where its page is)."""
+        name = self.id
+        row = {
+            "id": name,
             "url": self.url,
             "header": self.header,
             "text": self.text,
@@ -51,7 +53,4 @@ class Segment:
             "scores": dict(self.scores),
             "kept_as": self.kept_as,
         }
-
-    def to_source_row(self) -> dict[str, object]:
-        """Where its page stands: the line of the sources' file beside it."""
-        return {"id": self.id, "file": self.file, "record": self.record, "start": self.start, "end": self.end}
+        return row, {"id": name, "file": self.file, "record": self.record, "start": self.start, "end": self.end}

@@ -5,6 +5,7 @@ A set of files such as `segments-00000-of-00003.jsonl` is read as one, in order.
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -60,10 +61,22 @@ class RowFile(contextlib.AbstractContextManager["RowFile"]):
 
     def write(self, row: dict) -> None:
         """Adds a row."""
-        self._rows += 1
         if self._format == "jsonl":
+            self._rows += 1
             self._stream.write(jsonl_line(row).encode())
             return
+        self._add_to_group(row)
+
+    def write_json(self, row: str) -> None:
+        """Adds a row that is JSON already, as `jsonl_line` makes it."""
+        if self._format == "jsonl":
+            self._rows += 1
+            self._stream.write((row + "\n").encode())
+            return
+        self._add_to_group(json.loads(row))
+
+    def _add_to_group(self, row: dict) -> None:
+        self._rows += 1
         self._pending.append(row)
         if len(self._pending) == _ROWS_PER_GROUP:
             self._flush()

@@ -7,6 +7,7 @@ that may be large.
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,7 +17,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import TaggedOutput
 from etils import epath
 
-from humpback_jax.corpus.pipeline.engine import GroupFunction, MapFunction, Outputs, Row, Unwatched
+from humpback_jax.corpus.pipeline.engine import (
+    AnyRow,
+    GroupFunction,
+    MapFunction,
+    NumberedRows,
+    Outputs,
+    Unwatched,
+    number_text,
+)
 
 # Beam's own local runner fetches a binary from the network; this one is part of the package.
 IN_PROCESS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner"}
@@ -34,6 +43,7 @@ class _Step:
     outputs: tuple[str, ...]
     shards: Sequence[Any] = ()
     datasets: "Sequence[BeamDataset]" = ()
+    least: int = 1
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,10 +75,15 @@ class BeamEngine:
         return _outputs(_Step(step, function, tuple(outputs), shards=shards))
 
     def group_by_key(
-        self, step: str, datasets: Sequence[BeamDataset], function: GroupFunction, outputs: Sequence[str]
+        self,
+        step: str,
+        datasets: Sequence[BeamDataset],
+        function: GroupFunction,
+        outputs: Sequence[str],
+        least: int = 1,
     ) -> Outputs:
         """As of `Engine`."""
-        return _outputs(_Step(step, function, tuple(outputs), datasets=datasets))
+        return _outputs(_Step(step, function, tuple(outputs), datasets=datasets, least=least))
 
     def settle(self, *datasets: BeamDataset) -> None:
         """As of `Engine`."""
@@ -92,12 +107,13 @@ class BeamEngine:
         """As of `Engine`."""
         return dataset.rows
 
-    def count_keys(self, dataset: BeamDataset, most_common: int | None = None) -> dict[str, int]:
+    def sum_by_key(self, dataset: BeamDataset, most_common: int | None = None) -> dict[str, int]:
         """As of `Engine`."""
         self._runs += 1
-        prefix = str(self._folder / f"{self._runs:02d}-keys-of-{dataset.output}-")
+        prefix = str(self._folder / f"{self._runs:02d}-sums-of-{dataset.output}-")
         with self._pipeline() as pipeline:
-            counts = _collection(pipeline, dataset, {}) | apache_beam.Keys() | apache_beam.combiners.Count.PerElement()
+            numbers = _collection(pipeline, dataset, {}) | apache_beam.Map(_number)
+            counts = numbers | apache_beam.CombinePerKey(sum)
             if most_common is not None:
                 top = apache_beam.combiners.Top.Smallest(most_common, key=_common_first)
                 counts = counts | top | apache_beam.FlatMap(list)
@@ -136,23 +152,33 @@ def _collection(pipeline: apache_beam.Pipeline, dataset: BeamDataset, made: dict
             inputs = [_collection(pipeline, each, made) for each in step.datasets]
             rows = inputs | f"{step.name} all" >> apache_beam.Flatten()
             work = rows | f"{step.name} group" >> apache_beam.GroupByKey()
-            function = functools.partial(_group, function=step.function)
+            function = functools.partial(_group, function=step.function, least=step.least)
         make = apache_beam.FlatMap(function).with_output_types(_KeyedRow)
         made[step] = work | step.name >> make.with_outputs(*step.outputs)
     return made[step][dataset.output]
 
 
 def _map(shard: Any, function: MapFunction) -> Iterator[TaggedOutput]:
-    return map(_tagged, function(shard, Unwatched()))
+    return itertools.chain.from_iterable(map(_tagged, function(shard, Unwatched())))
 
 
-def _group(group: tuple[str, Iterable[tuple[str, str]]], function: GroupFunction) -> Iterator[TaggedOutput]:
+def _group(group: tuple[str, Iterable[tuple[str, str]]], function: GroupFunction, least: int) -> Iterator[TaggedOutput]:
     key, rows = group
-    return map(_tagged, function(key, iter(sorted(rows))))
+    in_order = sorted(rows)
+    if len(in_order) >= least:
+        yield from itertools.chain.from_iterable(map(_tagged, function(key, iter(in_order))))
 
 
-def _tagged(row: Row) -> TaggedOutput:
-    return TaggedOutput(row.dataset, (row.key, (row.order, row.payload)))
+def _tagged(row: AnyRow) -> Iterator[TaggedOutput]:
+    if isinstance(row, NumberedRows):
+        keys = map(number_text, row.keys.tolist())
+        return (TaggedOutput(row.dataset, (key, (row.order, ""))) for key in keys)
+    return iter([TaggedOutput(row.dataset, (row.key, (row.order, row.payload)))])
+
+
+def _number(row: _KeyedRow) -> tuple[str, int]:
+    key, (_, payload) = row
+    return key, int(payload)
 
 
 def _parse(line: str) -> _KeyedRow:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.page_segments import PageResult, PageTools, ToolsRecipe
 from humpback_jax.corpus.pipeline import repeated
-from humpback_jax.corpus.pipeline.engine import Monitor, Row
-from humpback_jax.corpus.pipeline.rows import pack_segment, row_by_text
+from humpback_jax.corpus.pipeline.engine import AnyRow, Monitor, Row
+from humpback_jax.corpus.pipeline.rows import BY_ID, SEGMENT, Indexed, indexed, pack, place_of, rows_by_text
 from humpback_jax.corpus.readers.inputs import InputFile
 from humpback_jax.corpus.readers.pages import Page, read_pages
 from humpback_jax.corpus.readers.records import RejectedRecord
@@ -25,6 +25,7 @@ PageFunction = Callable[[Page, CorpusConfig, PageTools, str], PageResult]
 _COUNTERS = ("records", "candidates", "outcomes", "furniture")
 _BYTES_PER_SHARD = 16_000_000  # small files are put together up to this
 _FILES_PER_SHARD = 500
+_SEGMENTS_AT_ONCE = 32  # are signed together; the arrays of more do not stay near the processor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,21 +112,34 @@ def make_shards(files: Sequence[InputFile]) -> list[Shard]:
     return [*shards, Shard(tuple(pending))] if pending else shards
 
 
-def cut_shard(shard: Shard, monitor: Monitor, recipe: ToolsRecipe, cut: PageFunction) -> Iterator[Row]:
-    """Rows of all segments of a shard, and one row of its counts; no page ends it."""
-    counts, tools, numbers = Counts(), _load(recipe), itertools.count()
+def cut_shard(
+    shard: Shard, monitor: Monitor, recipe: ToolsRecipe, cut: PageFunction, is_indexed: bool = True
+) -> Iterator[AnyRow]:
+    """Rows of all segments of a shard, and one row of its counts; no page ends it.
+
+    `is_indexed`: whether the small rows by text are made here, or by a later step.
+    """
+    counts, tools, numbers, config = Counts(), _load(recipe), itertools.count(), recipe.config
+    pending: list[Indexed] = []
     for file in shard.files:
-        for page in _read_watched(file, recipe.config.max_page_bytes, monitor, numbers, counts):
-            result = _cut_watched(page, file, monitor, recipe.config, tools, cut)
+        for page in _read_watched(file, config.max_page_bytes, monitor, numbers, counts):
+            result = _cut_watched(page, file, monitor, config, tools, cut)
             if isinstance(result, RejectedRecord):
                 counts.reject(file, result)
                 continue
             counts.take(result)
             for segment in result.segments:
-                if recipe.config.repeated_on_pages:
-                    yield from repeated.rows_of(segment)
-                else:
-                    yield row_by_text(pack_segment(segment))
+                row, source = segment.to_rows()
+                place = place_of(source)
+                yield Row(BY_ID, row["id"], f"{SEGMENT}\t{place}", pack(row, source))
+                if config.repeated_on_pages:
+                    yield from repeated.edge_rows(row)
+                if is_indexed:
+                    pending.append(indexed(row, place))
+            if len(pending) >= _SEGMENTS_AT_ONCE:
+                yield from rows_by_text(pending, SEGMENT, config.near_duplicates)
+                pending = []
+    yield from rows_by_text(pending, SEGMENT, config.near_duplicates)
     yield Row(COUNTS, "", shard.files[0].name, counts.to_json())
 
 

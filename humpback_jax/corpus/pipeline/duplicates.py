@@ -11,41 +11,34 @@ Of a pair the one with the smaller id, a hash of its content, goes first. In thi
 similar to an earlier one that is kept: nothing is dropped for the sake of a segment that is dropped itself.
 """
 
+import bisect
 import dataclasses
 import difflib
-import hashlib
 import itertools
 import json
-import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import rensa
+from humpback_jax.corpus.pipeline.engine import AnyRow, GroupRows, NumberedRows, Row
+from humpback_jax.corpus.pipeline.rows import (
+    COMPARED,
+    DROPPED,
+    ID_CHARS,
+    SEGMENT,
+    alive_by_text,
+    file_number,
+    read_known,
+    row_of,
+    split_group,
+)
+from humpback_jax.corpus.pipeline.signatures import SHINGLE_WORDS, words_of
 
-from humpback_jax.corpus.pipeline.engine import GroupRows, Row
-from humpback_jax.corpus.pipeline.rows import COMPARED, DROPPED, SEGMENT, file_number, unpack
-
-UNIQUE, COPIES, LIGHT, BANDS = "unique", "copies", "light", "bands"
+COPIES, NOT_KEPT, LIGHT, BANDS = "copies", "not_kept", "light", "bands"
 PAIRS, SIDES, EDGES, NEAR, DUPLICATES = "pairs", "sides", "edges", "near", "duplicates"
 
-SHINGLE_WORDS = 2
 LEAST_OF_LONGER = 0.75  # of the shingles of the longer of two duplicates, how many the shorter has at least
 LEADERS = 16
-MAX_BANDS = 25
-FOUND_AT_THRESHOLD = 0.95  # probability that a pair just at the threshold becomes a candidate
-SEED = 20_230_811  # of the hash functions; another one gives other candidates
-
-# Scripts that put no spaces between words: each character is a word.
-_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
-    return _WORD.findall(text.casefold())
 
 
 def shingles(words: Sequence[str]) -> set[str]:
@@ -129,42 +122,22 @@ def _replaced(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str
             yield from zip(first[i:i_end], second[j:j_end], strict=True)
 
 
-def bands_for(threshold: float) -> tuple[int, int]:
-    """(bands, rows of a band): the most rows, which make the fewest false candidates, that still find what they must.
-
-    A pair of similarity s is a candidate with probability 1 - (1 - s^rows)^bands.
-    """
-    for rows in range(16, 1, -1):
-        missed = 1 - threshold**rows
-        bands = math.ceil(math.log(1 - FOUND_AT_THRESHOLD) / math.log(missed)) if missed > 0 else 1
-        if bands <= MAX_BANDS:
-            return bands, rows
-    return MAX_BANDS, 1
-
-
-def band_keys(text: str, threshold: float) -> Iterator[str]:
-    """The names of the text's bands: equal for texts whose signatures agree in a band."""
-    bands, rows = bands_for(threshold)
-    signature = rensa.RMinHash(num_perm=bands * rows, seed=SEED)
-    signature.update(list(shingles(words_of(text))))
-    digest = signature.digest()
-    for band in range(bands):
-        values = array("Q", digest[band * rows : (band + 1) * rows])
-        yield f"{band:02d}{hashlib.blake2b(values.tobytes(), digest_size=8).hexdigest()}"
-
-
-def drop_copies(key: str, rows: GroupRows, threshold: float | None, sampled: bool) -> Iterator[Row]:
-    """Of segments of one text the first is kept: by its id, by its bands and by its domain; the others are copies."""
-    _, payload = next(rows)
-    kept, _ = unpack(payload)
-    yield Row(UNIQUE, kept["id"], SEGMENT, payload)
-    if threshold is not None:
-        yield from (Row(BANDS, band, kept["id"]) for band in band_keys(kept["text"], threshold))
-    if sampled:
-        yield Row(LIGHT, kept["id"], SEGMENT, kept["domain"])
-    for order, other in rows:
-        row, _ = unpack(other)
-        yield Row(COPIES, kept["id"], f"{COMPARED}\t{order}", _dropped(row, kept["id"], 1.0))
+def drop_copies(key: str, rows: GroupRows, is_sampled: bool) -> Iterator[AnyRow]:
+    """Of segments of one text the first is kept: by its bands and by its domain; the others are copies."""
+    kept = None
+    for place, payload in alive_by_text(rows):
+        bands, url, header, domain = read_known(payload)
+        name = place[:ID_CHARS]
+        if kept is None:
+            kept = name
+            if bands.size:
+                yield NumberedRows(BANDS, bands, kept)
+            if is_sampled:
+                yield Row(LIGHT, kept, SEGMENT, domain)
+            continue
+        if name != kept:
+            yield Row(NOT_KEPT, name, DROPPED)
+        yield Row(COPIES, kept, f"{COMPARED}\t{place}", _dropped(name, url, header, kept, 1.0))
 
 
 def pair_up(key: str, rows: GroupRows) -> Iterator[Row]:
@@ -178,41 +151,50 @@ def pair_up(key: str, rows: GroupRows) -> Iterator[Row]:
 
 def send_texts(key: str, rows: GroupRows) -> Iterator[Row]:
     """The header and text of the earlier of a pair to the later one, once however many bands they share."""
-    _, payload = next(rows)
+    payload, others = split_group(rows)
     side = None
-    for order, _ in itertools.groupby(rows, _order):
+    for order, _ in itertools.groupby(others, _order):
         if side is None:
-            row = unpack(payload)[0]
+            row = row_of(payload)
             side = json.dumps([row["header"], row["text"]], ensure_ascii=False)
         yield Row(SIDES, order.partition("\t")[2], f"{COMPARED}\t{key}", side)
 
 
 def compare(key: str, rows: GroupRows, threshold: float) -> Iterator[Row]:
     """The pairs of a segment with earlier ones whose similarity is `threshold` or more."""
-    _, payload = next(rows)
+    payload, others = split_group(rows)
     row, own = None, None
-    for order, side in rows:
+    for order, side in others:
         if row is None or own is None:
-            row, _ = unpack(payload)
+            row = row_of(payload)
             own = Text.of(row["header"], row["text"])
         if (similar := are_duplicates(Text.of(*json.loads(side)), own, threshold)) is not None:
             leader = order.partition("\t")[2]
-            yield Row(EDGES, "", f"{key}\t{leader}", _dropped(row, leader, similar))
+            yield Row(EDGES, "", f"{key}\t{leader}", _dropped(key, row["url"], row["header"], leader, similar))
 
 
 def drop_near(key: str, rows: GroupRows) -> Iterator[Row]:
     """Of all similar pairs, in the order of the later one's id: which segments are dropped, and for whose sake.
 
-    Holds the ids of those that are dropped, 20 characters each.
+    Holds 8 bytes of the id, a hash, for each of those that are dropped.
     """
-    dropped: set[str] = set()
+    dropped = array("Q")  # in ascending order, as ids come
     for member, pairs in itertools.groupby(rows, _member):
         found = [json.loads(payload) for _, payload in pairs]
-        kept = [pair for pair in found if pair["kept"] not in dropped]
+        kept = [pair for pair in found if not _holds(dropped, _number(pair["kept"]))]
         if kept:
-            dropped.add(member)
+            dropped.append(_number(member))
             best = min(kept, key=lambda pair: (-pair["similarity"], pair["kept"]))
             yield Row(NEAR, member, DROPPED, json.dumps(best, ensure_ascii=False))
+
+
+def _holds(numbers: Sequence[int], number: int) -> bool:
+    place = bisect.bisect_left(numbers, number)
+    return place < len(numbers) and numbers[place] == number
+
+
+def _number(segment: str) -> int:
+    return int(segment[:16], 16)
 
 
 def name_kept(key: str, rows: GroupRows, files: int) -> Iterator[Row]:
@@ -228,9 +210,9 @@ def name_kept(key: str, rows: GroupRows, files: int) -> Iterator[Row]:
         yield Row(DUPLICATES, number, f"{pair['dropped']}\t{order}", json.dumps(pair, ensure_ascii=False))
 
 
-def _dropped(row: dict[str, Any], kept: str, similar: float) -> str:
-    pair = {"dropped": row["id"], "kept": kept, "similarity": round(similar, 4)}
-    return json.dumps(pair | {"url": row["url"], "header": row["header"]}, ensure_ascii=False)
+def _dropped(segment: str, url: str, header: str, kept: str, similar: float) -> str:
+    pair = {"dropped": segment, "kept": kept, "similarity": round(similar, 4), "url": url, "header": header}
+    return json.dumps(pair, ensure_ascii=False)
 
 
 def _order(row: tuple[str, str]) -> str:

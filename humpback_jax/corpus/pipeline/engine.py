@@ -2,10 +2,15 @@
 
 Data between steps are rows of three texts: a key, which decides the group; an order, which decides the place in the
 group; and a payload. Functions of a step name the data set that each row goes to, so one step may feed several.
+
+Where keys are many and small, and nearly all alone in their group, they are numbers: whole arrays of them go from step
+to step, and become rows only in groups that are large enough to be of interest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 
 class Row(NamedTuple):
@@ -15,6 +20,22 @@ class Row(NamedTuple):
     key: str
     order: str
     payload: str = ""
+
+
+class NumberedRows(NamedTuple):
+    """Rows of equal order and no payload, one under each of several 64-bit numbers (an array of uint64).
+
+    All rows of a data set are of this kind, or none. The key of a group is then `number_text` of its number.
+    """
+
+    dataset: str
+    keys: np.ndarray
+    order: str
+
+
+def number_text(number: int) -> str:
+    """A number as the key of a group; in the order of numbers."""
+    return f"{number:016x}"
 
 
 class Monitor(Protocol):
@@ -37,9 +58,10 @@ class Unwatched:
         return None
 
 
-MapFunction = Callable[[Any, Monitor], Iterable[Row]]
+AnyRow = Row | NumberedRows
+MapFunction = Callable[[Any, Monitor], Iterable[AnyRow]]
 GroupRows = Iterator[tuple[str, str]]  # (order, payload) of a group, in ascending order
-GroupFunction = Callable[[str, GroupRows], Iterable[Row]]
+GroupFunction = Callable[[str, GroupRows], Iterable[AnyRow]]
 Outputs = dict[str, Any]
 
 
@@ -50,11 +72,11 @@ class Engine(Protocol):
         """Calls function(shard, monitor) for every shard."""
 
     def group_by_key(
-        self, step: str, datasets: Sequence[Any], function: GroupFunction, outputs: Sequence[str]
+        self, step: str, datasets: Sequence[Any], function: GroupFunction, outputs: Sequence[str], least: int = 1
     ) -> Outputs:
         """Calls function(key, its (order, payload) in ascending order) for every key of the data sets together.
 
-        Texts are compared by their code points.
+        Groups of fewer than `least` rows are of no interest. Texts are compared by their code points.
         """
 
     def settle(self, *datasets: Any) -> None:
@@ -63,8 +85,11 @@ class Engine(Protocol):
     def num_rows(self, dataset: Any) -> int:
         """Rows of a settled data set."""
 
-    def count_keys(self, dataset: Any, most_common: int | None = None) -> dict[str, int]:
-        """Rows per key, or those of the most common keys; ties in the order of the keys."""
+    def sum_by_key(self, dataset: Any, most_common: int | None = None) -> dict[str, int]:
+        """The sum of the payloads, which are whole numbers, per key; of all keys or of those with the largest sums.
+
+        In descending order of sums; ties in the order of the keys.
+        """
 
     def payloads(self, dataset: Any) -> Iterator[str]:
         """The payloads of a settled data set, in any order."""

@@ -14,7 +14,7 @@ from humpback_jax.corpus.pipeline import cutting, duplicates, likeness, output, 
 from humpback_jax.corpus.pipeline.cutting import Counts, PageFunction, Shard
 from humpback_jax.corpus.pipeline.engine import Engine
 from humpback_jax.corpus.pipeline.output import Destination
-from humpback_jax.corpus.pipeline.rows import BY_TEXT
+from humpback_jax.corpus.pipeline.rows import BY_ID, BY_TEXT
 from humpback_jax.run_files import ANSWER_MODEL, SEGMENTS, SOURCES
 from humpback_jax.run_files import DUPLICATES as DUPLICATES_FILE
 
@@ -52,15 +52,15 @@ def run_flow(
     """Runs all steps; what is written depends on the pages and the settings alone."""
     config = recipe.config
     dropped: dict[str, int] = {}
-    by_text, counts = _cut(engine, shards, recipe, cut, dropped)
+    found, counts = _cut(engine, shards, recipe, cut, dropped)
     if config.min_answer_likeness is not None:
-        by_text = _like_answers(engine, by_text, config.min_answer_likeness, answers, config.seed, destination, dropped)
-    unique, light, similar = _without_duplicates(engine, by_text, config, dropped)
-    verdicts = [similar["near"], *_sample(engine, [light, similar["near"]], config, dropped)]
-    total = engine.num_rows(unique) - sum(map(engine.num_rows, verdicts))
+        found = _like_answers(engine, found, config, config.min_answer_likeness, answers, destination, dropped)
+    verdicts, light, similar = _find_duplicates(engine, found, config, dropped)
+    verdicts += [*found.taken_back, *_sample(engine, light, config, dropped)]
+    total = counts.segments - sum(dropped.values())
     files = output.num_files(total, destination.rows_per_file)
     keep = functools.partial(output.keep, files=files)
-    kept = engine.group_by_key("keep", [unique, *verdicts], keep, [output.KEPT])
+    kept = engine.group_by_key("keep", [*found.by_id, *verdicts], keep, [output.KEPT])
     write = functools.partial(output.write_segments, files=files, destination=destination)
     written = engine.group_by_key(
         "write", [kept[output.KEPT]], write, [output.FILES, output.BY_DOMAIN, output.BY_LANGUAGE]
@@ -74,78 +74,94 @@ def run_flow(
     engine.settle(*written.values(), *also_written.values())
     names = [json.loads(p) for d in (written, also_written) for p in engine.payloads(d[output.FILES])]
     expected = {SEGMENTS: files, SOURCES: files, DUPLICATES_FILE: duplicate_files}
-    found = dict(names) | dict(_empty_files({name for name, _ in names}, expected, destination))
+    all_files = dict(names) | dict(_empty_files({name for name, _ in names}, expected, destination))
     return FlowResult(
         counts,
         dropped,
-        total,
-        engine.count_keys(written[output.BY_DOMAIN], MOST_COMMON),
-        engine.count_keys(written[output.BY_LANGUAGE], MOST_COMMON),
-        dict(sorted(found.items())),
+        sum(file["rows"] for name, file in names if name.startswith(SEGMENTS.partition("{")[0])),
+        engine.sum_by_key(written[output.BY_DOMAIN], MOST_COMMON),
+        engine.sum_by_key(written[output.BY_LANGUAGE], MOST_COMMON),
+        dict(sorted(all_files.items())),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Data sets: segments by id and, in small, by text; which of them are taken back."""
+
+    by_id: Sequence[Any]
+    by_text: Sequence[Any]
+    taken_back: Sequence[Any] = ()
 
 
 def _cut(
     engine: Engine, shards: Sequence[Shard], recipe: ToolsRecipe, cut: PageFunction, dropped: dict[str, int]
-) -> tuple[Any, Counts]:
-    """(segments by their text, counts): pages are cut, and what a site repeats is cut off."""
-    function = functools.partial(cutting.cut_shard, recipe=recipe, cut=cut)
-    names = [cutting.COUNTS, BY_TEXT, repeated.BY_ID, repeated.PARAGRAPHS]
-    pages = engine.map_shards("cut", shards, function, names)
-    by_text = pages[BY_TEXT]
-    if recipe.config.repeated_on_pages:
-        mark = functools.partial(repeated.mark, pages=recipe.config.repeated_on_pages)
-        marks = engine.group_by_key("repeated", [pages[repeated.PARAGRAPHS]], mark, [repeated.MARKS])[repeated.MARKS]
-        trim = functools.partial(repeated.trim, config=recipe.config)
-        trimmed = engine.group_by_key("trim", [pages[repeated.BY_ID], marks], trim, [BY_TEXT, repeated.ON_SITE])
-        by_text = trimmed[BY_TEXT]
-        engine.settle(by_text, pages[cutting.COUNTS], trimmed[repeated.ON_SITE])
+) -> tuple[_Found, Counts]:
+    """(segments, counts): pages are cut, and what a site repeats is cut off."""
+    config, is_indexed = recipe.config, recipe.config.min_answer_likeness is None
+    function = functools.partial(cutting.cut_shard, recipe=recipe, cut=cut, is_indexed=is_indexed)
+    pages = engine.map_shards("cut", shards, function, [cutting.COUNTS, BY_ID, BY_TEXT, repeated.PARAGRAPHS])
+    found = _Found([pages[BY_ID]], [pages[BY_TEXT]])
+    if config.repeated_on_pages:
+        least = config.repeated_on_pages
+        mark = functools.partial(repeated.mark, pages=least)
+        marks = engine.group_by_key("repeated", [pages[repeated.PARAGRAPHS]], mark, [repeated.MARKS], least)
+        trim = functools.partial(repeated.trim, config=config, is_indexed=is_indexed)
+        names = [BY_ID, BY_TEXT, repeated.TAKEN_BACK, repeated.ON_SITE]
+        trimmed = engine.group_by_key("trim", [pages[BY_ID], marks[repeated.MARKS]], trim, names, least=2)
+        found = _Found(
+            [pages[BY_ID], trimmed[BY_ID]], [pages[BY_TEXT], trimmed[BY_TEXT]], [trimmed[repeated.TAKEN_BACK]]
+        )
+        engine.settle(*found.by_id, *found.by_text, *found.taken_back, trimmed[repeated.ON_SITE], pages[cutting.COUNTS])
         dropped[repeated.ON_SITE] = engine.num_rows(trimmed[repeated.ON_SITE])
     else:
-        engine.settle(by_text, pages[cutting.COUNTS])
+        engine.settle(*found.by_id, *found.by_text, pages[cutting.COUNTS])
     counts = Counts()
     for payload in engine.payloads(pages[cutting.COUNTS]):
         counts.add(Counts.from_json(payload))
-    return by_text, counts
+    return found, counts
 
 
 def _like_answers(
     engine: Engine,
-    by_text: Any,
+    found: _Found,
+    config: CorpusConfig,
     least: float,
     answers: Sequence[str],
-    seed: int,
     destination: Destination,
     dropped: dict[str, int],
-) -> Any:
-    """The segments that read like answers, by their text."""
+) -> _Found:
+    """The segments that read like answers."""
+    alive = engine.group_by_key("alive", [*found.by_id, *found.taken_back], likeness.alive, [BY_ID])[BY_ID]
+    engine.settle(alive)
     model = epath.Path(destination.folder) / ANSWER_MODEL
-    likeness.train(engine.payloads(by_text), engine.num_rows(by_text), answers, seed).save(model)
-    function = functools.partial(likeness.score, model=str(model), least=least)
-    scored = engine.group_by_key("likeness", [by_text], function, [BY_TEXT, likeness.LOW])
+    likeness.train(engine.payloads(alive), engine.num_rows(alive), answers, config.seed).save(model)
+    function = functools.partial(likeness.score, model=str(model), least=least, threshold=config.near_duplicates)
+    scored = engine.group_by_key("likeness", [alive], function, [BY_ID, BY_TEXT, likeness.LOW])
     engine.settle(*scored.values())
     dropped[likeness.LOW] = engine.num_rows(scored[likeness.LOW])
-    return scored[BY_TEXT]
+    return _Found([scored[BY_ID]], [scored[BY_TEXT]])
 
 
-def _without_duplicates(
-    engine: Engine, by_text: Any, config: CorpusConfig, dropped: dict[str, int]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """(one segment per text, their domains where a sample is drawn, copies and near copies)."""
+def _find_duplicates(
+    engine: Engine, found: _Found, config: CorpusConfig, dropped: dict[str, int]
+) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """(the ids that are not kept, the domains of ids where a sample is drawn, copies and near copies)."""
     threshold = config.near_duplicates
     is_sampled = config.num_segments is not None or config.max_per_domain is not None
-    function = functools.partial(duplicates.drop_copies, threshold=threshold, sampled=is_sampled)
-    names = [duplicates.UNIQUE, duplicates.COPIES, duplicates.LIGHT, duplicates.BANDS]
-    texts = engine.group_by_key("copies", [by_text], function, names)
-    unique, copies = texts[duplicates.UNIQUE], texts[duplicates.COPIES]
-    pairs = engine.group_by_key("bands", [texts[duplicates.BANDS]], duplicates.pair_up, [duplicates.PAIRS])
-    sides = engine.group_by_key("texts", [unique, *pairs.values()], duplicates.send_texts, [duplicates.SIDES])
+    function = functools.partial(duplicates.drop_copies, is_sampled=is_sampled)
+    names = [duplicates.COPIES, duplicates.NOT_KEPT, duplicates.LIGHT, duplicates.BANDS]
+    texts = engine.group_by_key("copies", found.by_text, function, names)
+    bands, by_id = [texts[duplicates.BANDS]], found.by_id
+    pairs = engine.group_by_key("bands", bands, duplicates.pair_up, [duplicates.PAIRS], least=2)
+    sides = engine.group_by_key("texts", [*by_id, *pairs.values()], duplicates.send_texts, [duplicates.SIDES], least=2)
     compare = functools.partial(duplicates.compare, threshold=threshold or 1.0)
-    edges = engine.group_by_key("compare", [unique, *sides.values()], compare, [duplicates.EDGES])
+    edges = engine.group_by_key("compare", [*by_id, *sides.values()], compare, [duplicates.EDGES], least=2)
     near = engine.group_by_key("near", [*edges.values()], duplicates.drop_near, [duplicates.NEAR])[duplicates.NEAR]
-    engine.settle(unique, copies, texts[duplicates.LIGHT], near)
+    copies, not_kept, light = (texts[name] for name in names[:3])
+    engine.settle(copies, not_kept, light, near)
     dropped |= {"duplicate": engine.num_rows(copies), "near_duplicate": engine.num_rows(near)}
-    return unique, texts[duplicates.LIGHT], {"copies": copies, "near": near}
+    return [not_kept, near], [light, near], {"copies": copies, "near": near}
 
 
 def _sample(engine: Engine, light: Sequence[Any], config: CorpusConfig, dropped: dict[str, int]) -> list[Any]:
@@ -160,7 +176,7 @@ def _sample(engine: Engine, light: Sequence[Any], config: CorpusConfig, dropped:
     dropped[sampling.OVER_CAP] = engine.num_rows(ranked[sampling.OVER_CAP])
     if config.num_segments is None:
         return [ranked[sampling.OVER_CAP]]
-    cut = sampling.cut_for(engine.count_keys(ranked[sampling.RANKED]), config.num_segments)
+    cut = sampling.cut_for(engine.sum_by_key(ranked[sampling.RANKED]), config.num_segments)
     beyond = functools.partial(sampling.drop_beyond, cut=cut)
     missed = engine.group_by_key("sample", [ranked[sampling.RANKED]], beyond, [sampling.NOT_SAMPLED])
     engine.settle(*missed.values())

@@ -16,10 +16,10 @@ from humpback_jax.corpus.pipeline.shuffle import (
     Dataset,
     DatasetWriter,
     completed,
-    count_keys,
     mark_complete,
     read_groups,
     read_payloads,
+    sum_by_key,
 )
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
 
@@ -64,13 +64,13 @@ class LocalEngine:
             return self._run(folder, dict(zip(tasks, sizes, strict=True)), outputs, bar)
 
     def group_by_key(
-        self, step: str, datasets: Sequence[Dataset], function: GroupFunction, outputs: Sequence[str]
+        self, step: str, datasets: Sequence[Dataset], function: GroupFunction, outputs: Sequence[str], least: int = 1
     ) -> Outputs:
         """As of `Engine`."""
         folder = self._step_folder(step)
         inputs = tuple(dataset for dataset in datasets if dataset.rows)
         spill = str(folder / _SPILL)
-        read = functools.partial(read_groups, inputs, memory_bytes=self._memory_bytes, spill=spill)
+        read = functools.partial(read_groups, inputs, memory_bytes=self._memory_bytes, spill=spill, least=least)
         parts = range(self._partitions) if inputs else ()
         places = [_Place(folder, f"{part:06d}", self._partitions) for part in parts]
         tasks = {Task(p.task, _group_task, (function, read, p)): 1 for p in places}
@@ -85,9 +85,9 @@ class LocalEngine:
         """As of `Engine`."""
         return dataset.rows
 
-    def count_keys(self, dataset: Dataset, most_common: int | None = None) -> dict[str, int]:
+    def sum_by_key(self, dataset: Dataset, most_common: int | None = None) -> dict[str, int]:
         """As of `Engine`."""
-        return count_keys(dataset, most_common)
+        return sum_by_key(dataset, most_common)
 
     def payloads(self, dataset: Dataset) -> Iterator[str]:
         """As of `Engine`."""

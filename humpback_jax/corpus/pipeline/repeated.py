@@ -7,45 +7,79 @@ and keep their paragraphs: they are duplicates, which a later step counts.
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.pipeline.engine import GroupRows, Row
-from humpback_jax.corpus.pipeline.rows import COMPARED, SEGMENT, pack, place_of, row_by_text, unpack
-from humpback_jax.corpus.pipeline.shuffle import text_hash
+from humpback_jax.corpus.pipeline.engine import GroupRows, NumberedRows, Row, number_text
+from humpback_jax.corpus.pipeline.rows import (
+    BY_ID,
+    CHANGED,
+    COMPARED,
+    GONE,
+    SEGMENT,
+    gone_by_text,
+    indexed,
+    pack,
+    rows_by_text,
+    text_hash,
+    unpack,
+)
 from humpback_jax.corpus.segment import Segment
 
-BY_ID, PARAGRAPHS, MARKS, ON_SITE = "by_id", "paragraphs", "marks", "repeated_on_site"
+PARAGRAPHS, MARKS, ON_SITE, TAKEN_BACK = "paragraphs", "marks", "repeated_on_site", "taken_back"
 EDGE = 3  # paragraphs from either end that may be cut
 MOST = 0.5  # a segment of which more than this share is cut was made of such paragraphs
 
 _BREAK = "\n\n"
+_ID_BYTES = 10
 
 
-def rows_of(segment: Segment) -> Iterator[Row]:
-    """The segment by its id, and the paragraphs at its edges by domain and text."""
-    row, source = segment.to_row(), segment.to_source_row()
-    yield Row(BY_ID, str(row["id"]), f"{SEGMENT}\t{place_of(source)}", pack(row, source))
-    _, paragraphs = _paragraphs(row)
-    page = text_hash(segment.url)
-    longest = heapq.nsmallest(2, set(paragraphs), key=lambda paragraph: (-len(paragraph), paragraph))
-    for paragraph in {*paragraphs[:EDGE], *paragraphs[-EDGE:]}:
-        company = next((other for other in longest if other != paragraph), "")
-        order = f"{page}\t{text_hash(company)}\t{row['id']}"
-        yield Row(PARAGRAPHS, _key(segment.domain, paragraph), order)
+def edge_rows(row: Mapping[str, Any]) -> Iterator[NumberedRows]:
+    """The paragraphs at the edges of a segment by domain and text: with them their page, their company, the segment."""
+    _, paragraphs = _paragraphs(row["header"], row["text"])
+    page = text_hash(row["url"])
+    longest, second = _two_longest(paragraphs)
+    edges = dict.fromkeys(paragraphs[:EDGE] + paragraphs[-EDGE:] if len(paragraphs) > EDGE else paragraphs)
+    keys = [_key(row["domain"], paragraph) for paragraph in edges if paragraph != longest]
+    if keys:
+        yield NumberedRows(PARAGRAPHS, np.array(keys, np.uint64), f"{page}\t{text_hash(longest)}\t{row['id']}")
+    if longest in edges:
+        key = np.array([_key(row["domain"], longest)], np.uint64)
+        yield NumberedRows(PARAGRAPHS, key, f"{page}\t{text_hash(second)}\t{row['id']}")
 
 
 def mark(key: str, rows: GroupRows, pages: int) -> Iterator[Row]:
-    """For every segment that holds a repeated paragraph, a mark under the segment's id."""
-    places = [order.split("\t") for order, _ in rows]
-    if min(len({page for page, _, _ in places}), len({company for _, company, _ in places})) >= pages:
-        for segment in sorted({segment for _, _, segment in places}):
+    """For every segment that holds a repeated paragraph, a mark under the segment's id.
+
+    Until enough pages and companies are known, 10 bytes are held for each segment; those that follow pass through.
+    """
+    seen_pages, seen_company, held = set[str](), set[str](), bytearray()
+    is_repeated = False
+    for order, _ in rows:
+        page, company, segment = order.split("\t")
+        if is_repeated:
             yield Row(MARKS, segment, f"{COMPARED}\t{key}")
+            continue
+        seen_pages |= {page} if len(seen_pages) < pages else set()
+        seen_company |= {company} if len(seen_company) < pages else set()
+        held += bytes.fromhex(segment)
+        is_repeated = min(len(seen_pages), len(seen_company)) >= pages
+        if is_repeated:
+            yield from (Row(MARKS, name, f"{COMPARED}\t{key}") for name in _names(held))
 
 
-def trim(key: str, rows: GroupRows, config: CorpusConfig) -> Iterator[Row]:
-    """The segments of one id without the repeated paragraphs at their edges, by their text; or why they are dropped."""
+def _names(held: bytes | bytearray) -> Iterator[str]:
+    return (held[i : i + _ID_BYTES].hex() for i in range(0, len(held), _ID_BYTES))
+
+
+def trim(key: str, rows: GroupRows, config: CorpusConfig, is_indexed: bool) -> Iterator[Row]:
+    """The segments of a marked id without the repeated paragraphs at their edges, or why they are dropped.
+
+    What was cut is taken back then; a segment that nothing is cut from stays as it is, without a row.
+    """
     payloads, marked = [], set()
     for order, payload in rows:
         kind, _, rest = order.partition("\t")
@@ -53,35 +87,53 @@ def trim(key: str, rows: GroupRows, config: CorpusConfig) -> Iterator[Row]:
             payloads.append((rest, payload))
         else:
             marked.add(rest)
-    for place, payload in payloads:
-        trimmed = _without(payload, marked, config) if marked else payload
-        yield row_by_text(trimmed) if trimmed else Row(ON_SITE, key, place)
+    for place, payload in payloads if marked else ():
+        row, source = unpack(payload)
+        text = _without(row, marked)
+        if text == row["text"]:
+            return
+        yield Row(TAKEN_BACK, key, f"{GONE}\t{place}")
+        if is_indexed:
+            yield gone_by_text(indexed(row, place))
+        if len(text) < config.min_chars or len(row["text"]) - len(text) > MOST * len(row["text"]):
+            yield Row(ON_SITE, key, place)
+            continue
+        changed = row | {"text": text, "id": Segment(row["url"], row["header"], text).id}
+        yield Row(BY_ID, changed["id"], f"{CHANGED}\t{place}", pack(changed, source | {"id": changed["id"]}))
+        if is_indexed:
+            yield from rows_by_text([indexed(changed, place)], CHANGED, config.near_duplicates)
 
 
-def _without(payload: str, marked: set[str], config: CorpusConfig) -> str | None:
-    row, source = unpack(payload)
-    head, paragraphs = _paragraphs(row)
+def _without(row: Mapping[str, Any], marked: set[str]) -> str:
+    """The text without the marked paragraphs at its edges."""
+    head, paragraphs = _paragraphs(row["header"], row["text"])
     first, end = 0, len(paragraphs)
-    while first < min(EDGE, end) and _key(row["domain"], paragraphs[first]) in marked:
+    while first < min(EDGE, end) and number_text(_key(row["domain"], paragraphs[first])) in marked:
         first += 1
-    while end > max(first, len(paragraphs) - EDGE) and _key(row["domain"], paragraphs[end - 1]) in marked:
+    while end > max(first, len(paragraphs) - EDGE) and number_text(_key(row["domain"], paragraphs[end - 1])) in marked:
         end -= 1
-    if (first, end) == (0, len(paragraphs)):
-        return payload
-    text = _BREAK.join(head + paragraphs[first:end])
-    if len(text) < config.min_chars or len(row["text"]) - len(text) > MOST * len(row["text"]):
-        return None
-    changed = row | {"text": text, "id": Segment(row["url"], row["header"], text).id}
-    return pack(changed, source | {"id": changed["id"]})
+    return _BREAK.join(head + paragraphs[first:end])
 
 
-def _paragraphs(row: dict[str, Any]) -> tuple[list[str], list[str]]:
+def _paragraphs(header: str, text: str) -> tuple[list[str], list[str]]:
     """(the header where the text begins with it, the paragraphs after it)."""
-    paragraphs = row["text"].split(_BREAK)
-    begins_with_header = bool(row["header"]) and paragraphs[0].lstrip("# ") == row["header"]
+    paragraphs = text.split(_BREAK)
+    begins_with_header = bool(header) and paragraphs[0].lstrip("# ") == header
     return paragraphs[:begins_with_header], paragraphs[begins_with_header:]
 
 
-def _key(domain: str, paragraph: str) -> str:
-    """A name of a paragraph on a site, without its case and spaces."""
-    return hashlib.sha256(f"{domain}\0{' '.join(paragraph.casefold().split())}".encode()).hexdigest()[:20]
+def _two_longest(paragraphs: Sequence[str]) -> tuple[str, str]:
+    """The longest and the next, empty where there is none; of equally long ones the first in the order of texts."""
+    different = set(paragraphs)
+    found = heapq.nsmallest(2, different, key=_longest_first)
+    return (*found, "", "")[0], (*found, "", "")[1]
+
+
+def _longest_first(paragraph: str) -> tuple[int, str]:
+    return -len(paragraph), paragraph
+
+
+def _key(domain: str, paragraph: str) -> int:
+    """A number for a paragraph on a site, without its case and spaces."""
+    said = f"{domain}\0{' '.join(paragraph.casefold().split())}"
+    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8])

@@ -36,7 +36,7 @@ def rank(key: str, rows: GroupRows, seed: int, max_per_domain: int | None) -> It
         if max_per_domain is not None and place >= max_per_domain:
             yield Row(OVER_CAP, segment, DROPPED)
         else:
-            yield Row(RANKED, f"{place:012d}", _hash(seed, "across", segment), segment)
+            yield Row(RANKED, f"{place:012d}", f"{_hash(seed, 'across', segment)}\t{segment}", "1")
 
 
 def cut_for(segments_by_rank: Mapping[str, int], num_segments: int) -> Cut:
@@ -51,9 +51,9 @@ def cut_for(segments_by_rank: Mapping[str, int], num_segments: int) -> Cut:
 
 def drop_beyond(key: str, rows: GroupRows, cut: Cut) -> Iterator[Row]:
     """The segments of a rank that are not taken."""
-    for place, (_, segment) in enumerate(rows):
+    for place, (order, _) in enumerate(rows):
         if int(key) > cut.rank or (int(key) == cut.rank and place >= cut.quota):
-            yield Row(NOT_SAMPLED, segment, DROPPED)
+            yield Row(NOT_SAMPLED, order.partition("\t")[2], DROPPED)
 
 
 def _hash(seed: int, purpose: str, segment: str) -> str:

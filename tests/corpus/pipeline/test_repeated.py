@@ -1,13 +1,27 @@
 """What stands at the edges of many of a site's segments is cut; copies of one page keep their paragraphs."""
 
-import json
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.pipeline import repeated
-from humpback_jax.corpus.pipeline.rows import unpack
+from humpback_jax.corpus.pipeline.engine import number_text
+from humpback_jax.corpus.pipeline.rows import (
+    BY_ID,
+    BY_TEXT,
+    SEGMENT,
+    alive_by_text,
+    indexed,
+    pack,
+    row_of,
+    rows_by_text,
+    segments_of,
+    text_hash,
+    unpack,
+)
 from humpback_jax.corpus.segment import Segment
 
 CONFIG = CorpusConfig(min_chars=20, repeated_on_pages=3)
@@ -24,26 +38,42 @@ def body(page):
 
 
 def trim(segments, config=CONFIG):
-    """(texts in order, counts of drops) of the three steps, as an engine would run them."""
-    groups = {}
-    for made in segments:
-        for row in repeated.rows_of(made):
-            groups.setdefault((row.dataset, row.key), []).append((row.order, row.payload))
-    for (dataset, key), rows in list(groups.items()):
-        if dataset == repeated.PARAGRAPHS:
-            for row in repeated.mark(key, iter(sorted(rows)), config.repeated_on_pages):
-                groups[repeated.BY_ID, row.key].append((row.order, row.payload))
-    texts, dropped = [], Counter()
-    for (dataset, key), rows in groups.items():
-        if dataset == repeated.BY_ID:
-            for row in repeated.trim(key, iter(sorted(rows)), config):
-                if row.dataset == repeated.ON_SITE:
-                    dropped[row.dataset] += 1
-                else:
-                    found, source = unpack(row.payload)
-                    assert found["id"] == source["id"] == Segment(found["url"], found["header"], found["text"]).id
-                    texts.append(found["text"])
-    return sorted(texts), dropped
+    """(texts in order, counts of drops) of the steps, as an engine would run them."""
+    by_id, marks, places = {}, {}, {}
+    for place, made in enumerate(segments):
+        row, source = made.to_rows()
+        by_id.setdefault(made.id, []).append((f"{SEGMENT}\t{place}", pack(row, source)))
+        for paragraphs in repeated.edge_rows(row):
+            for number in paragraphs.keys.tolist():
+                places.setdefault(number_text(number), []).append((paragraphs.order, ""))
+    for key, orders in places.items():
+        for row in repeated.mark(key, iter(sorted(orders)), config.repeated_on_pages):
+            marks.setdefault(row.key, []).append((row.order, row.payload))
+    groups = {key: rows + marks.get(key, []) for key, rows in by_id.items()}
+    made = [row for key, rows in groups.items() for row in repeated.trim(key, iter(rows), config, is_indexed=True)]
+    for row in made:
+        if row.dataset in (BY_ID, repeated.TAKEN_BACK):
+            by_id.setdefault(row.key, []).append((row.order, row.payload))
+    texts = []
+    for key, rows in by_id.items():
+        for _, payload in segments_of(iter(sorted(rows))):
+            found, source = unpack(payload)
+            assert key == found["id"] == source["id"] == Segment(found["url"], found["header"], found["text"]).id
+            texts.append(found["text"])
+    assert Counter(texts) == alive_texts(segments, made)
+    return sorted(texts), Counter(row.dataset for row in made if row.dataset == repeated.ON_SITE)
+
+
+def alive_texts(segments, made):
+    """The texts by the small rows: those of the segments, without what was taken back, and those of the changed."""
+    names = {text_hash(segment.text): segment.text for segment in segments}
+    names |= {text_hash(text): text for text in (row_of(row.payload)["text"] for row in made if row.dataset == BY_ID)}
+    whole = [indexed(segment.to_rows()[0], str(place)) for place, segment in enumerate(segments)]
+    by_text = {}
+    for row in [*rows_by_text(whole, SEGMENT, None), *(row for row in made if row.dataset == BY_TEXT)]:
+        by_text.setdefault(row.key, []).append((row.order, row.payload))
+    alive = {names[key]: len(list(alive_by_text(iter(sorted(rows))))) for key, rows in by_text.items()}
+    return Counter({text: count for text, count in alive.items() if count})
 
 
 @pytest.mark.parametrize("pages, is_cut", [(2, False), (3, True), (9, True)])
@@ -78,7 +108,20 @@ def test_the_middle_of_a_segment_and_its_header_stay():
     assert all(text.startswith("About boats\n\n") for text in trim(headed)[0])
 
 
-def test_rows_are_plain_json():
-    rows = list(repeated.rows_of(segment(1, body(1), SHARE)))
-    assert json.loads(rows[0].payload)[0]["text"] == f"{body(1)}\n\n{SHARE}"
-    assert {row.dataset for row in rows[1:]} == {repeated.PARAGRAPHS}
+def test_a_paragraph_of_very_many_places_is_marked_at_each():
+    """Those that came before it was known to be repeated are marked too, and no place is held as a text."""
+    orders = [(f"{page:04d}\t{page // 40}\t{page:020x}", "") for page in range(200)]
+    assert [row.key for row in repeated.mark("key", iter(orders), 5)] == [f"{page:020x}" for page in range(200)]
+    assert not list(repeated.mark("key", iter(orders), 6))
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=4), min_size=1, max_size=9))
+def test_the_company_is_the_longest_other_paragraph(paragraphs):
+    row, _ = segment(1, *paragraphs, header="").to_rows()
+    found = {order.split("\t")[1]: set(keys.tolist()) for _, keys, order in repeated.edge_rows(row)}
+    expected = {}
+    for paragraph in {*paragraphs[:3], *paragraphs[-3:]}:
+        others = sorted({*paragraphs} - {paragraph}, key=lambda text: (-len(text), text))
+        company = others[0] if others else ""
+        expected.setdefault(text_hash(company), set()).add(repeated._key("a.example", paragraph))
+    assert found == expected
