@@ -6,7 +6,6 @@ and keep their paragraphs: they are duplicates, which a later step counts.
 """
 
 import hashlib
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,10 +44,14 @@ def edge_rows(row: Mapping[str, Any]) -> Iterator[NumberedRows]:
     edges = dict.fromkeys(paragraphs[:EDGE] + paragraphs[-EDGE:] if len(paragraphs) > EDGE else paragraphs)
     keys = [_key(row["domain"], paragraph) for paragraph in edges if paragraph != longest]
     if keys:
-        yield NumberedRows(PARAGRAPHS, np.array(keys, np.uint64), f"{page}\t{text_hash(longest)}\t{row['id']}")
+        yield NumberedRows(PARAGRAPHS, _numbers(keys), f"{page}\t{text_hash(longest)}\t{row['id']}")
     if longest in edges:
-        key = np.array([_key(row["domain"], longest)], np.uint64)
-        yield NumberedRows(PARAGRAPHS, key, f"{page}\t{text_hash(second)}\t{row['id']}")
+        key = _key(row["domain"], longest)
+        yield NumberedRows(PARAGRAPHS, _numbers([key]), f"{page}\t{text_hash(second)}\t{row['id']}")
+
+
+def _numbers(keys: Sequence[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(keys), "<u8")
 
 
 def mark(key: str, rows: GroupRows, pages: int) -> Iterator[Row]:
@@ -108,9 +111,9 @@ def _without(row: Mapping[str, Any], marked: set[str]) -> str:
     """The text without the marked paragraphs at its edges."""
     head, paragraphs = _paragraphs(row["header"], row["text"])
     first, end = 0, len(paragraphs)
-    while first < min(EDGE, end) and number_text(_key(row["domain"], paragraphs[first])) in marked:
+    while first < min(EDGE, end) and _name(row["domain"], paragraphs[first]) in marked:
         first += 1
-    while end > max(first, len(paragraphs) - EDGE) and number_text(_key(row["domain"], paragraphs[end - 1])) in marked:
+    while end > max(first, len(paragraphs) - EDGE) and _name(row["domain"], paragraphs[end - 1]) in marked:
         end -= 1
     return _BREAK.join(head + paragraphs[first:end])
 
@@ -124,16 +127,15 @@ def _paragraphs(header: str, text: str) -> tuple[list[str], list[str]]:
 
 def _two_longest(paragraphs: Sequence[str]) -> tuple[str, str]:
     """The longest and the next, empty where there is none; of equally long ones the first in the order of texts."""
-    different = set(paragraphs)
-    found = heapq.nsmallest(2, different, key=_longest_first)
-    return (*found, "", "")[0], (*found, "", "")[1]
+    longest, second = [*sorted(sorted(set(paragraphs)), key=len, reverse=True)[:2], "", ""][:2]
+    return longest, second
 
 
-def _longest_first(paragraph: str) -> tuple[int, str]:
-    return -len(paragraph), paragraph
-
-
-def _key(domain: str, paragraph: str) -> int:
-    """A number for a paragraph on a site, without its case and spaces."""
+def _key(domain: str, paragraph: str) -> bytes:
+    """A number for a paragraph on a site, without its case and spaces, as its 8 bytes."""
     said = f"{domain}\0{' '.join(paragraph.casefold().split())}"
-    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8])
+    return hashlib.sha256(said.encode()).digest()[:8]
+
+
+def _name(domain: str, paragraph: str) -> str:
+    return number_text(int.from_bytes(_key(domain, paragraph), "little"))

@@ -97,7 +97,7 @@ class DatasetWriter:
 
     def _writer(self, name: str, schema: pyarrow.Schema) -> pyarrow.parquet.ParquetWriter:
         repeated = ["part"] if "payload" in schema.names else ["part", "order"]
-        options = {"compression": "zstd", "use_dictionary": repeated, "write_statistics": ["part"]}
+        options = {"compression": "lz4", "use_dictionary": repeated, "write_statistics": ["part"]}
         return pyarrow.parquet.ParquetWriter(self._temporary(name), schema, **options)
 
     def _temporary(self, name: str) -> pathlib.Path:

@@ -118,10 +118,10 @@ def test_a_paragraph_of_very_many_places_is_marked_at_each():
 @given(st.lists(st.text("ab ", min_size=1, max_size=4), min_size=1, max_size=9))
 def test_the_company_is_the_longest_other_paragraph(paragraphs):
     row, _ = segment(1, *paragraphs, header="").to_rows()
-    found = {order.split("\t")[1]: set(keys.tolist()) for _, keys, order in repeated.edge_rows(row)}
+    found = {order.split("\t")[1]: set(map(number_text, keys.tolist())) for _, keys, order in repeated.edge_rows(row)}
     expected = {}
     for paragraph in {*paragraphs[:3], *paragraphs[-3:]}:
         others = sorted({*paragraphs} - {paragraph}, key=lambda text: (-len(text), text))
         company = others[0] if others else ""
-        expected.setdefault(text_hash(company), set()).add(repeated._key("a.example", paragraph))
+        expected.setdefault(text_hash(company), set()).add(repeated._name("a.example", paragraph))
     assert found == expected
