@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.filters import answer_likeness
 from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page, explain_page
 from humpback_jax.corpus.page_trace import BlockTrace, PageTrace, SectionTrace
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
@@ -18,10 +19,11 @@ from humpback_jax.corpus.segment import Segment
 from humpback_jax.corpus.segment_files import read_segments, read_shards
 from humpback_jax.corpus.show import draw
 from humpback_jax.files import PathLike, read_json
-from humpback_jax.run_files import CORPUS_MANIFEST, DUPLICATES, SOURCES
+from humpback_jax.run_files import ANSWER_MODEL, CORPUS_MANIFEST, DUPLICATES, SOURCES
 
 KEPT, DUPLICATE, NEAR_DUPLICATE, TRIMMED = "kept", "duplicate", "near_duplicate", "trimmed"
 NOT_SAMPLED, REPEATED, UNLIKE = "not_sampled", "repeated_on_site", "low_answer_likeness"
+SCORE = "answer_likeness"
 PAGES_READ = 5_000  # of which some are drawn to be shown
 
 
@@ -34,12 +36,14 @@ class Corpus:
       config: the settings it was built with.
       files: its inputs, as they are now.
       tools: what the settings load.
+      answers: what told answers from segments when it was built, where that was asked for.
     """
 
     folder: epath.Path
     config: CorpusConfig
     files: list[InputFile]
     tools: PageTools
+    answers: answer_likeness.AnswerModel | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -107,7 +111,9 @@ def open_corpus(folder: PathLike, inputs: Sequence[PathLike] = ()) -> Corpus:
     given = inputs or values["given"]
     files = list_inputs(given, exclude_dir=folder, crawl_root=config.crawl_root, columns=columns)
     tools = ToolsRecipe(config, tuple(values["seed_languages"])).load()
-    return Corpus(epath.Path(folder), config, files, tools)
+    model = epath.Path(folder) / ANSWER_MODEL
+    is_scored = config.min_answer_likeness is not None and model.exists()
+    return Corpus(epath.Path(folder), config, files, tools, answer_likeness.load(model) if is_scored else None)
 
 
 def find_page(corpus: Corpus, url: str) -> tuple[Page, InputFile]:
@@ -159,7 +165,7 @@ def explain_pages(corpus: Corpus, pages: Sequence[tuple[Page, InputFile]]) -> li
         sections = [
             SectionStory(found, found.reason, found.detail)
             if found.reason is not None
-            else _verdict(found, next(offered), kept, dropped, corpus.config)
+            else _verdict(found, next(offered), kept, dropped, corpus)
             for found in trace.sections
         ]
         stories.append(PageStory(page.url, file.name, page.record, trace, sections))
@@ -175,12 +181,14 @@ def _verdict(
     segment: Segment,
     kept: Mapping[str, Mapping[str, Any]],
     dropped: Sequence[Mapping[str, Any]],
-    config: CorpusConfig,
+    corpus: Corpus,
 ) -> SectionStory:
     """What the steps over the whole corpus made of a segment.
 
     A segment that a site's repeated paragraphs were cut from has another id; it is known by its place.
     """
+    if corpus.answers is not None:
+        trace.scores[SCORE] = round(corpus.answers.score(segment.text), 3)
     if segment.id in kept:
         return SectionStory(trace, KEPT)
     place = segment.url, segment.header
@@ -191,6 +199,8 @@ def _verdict(
         if row["dropped"] == segment.id or (row["url"], row["header"]) == place:
             reason = DUPLICATE if row["similarity"] >= 1 else NEAR_DUPLICATE
             return SectionStory(trace, reason, f"{row['similarity']:.2f} like {row['kept']}")
-    if config.num_segments is not None or config.max_per_domain is not None:
-        return SectionStory(trace, NOT_SAMPLED)
-    return SectionStory(trace, UNLIKE if config.min_answer_likeness is not None else REPEATED)
+    least = corpus.config.min_answer_likeness
+    if least is not None and trace.scores.get(SCORE, 0.0) < least:
+        return SectionStory(trace, UNLIKE, f"{trace.scores[SCORE]:g}" if SCORE in trace.scores else "")
+    is_sampled = corpus.config.num_segments is not None or corpus.config.max_per_domain is not None
+    return SectionStory(trace, NOT_SAMPLED if is_sampled else REPEATED)

@@ -13,7 +13,8 @@ from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.content.blocks import PageBlocks
 from humpback_jax.corpus.content.html import read_html, read_plain_text
 from humpback_jax.corpus.content.main_content import furniture_reasons
-from humpback_jax.corpus.content.sections import Nested, Section, choose_nested, cut_sections
+from humpback_jax.corpus.content.scripts import has_text_in_scripts
+from humpback_jax.corpus.content.sections import Nested, Section, choose_nested, cut_sections, empty_sections
 from humpback_jax.corpus.filters import answer_likeness, density, paper
 from humpback_jax.corpus.filters.blocklists import domain_key, is_blocked_domain, phrase_index, read_entries
 from humpback_jax.corpus.filters.contamination import PromptIndex, prompt_index
@@ -24,6 +25,7 @@ from humpback_jax.corpus.page_trace import PageTrace, SectionTrace
 from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
 
+_LITTLE_TEXT = 200  # characters of content: a page that has no more may have its text in its scripts
 _DIGITS = 3  # of the scores that a segment records
 
 
@@ -88,7 +90,8 @@ class PageResult:
     Attributes:
       segments: in document order.
       rejected: candidates that are no segment, by reason; the candidates are these and the segments.
-      outcome: "segments", "no_text", "no_content", "no_section", "all_rejected", "blocked_domain".
+      outcome: "segments", "no_text", "text_in_scripts", "no_content", "no_section", "all_rejected", "truncated",
+        "blocked_domain".
       furniture: blocks that are no content, by reason.
     """
 
@@ -136,11 +139,15 @@ def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrac
     reasons = furniture_reasons(blocks)
     refused = _refuse_under_headers(blocks, reasons, config)
     if None not in reasons and not refused:
-        return PageTrace(blocks, reasons, [], "no_content" if blocks.blocks else "no_text")
+        return PageTrace(blocks, reasons, [], _outcome(page, blocks, reasons, []))
 
     sections = cut_sections(blocks, reasons, config.min_chars, config.max_chars, config.sections_without_headers)
     found = [
         SectionTrace(section, chars=len(blocks.text(section.blocks)), reason="navigation_header") for section in refused
+    ]
+    found += [
+        SectionTrace(section, chars=len(blocks.text(section.blocks)), reason="empty_header")
+        for section in (empty_sections(blocks, reasons) if blocks.empty_headers else ())
     ]
     language = blocks.language
     for section in sections:
@@ -152,8 +159,21 @@ def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrac
             language = found[-1].language  # found by a close look, which the sections after it are spared
     _choose(found, config.nested)
     found.sort(key=_place)
-    is_kept = any(each.reason is None for each in found)
-    return PageTrace(blocks, reasons, found, "segments" if is_kept else "all_rejected" if found else "no_section")
+    return PageTrace(blocks, reasons, found, _outcome(page, blocks, reasons, found))
+
+
+def _outcome(page: Page, blocks: PageBlocks, reasons: list[str | None], found: Sequence[SectionTrace]) -> str:
+    """What a page came to, in a word."""
+    if any(each.reason is None for each in found):
+        return "segments"
+    chars = sum(len(block.text) for block, reason in zip(blocks.blocks, reasons, strict=True) if reason is None)
+    if page.is_html and chars < _LITTLE_TEXT and has_text_in_scripts(page.text):
+        return "text_in_scripts"
+    if not blocks.blocks:
+        return "no_text"
+    if found:
+        return "truncated" if page.truncated else "all_rejected"
+    return "no_section" if None in reasons else "no_content"
 
 
 def _refuse_under_headers(page: PageBlocks, reasons: list[str | None], config: CorpusConfig) -> list[Section]:

@@ -55,8 +55,8 @@ class PageTrace:
       page: its blocks.
       reasons: of each block, why it is no content, None where it is.
       sections: all candidates in document order, the outer one before those in it.
-      outcome: what the page came to: "segments", "no_text", "no_content", "no_section", "all_rejected",
-        "blocked_domain".
+      outcome: what the page came to: "segments", "no_text", "text_in_scripts", "no_content", "no_section",
+        "all_rejected", "truncated", "blocked_domain".
     """
 
     page: PageBlocks

@@ -117,11 +117,11 @@ BLOCK_REASONS: dict[str, tuple[str, str]] = {
 OUTCOMES: dict[str, tuple[str, str]] = {
     "segments": ("Gave segments", "at least one section was kept"),
     "no_text": ("No text", "the page has none at all"),
+    "text_in_scripts": ("Text in scripts", "hardly any is shown before its scripts run"),
     "no_content": ("No content", "nothing but furniture: menus, forms, notices"),
     "no_section": ("No section", "no header, and no run of paragraphs of a fitting length"),
     "all_rejected": ("All rejected", "it has sections, and none passed the filters"),
     "blocked_domain": ("Blocked domain", "its site is on the list of blocked domains"),
-    "other_language": ("Another language", "it is not written in {languages}"),
     "truncated": ("Cut off", "the page was cut short, and nothing before that was kept"),
 }
 

@@ -212,6 +212,28 @@ def test_a_cut_page_loses_its_last_section() -> None:
     assert result.rejected["truncated"] >= 1
 
 
+def test_a_cut_page_of_which_nothing_is_left_is_counted_as_that() -> None:
+    for markup in (
+        html(("Only", paragraphs(prose(1)))),
+        paragraphs(prose(1), prose(2)),
+        html(("Outer", paragraphs(prose(1, 3)) + html(("Inner", paragraphs(prose(3))), level=3))),
+    ):
+        result = cut(page(markup, truncated=True))
+        assert result.outcome == "truncated" and result.rejected["truncated"] >= 1
+        assert cut(markup).outcome == "segments"
+
+
+def test_a_section_without_a_title_is_no_segment() -> None:
+    """Its text stays in the section around it."""
+    result = cut(html(("Town", paragraphs(prose(1, 5))), ("", paragraphs(prose(2))), level=2))
+    assert result.rejected["empty_header"] == 1
+    assert [segment.header for segment in result.segments] == ["Town"]
+    result = cut(html(("Town", paragraphs(prose(1)) + html(("<img src=x>", paragraphs(prose(2))), level=3))))
+    assert result.rejected["empty_header"] == 1
+    (segment,) = result.segments
+    assert prose(2) in segment.text
+
+
 def test_markdown_and_header_by_option() -> None:
     markup = html(("A town", paragraphs(prose(1)) + "<pre>x = 1\ny = 2</pre>"))
     (plain,) = cut(markup).segments

@@ -185,6 +185,8 @@ class BlockElements:
 
     def open_kind(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
         """A block whose text is of a kind of its own."""
+        if tag == "dt" and self.out.mode == "flow" and _has_button(node):
+            return self._begin_header(tag, self._level_inside(), attributes)  # opens the answer that follows
         closing = self.open_block(tag, attributes)
         if self.out.mode == "flow":
             if tag == "blockquote":
@@ -345,6 +347,13 @@ class BlockElements:
         if text:
             self.out.write(text, "caption", group=0)
         self.out.reset()
+
+
+def _has_button(node: LexborNode) -> bool:
+    child = node.child
+    while child is not None and (child.tag == "-text" or child.tag == "-comment"):
+        child = child.next
+    return child is not None and child.tag == "button"
 
 
 def _number_of_items(node: LexborNode) -> int:

@@ -78,12 +78,14 @@ class PageBlocks:
       boxes: in document order, so that a box comes after the box around it; boxes[0] is the page.
       title: text of <title>, empty without one.
       language: what <html lang> says, empty where it says nothing.
+      empty_headers: (index of the block after it, level) of each header without text, which is no block.
     """
 
     blocks: list[Block]
     boxes: list[Box]
     title: str = ""
     language: str = ""
+    empty_headers: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     def text(self, indices: Iterable[int] | None = None, *, markdown: bool = False) -> str:
         """The blocks of `indices` (in order; all by default) as one text, plain or as Markdown.

@@ -4,6 +4,8 @@ Nothing that can be seen is left out: navigation, sidebars and footers are boxes
 Hidden elements, scripts and form fields are no text. The cost is linear in the size of the markup, however deep.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,12 @@ from humpback_jax.corpus.content.writer import BlockWriter
 _LONGEST_TITLE = 200  # characters of a plain text's first line that may be its title
 _LEAST_ARTICLE = 200  # characters; less is no article
 
+# A page of frames shows what stands in <noframes> to browsers without frames.
+_FRAME_TAGS = re.compile(r"</?(?:noframes|frameset|frame)\b[^<>]*>", re.IGNORECASE)
+
+# "[edit]" at the end of a wiki's headers, in any language; a number there is a note.
+_AT_HEADERS = re.compile(r"\S(\[[^\[\]\d]{3,60}\])$")
+
 _NOT_TEXT = frozenset(
     (
         *(
@@ -39,12 +47,13 @@ _NOT_TEXT = frozenset(
             "param",
             "del",
         ),
-        *("svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "area", "frame", "noframes", "applet"),
+        *("svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "area", "frame", "applet"),
         *("datalist", "option", "optgroup", "progress", "meter", "col", "colgroup", "rp", "source", "track", "wbr"),
     )
 )
 
 _HEADERS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_SHADOW_ROOT = frozenset(("shadowrootmode", "shadowroot"))  # the second as browsers once wrote it
 _NEVER_HIDDEN = frozenset(("html", "body", "main", "script"))
 # Attributes that tell how an element looks.
 _TELLING = frozenset(("hidden", "aria-hidden", "aria-controls", "role", "style", "data-line-number"))
@@ -58,11 +67,14 @@ def read_html(markup: str) -> PageBlocks:
     if reader.noscript_chars > max(_LEAST_ARTICLE, 2 * chars):
         # Without scripts there is next to nothing to see: what a browser without them shows is the page.
         reader = _read(markup, scripting=False)
+    elif reader.noframes_chars > max(_LEAST_ARTICLE, 2 * chars):
+        reader = _read(_FRAME_TAGS.sub(" ", markup))
     elif reader.has_hidden and chars < _LEAST_ARTICLE:
         # A page that its scripts show when it is loaded: all of it is hidden until then.
         unhidden = _read(markup, shows_hidden=True)
         reader = unhidden if unhidden.number_of_chars() > 4 * max(chars, _LEAST_ARTICLE) else reader
-    return PageBlocks(reader.out.blocks, reader.out.boxes, reader.title, reader.language)
+    out = reader.out
+    return PageBlocks(out.blocks, out.boxes, reader.title, reader.language, out.empty_headers)
 
 
 def _read(markup: str, *, scripting: bool = True, shows_hidden: bool = False) -> "_Reader":
@@ -77,7 +89,8 @@ def _read(markup: str, *, scripting: bool = True, shows_hidden: bool = False) ->
 def read_plain_text(text: str) -> PageBlocks:
     """Reads a text without markup, such as a WET record: each line is a block, and an empty line sets them apart.
 
-    The first line is the title, a header of level 1, unless it is long or the only one.
+    The first line is the title, a header of level 1, unless it is long or the only one. Short lines that end in the
+    same words in brackets are the headers of a wiki, and the words are its link to edit a section.
     """
     out = BlockWriter()
     group = out.new_group()
@@ -90,7 +103,22 @@ def read_plain_text(text: str) -> PageBlocks:
     blocks = out.blocks
     if len(blocks) > 1 and len(blocks[0].text) <= _LONGEST_TITLE:
         blocks[0].kind, blocks[0].level, blocks[0].group = "header", 1, 0
+    _find_wiki_headers(blocks)
     return PageBlocks(blocks, [Box(0, "#page")], blocks[0].text if blocks and blocks[0].level else "")
+
+
+def _find_wiki_headers(blocks: list[Block]) -> None:
+    ends = {
+        index: found.group(1)
+        for index, block in enumerate(blocks)
+        if len(block.text) <= _LONGEST_TITLE and (found := _AT_HEADERS.search(block.text))
+    }
+    counts = Counter(ends.values())
+    for index, end in ends.items():
+        if counts[end] > 1:
+            block = blocks[index]
+            block.text, block.group = block.text.removesuffix(end), 0
+            block.kind, block.level = "header", block.level or 2
 
 
 class _Reader(InlineElements):
@@ -100,7 +128,7 @@ class _Reader(InlineElements):
         super().__init__()
         self.title = ""
         self.language = ""
-        self.noscript_chars = 0
+        self.noscript_chars = self.noframes_chars = 0
         self.has_hidden = False
         self._shows_hidden = shows_hidden
         self._controlled: set[str] = set()  # ids of what other elements open and close
@@ -199,9 +227,15 @@ class _Reader(InlineElements):
             return SKIP
         return self.open_block(tag, attributes)
 
+    def _open_noframes(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        """Its markup is one text."""
+        child = node.child
+        self.noframes_chars += len(child.text_content or "") if child is not None else 0
+        return SKIP
+
     def _open_template(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
         """A shadow root is shown in place of its host; other templates are shown nowhere."""
-        return self.open_block(tag, attributes) if attributes and "shadowrootmode" in attributes else SKIP
+        return self.open_block(tag, attributes) if attributes and _SHADOW_ROOT & attributes.keys() else SKIP
 
 
 _Opener = Callable[[_Reader, str, Attributes, LexborNode], Closing | None]
@@ -241,6 +275,7 @@ _OPENERS: dict[str, _Opener] = {
     **dict.fromkeys(("input", "textarea", "select"), _Reader.open_control),
     "html": _Reader._open_html,
     "noscript": _Reader._open_noscript,
+    "noframes": _Reader._open_noframes,
     "template": _Reader._open_template,
     "a": _Reader.open_link,
     "br": _Reader.open_break,

@@ -100,6 +100,38 @@ def choose_nested(sections: Sequence[Section], nested: Nested = "outermost") -> 
     return kept
 
 
+def empty_sections(page: PageBlocks, reasons: Sequence[str | None]) -> list[Section]:
+    """The sections of headers without text, each up to the next header of its level or a higher one, with any or none.
+
+    They are candidates that no filter lets pass. Their text stays in the section around them.
+    """
+    closed: list[tuple[int, list[int]]] = []
+    opened: list[tuple[int, list[int]]] = []
+    following = 0
+    for index, block in enumerate(page.blocks):
+        while following < len(page.empty_headers) and page.empty_headers[following][0] <= index:
+            level = page.empty_headers[following][1]
+            closed += _pop_from(opened, level)
+            opened.append((level, []))
+            following += 1
+        if block.level:
+            closed += _pop_from(opened, block.level)
+        if reasons[index] is None:
+            for _, blocks in opened:
+                blocks.append(index)
+    return [Section("", level, tuple(blocks), "header") for level, blocks in (*closed, *opened) if blocks]
+
+
+def _pop_from(opened: list[tuple[int, list[int]]], level: int) -> list[tuple[int, list[int]]]:
+    """Takes what is of this level or below from the end of `opened`, where levels rise."""
+    first = len(opened)
+    while first and opened[first - 1][0] >= level:
+        first -= 1
+    popped = opened[first:]
+    del opened[first:]
+    return popped
+
+
 def _is_list_of(section: Section, by_header: dict[int | None, Section]) -> bool:
     """Whether a section consists of two or more of the others, header by header."""
     position = count = 0
@@ -213,7 +245,8 @@ class _Cutter:
             piece += unit
             size += length
             done += length
-        if piece:
+        is_whole = part.header is not None and not part.parts and not made  # the section itself, which cannot be cut
+        if piece and not is_whole:
             yield self._section(part, tuple(piece), "paragraphs")
 
     def _units(self, stretch: Sequence[int]) -> Iterator[list[int]]:

@@ -40,6 +40,7 @@ _SHARE = frozenset(SHARE_WORDS.split())
 _DATES = frozenset((MONTHS + WEEKDAYS + TIME_WORDS).split())
 _MONTHS = frozenset(MONTHS.split())
 _COUNTED = {word: reason for reason, words in COUNTED.items() for word in words.split()}
+_RETRIEVED = re.compile(r'[^.!?"“]{1,40}["“]https?://\S+["”]$')  # 'Retrieved from "https://…"'
 _NUMBER = re.compile(
     r"\d{1,4}(?:st|nd|rd|th|er|º|ª|min|h|am|pm|k)?(?:[./:h年월月-]\d{1,4}[日일년年月월.]?){0,3}(?:am|pm|z)?"
 )
@@ -73,6 +74,7 @@ _ANYWHERE = {
     "newsletters": ("newsletters", "newsletter"),
     "inbox": ("your inbox", "newsletter"),
     "recaptcha": ("recaptcha", "footer"),
+    "commons": ("creative commons", "footer"),
     "disqus": ("disqus", "comments"),
     "retweet": ("retweet", "share_bar"),
 }
@@ -106,6 +108,10 @@ def line_reason(line: str) -> str | None:
 
 def _telling_reason(line: str, tokens: list[str]) -> str | None:
     if line[0] == "©" or line.startswith("(c) "):
+        return "footer"
+    if line[0] in "↑^" and len(tokens) > 1:
+        return "references"  # back to where a note stands in the text
+    if line[-1] in '"”' and _RETRIEVED.match(line):
         return "footer"
     if not _TELLING.isdisjoint(tokens):
         lower = line.lower()
@@ -174,4 +180,6 @@ def _is_dated_name(line: str, tokens: list[str]) -> bool:
         return False
     words = [word.strip(_EDGES) for word in line.split()]
     others = [word for word in words if word and word.lower() not in _DATES and not _NUMBER.fullmatch(word.lower())]
+    if len(others) == 1 and any(":" in number for number in numbers):
+        return True  # the name of a user, in whatever case, with the time of day of a post
     return len(others) <= 5 and all(not word[0].islower() for word in others)

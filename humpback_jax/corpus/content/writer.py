@@ -22,6 +22,7 @@ class BlockWriter:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.boxes = [Box(0, "#page")]
+        self.empty_headers: list[tuple[int, int]] = []  # as of PageBlocks
         self.inline: list[str] = []
         self.mode: Mode = "flow"
         self.kind: BlockKind = "paragraph"
@@ -179,7 +180,7 @@ class BlockWriter:
                 del self.blocks[-2]
 
     def end_header(self, level: int, box_begin: int) -> None:
-        """Writes the header collected in `inline`, unless it has no text.
+        """Writes the header collected in `inline`; one without text is only remembered.
 
         A header that is never closed takes in the text after it: of a long one, what stands before `box_begin`, the
         first box in it, is the header and the rest is text.
@@ -188,10 +189,25 @@ class BlockWriter:
         rest = ""
         if len(text) > _LONG_HEADER and box_begin:
             text, rest = one_line(self.inline[:box_begin]), one_line(self.inline[box_begin:])
-        if text:
+        if text and text[-1] == "]" and self.link_count:
+            text = self._without_edit_links(text)
+        if not text:
+            self.empty_headers.append((len(self.blocks), level))
+        else:
             if self.lists:
                 self.lists[-1].stand_aside()
             self.write(text, "header", level, group=0)
         if rest:
             self.write(rest, "paragraph")
         self.reset()
+
+    def _without_edit_links(self, header: str) -> str:
+        """The header without what stands in brackets at its end, such as "[edit | edit source]", if it is all links."""
+        begin = header.rfind("[")
+        inside = header[begin + 1 : -1]
+        signs = sum(not letter.isalnum() for letter in inside)
+        if begin <= 0 or not 0 < len(inside) - signs <= self._link_chars <= len(inside):
+            return header
+        self.link_count = 0
+        self._link_chars = 0
+        return header[:begin].rstrip()

@@ -58,6 +58,12 @@ MATHML = f"<math><semantics><mrow><mi>E</mi></mrow>{ANNOTATION}</semantics></mat
         ("<span class=MathJax><i>E2</i></span><script type='math/tex; mode=display'>E^2</script>", "$$E^2$$"),
         ("<mjx-container><mjx-math aria-hidden=true>E</mjx-math><math><mi>E</mi></math></mjx-container>", "E"),
         ("<img class=latex alt='E=mc^2' src=x.png>", "$E=mc^2$"),
+        (
+            f"<span style='display:none'>{MATHML}</span>"
+            "<img class='mwe-math-fallback-image-inline' aria-hidden=true alt='{\\displaystyle a^{2}}' src=a.svg>",
+            "$a^{2}$",
+        ),
+        ("<img class=latex alt='a^2' src=x.png hidden><b>b</b>", "b"),
         ("<img src='https://latex.codecogs.com/svg?x' alt='\\frac12'>", "$\\frac12$"),
         ("<img class=photo alt='A dog' src=x.png>", ""),
         ("<math><mi>s</mi><mo>=</mo><mn>5</mn><msup><mi>t</mi><mn>2</mn></msup></math>", "s = 5t²"),
@@ -212,21 +218,33 @@ def test_boxes_in_a_line_are_set_apart_and_words_are_not(markup: str, expected: 
     assert text_of(f"<div>{markup}</div>") == expected
 
 
-@pytest.mark.parametrize(
-    "mark",
-    [
-        "<a class=headerlink href='#x'>¶</a>",
-        "<a href='#x'>#</a>",
-        "<span class=mw-editsection><span>[</span><a href=e>Bearbeiten</a><span>]</span></span>",
-        "<a href=e>[edit]</a>",
-        "<span class='sr-only'>Permalink</span>",
-        "<span aria-hidden=true>§</span>",
-    ],
+MARKS = (
+    "<a class=headerlink href='#x'>¶</a>",
+    "<a href='#x'>#</a>",
+    "<span class=mw-editsection><span>[</span><a href=e>Bearbeiten</a><span>]</span></span>",
+    "<a href=e>[edit]</a>",
+    "<span class='sr-only'>Permalink</span>",
+    "<span aria-hidden=true>§</span>",
+    " [<a href=e>edit</a>]",
+    " <small>[<a href=e>Bearbeiten</a> | <a href=s>Quelltext bearbeiten</a>]</small>",
 )
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_marks_beside_headers_are_dropped(mark: str) -> None:
-    page = read_html(f"<h2>Load{mark}</h2><p>Text{mark}</p>")
-    assert page.text() == "Load\n\nText"
+    page = read_html(f"<h2>Load{mark}</h2><p>Text.</p>")
+    assert page.text() == "Load\n\nText."
     assert page.blocks[0].links == page.blocks[0].link_chars == 0
+
+
+@pytest.mark.parametrize("mark", MARKS[:6])
+def test_marks_in_text_are_dropped(mark: str) -> None:
+    assert text_of(f"<p>Text{mark}</p>") == "Text"
+
+
+def test_brackets_in_headers_that_are_no_links_stay() -> None:
+    for header in ("Array[index]", "<a href=x>A report [in full]</a>", "[<a href=x>edit</a>]"):
+        assert text_of(f"<h2>{header}</h2><p>Text.</p>").split("\n")[0].endswith("]")
 
 
 def test_markers_of_lists() -> None:
@@ -246,6 +264,7 @@ def test_terms_that_share_a_definition() -> None:
 def test_shadow_roots_are_shown_and_templates_are_not() -> None:
     page = "<x-a><template shadowrootmode=open><h2>In</h2><p>shadow</p></template></x-a><template>no</template>"
     assert text_of(page) == "In\n\nshadow"
+    assert text_of(page.replace("shadowrootmode", "shadowroot")) == "In\n\nshadow"
 
 
 def test_noscript_is_read_where_there_is_nothing_else() -> None:
@@ -255,15 +274,34 @@ def test_noscript_is_read_where_there_is_nothing_else() -> None:
     assert read_html("<div id=root></div><noscript>Please enable scripts.</noscript>").blocks == []
 
 
+def test_noframes_is_read_where_there_is_nothing_else() -> None:
+    article = "<h1>What was found</h1><p>" + "Grit lay in the channel. " * 20 + "</p>"
+    frames = "<html><frameset cols='20%,80%'><frame src=a.html><FRAME src=b.html><noframes>{}</noframes></frameset>"
+    assert read_html(frames.format(f"<body>{article}</body>")).blocks[0].text == "What was found"
+    assert read_html(frames.format(article)).blocks[0].level == 1
+    assert read_html(frames.format("Your browser has no frames.")).blocks == []
+    assert len(read_html(f"<body>{article}<noframes>{article}</noframes>").blocks) == 2
+
+
+def test_headers_without_text_are_remembered() -> None:
+    page = read_html("<h1>A</h1><h2></h2><p>a</p><h2>&nbsp;<img src=x></h2><h3><a href='#x'>#</a></h3>")
+    assert page.empty_headers == [(1, 2), (2, 2), (2, 3)]
+    assert page.text() == "A\n\na"
+
+
 def test_a_button_that_opens_an_answer_is_a_header() -> None:
     page = read_html(
         """<h2>Help</h2>
         <button aria-expanded=false aria-controls=a1>How do I bleed it?</button><div id=a1 hidden>Open it.</div>
         <button aria-expanded=false aria-controls=m1>Menu</button><ul id=m1 hidden><li>Home</ul>
+        <dl><dt><button>What does it cost?</button></dt><dd>Nothing.</dd><dt>Pump</dt><dd>A machine.</dd></dl>
         <button>Send the form now</button>"""
     )
     blocks = [(block.level, block.text) for block in page.blocks]
-    assert blocks == [(2, "Help"), (3, "How do I bleed it?"), (0, "Open it.")]
+    assert blocks == [
+        *((2, "Help"), (3, "How do I bleed it?"), (0, "Open it.")),
+        *((3, "What does it cost?"), (0, "Nothing."), (0, "Pump"), (0, "A machine.")),
+    ]
 
 
 def test_a_header_that_is_never_closed() -> None:

@@ -106,6 +106,10 @@ def test_an_article_goes_on_after_read_more() -> None:
         ("Читайте также: Как красить ворота", "related_links"),
         ("© 2021 Gates and Sons", "footer"),
         ("4.5 out of 5 stars", "reviews"),
+        ("smith_7 August 2, 2023, 7:02am 2", "byline"),
+        ("↑ A. Writer, On gates, page 3", "references"),
+        ('Obtenido de "https://gates.example/index.php?title=Gate&oldid=7"', "footer"),
+        ("El texto está disponible bajo la licencia Creative Commons Atribución 4.0", "footer"),
     ],
 )
 def test_lines_that_are_no_text(line: str, reason: str) -> None:
@@ -121,6 +125,7 @@ def test_lines_that_are_no_text(line: str, reason: str) -> None:
         "Save your work before you leave.",
         "Note: hinges are sold in pairs.",
         "In 1999 there were two gates.",
+        'He said: "See https://gates.example/ for more."',
         "Sharing a ladder is unwise.",
         "He said nothing more.",
     ],
@@ -228,6 +233,16 @@ def test_plain_text_keeps_its_long_lines() -> None:
     page = read_plain_text("\n".join(lines))
     kept = [block.text for block, reason in zip(page.blocks, furniture_reasons(page), strict=True) if reason is None]
     assert kept == ["A page of gates", prose(1), prose(2), prose(3)]
+
+
+def test_headers_of_a_wiki_are_found_in_plain_text() -> None:
+    """Extracted text keeps the links to edit a section, in the language of the wiki."""
+    lines = ["Gate - Wiki", prose(1), "Historia[editar | editar a fonte]", prose(2)]
+    lines += ["Tipos[editar | editar a fonte]", prose(3), "A note[4]", "Other note[4]", "An array[index]"]
+    page = read_plain_text("\n".join(lines))
+    headers = [(block.level, block.text) for block in page.blocks if block.level]
+    assert headers == [(1, "Gate - Wiki"), (2, "Historia"), (2, "Tipos")]
+    assert [block.text for block in page.blocks][-3:] == ["A note[4]", "Other note[4]", "An array[index]"]
 
 
 def test_chinese_text_is_prose_at_a_third_of_the_letters() -> None:

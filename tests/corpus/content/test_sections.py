@@ -10,7 +10,7 @@ from made_up_pages import headlines, paragraphs, prose
 from humpback_jax.corpus.content.blocks import Block, Box, PageBlocks
 from humpback_jax.corpus.content.html import read_html
 from humpback_jax.corpus.content.main_content import furniture_reasons
-from humpback_jax.corpus.content.sections import Section, choose_nested, cut_sections
+from humpback_jax.corpus.content.sections import Section, choose_nested, cut_sections, empty_sections
 
 MIN_CHARS, MAX_CHARS = 600, 3000
 
@@ -39,6 +39,24 @@ def test_a_section_is_a_header_with_all_under_it() -> None:
         "D": "d.",
         "E": "e.",
     }
+
+
+def test_a_header_without_text_opens_a_section_too() -> None:
+    page = read_html("<h1>A</h1><h2></h2><p>a.</p><h3>B</h3><p>b.</p><h2>C</h2><p>c.</p><h3></h3><h1></h1><p>d.</p>")
+    sections = empty_sections(page, [None] * len(page.blocks))
+    assert [(section.level, page.text(section.blocks)) for section in sections] == [(2, "a.\n\nB\n\nb."), (1, "d.")]
+    assert empty_sections(page, ["navigation"] * len(page.blocks)) == []
+
+
+def test_one_paragraph_that_is_too_long_is_one_section() -> None:
+    long = "word " * 1000
+    for markup, number in (
+        (f"<h1>A</h1><p>{long}</p>", 1),
+        (f"<title>A</title><p>{long}</p>", 1),
+        (f"<h1>A</h1><p>{long}</p><p>{long}</p>", 3),
+        (f"<h1>A</h1><p>{long}</p><h2>B</h2><p>{long}</p>", 3),
+    ):
+        assert len(sections_of(markup)[1]) == number, markup[:20]
 
 
 def test_furniture_does_not_make_an_article_too_long() -> None:
