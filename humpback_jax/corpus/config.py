@@ -11,6 +11,7 @@ from humpback_jax.corpus.filters.paper import NAVIGATION_HEADERS, NAVIGATION_PHR
 
 SEED_LANGUAGES = "seeds"
 NESTED = ("outermost", "innermost", "all")
+LONG_SECTIONS = ("beginning", "pieces")
 
 _KIND_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
 
@@ -38,6 +39,8 @@ class CorpusConfig:
         the folder of the list if they are there, else Common Crawl's server.
       nested: of nested sections that both fit, which is kept: "outermost", "innermost" or "all".
       sections_without_headers: a page without any header is cut at paragraphs. On.
+      long_sections: of a section that is too long and has no lower headers, "beginning" is its first paragraphs, and
+        "pieces" are all of it, cut at paragraphs.
       markdown: the text has Markdown's marks for headers, code, lists and tables. Off.
       languages: ISO 639-1 codes, of which a page must be in one; "seeds" stands for those of the seed pairs, and is no
         filter where there are none; empty is off. On ("seeds").
@@ -75,6 +78,7 @@ class CorpusConfig:
     navigation_headers: tuple[str, ...] = NAVIGATION_HEADERS
     nested: str = "outermost"
     sections_without_headers: bool = True
+    long_sections: str = "beginning"
     markdown: bool = False
     languages: tuple[str, ...] = (SEED_LANGUAGES,)
     min_language_probability: float | None = 0.5
@@ -108,8 +112,9 @@ class CorpusConfig:
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, found {value}")
         _check_range("near_duplicates", self.near_duplicates, 0, 1)
-        if self.nested not in NESTED:
-            raise ValueError(f"nested must be one of {', '.join(NESTED)}, found {self.nested!r}")
+        for name, choices in (("nested", NESTED), ("long_sections", LONG_SECTIONS)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, found {value!r}")
         check_languages(code for code in self.languages if code != SEED_LANGUAGES)
 
     def wanted_languages(self, seed_languages: Iterable[str]) -> frozenset[str]:

@@ -14,7 +14,14 @@ from humpback_jax.corpus.content.blocks import PageBlocks
 from humpback_jax.corpus.content.html import read_html, read_plain_text
 from humpback_jax.corpus.content.main_content import furniture_reasons
 from humpback_jax.corpus.content.scripts import has_text_in_scripts
-from humpback_jax.corpus.content.sections import Nested, Section, choose_nested, cut_sections, empty_sections
+from humpback_jax.corpus.content.sections import (
+    LongSections,
+    Nested,
+    Section,
+    choose_nested,
+    cut_sections,
+    empty_sections,
+)
 from humpback_jax.corpus.filters import answer_likeness, density, paper
 from humpback_jax.corpus.filters.blocklists import domain_key, is_blocked_domain, phrase_index, read_entries
 from humpback_jax.corpus.filters.contamination import PromptIndex, prompt_index
@@ -141,7 +148,10 @@ def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrac
     if None not in reasons and not refused:
         return PageTrace(blocks, reasons, [], _outcome(page, blocks, reasons, []))
 
-    sections = cut_sections(blocks, reasons, config.min_chars, config.max_chars, config.sections_without_headers)
+    long_sections = cast(LongSections, config.long_sections)
+    sections = cut_sections(
+        blocks, reasons, config.min_chars, config.max_chars, config.sections_without_headers, long_sections
+    )
     found = [
         SectionTrace(section, chars=len(blocks.text(section.blocks)), reason="navigation_header") for section in refused
     ]

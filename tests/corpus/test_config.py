@@ -30,6 +30,7 @@ from humpback_jax.corpus.config import CorpusConfig
         ({"mask_personal_data": None}, "mask_personal_data"),
         ({"sections_without_headers": "no"}, "sections_without_headers"),
         ({"nested": "both"}, "nested must be one of outermost, innermost, all, found 'both'"),
+        ({"long_sections": "end"}, "long_sections must be one of beginning, pieces, found 'end'"),
         ({"nested": True}, "nested takes a text"),
         ({"languages": "en"}, r"languages takes several texts, found 'en'; write \('en',\)"),
         ({"languages": ("en", "German")}, "no language has the code 'German'"),

@@ -5,11 +5,13 @@ to the next header of the same or a higher level, lower-level headers and their 
 sections are cut, so it neither stands in a section nor makes one too long.
 
 A section that is too long gives way to the sections in it. What stands before the first of those is a section of its
-own; neighbours among them that are too short for themselves are put together, and a stretch of text without headers is
-cut into pieces, at paragraphs, of about the same length.
+own, and neighbours among them that are too short for themselves are put together. A stretch of text without headers is
+cut into pieces, at paragraphs, of about the same length; under a header the first of them is a section, since the
+others answer nothing that the header asks, and on a page without headers all are.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,6 +20,7 @@ from humpback_jax.corpus.content.titles import header_levels, page_header
 
 Nested = Literal["outermost", "innermost", "all"]
 CutBy = Literal["header", "paragraphs"]
+LongSections = Literal["beginning", "pieces"]
 
 _TRAILING = 2  # blocks of furniture that may follow the last section of a page that was cut short
 
@@ -60,12 +63,14 @@ def cut_sections(
     min_chars: int,
     max_chars: int,
     without_headers: bool = True,
+    long_sections: LongSections = "beginning",
 ) -> list[Section]:
     """All sections of the blocks whose reason is None, in document order; the outer one before those in it.
 
     Sections of fewer than `min_chars` or more than `max_chars` characters are among them: the caller counts them.
     Pieces and neighbours put together have min_chars to max_chars characters where the text allows it; with
-    `without_headers=False` only sections that a header opens are returned.
+    `without_headers=False` only sections that a header opens are returned. `long_sections` says what becomes of a
+    stretch without headers under a header: its "beginning" is a section, or all its "pieces" are.
     """
     content = [index for index, reason in enumerate(reasons) if reason is None]
     if not content:
@@ -76,7 +81,7 @@ def cut_sections(
     end = content[-1] if len(reasons) - 1 - content[-1] <= _TRAILING else len(reasons)
     if page.blocks[content[-1]].level:
         end = len(reasons)
-    cutter = _Cutter(page, min_chars, max_chars, without_headers, title, end)
+    cutter = _Cutter(page, min_chars, max_chars, without_headers, long_sections, title, end)
     return list(cutter.sections(root))
 
 
@@ -172,11 +177,19 @@ def _blocks_of(part: _Part, with_header: bool = False) -> Iterator[int]:
 
 class _Cutter:
     def __init__(
-        self, page: PageBlocks, min_chars: int, max_chars: int, without_headers: bool, title: str, end: int
+        self,
+        page: PageBlocks,
+        min_chars: int,
+        max_chars: int,
+        without_headers: bool,
+        long_sections: LongSections,
+        title: str,
+        end: int,
     ) -> None:
         self.page = page
         self.min_chars, self.max_chars = min_chars, max_chars
         self.without_headers = without_headers
+        self.long_sections = long_sections
         self.title = title
         self.end = end  # the block that stands last
 
@@ -201,7 +214,9 @@ class _Cutter:
         size = self._chars(lead)
         if size > self.max_chars or (part.header is None and size >= self.min_chars):
             if self.without_headers:
-                yield from self._pieces(part, lead)
+                pieces = self._pieces(part, lead)
+                is_first_enough = part.header is not None and self.long_sections == "beginning"
+                yield from itertools.islice(pieces, 1) if is_first_enough else pieces
             lead, size = [], 0
         elif part.parts and part.header is not None and size >= self.min_chars:
             yield self._section(part, tuple(lead), "header")

@@ -83,6 +83,16 @@ def test_neighbours_that_are_too_short_are_put_together() -> None:
     assert all(page.blocks[section.blocks[0]].text.startswith("Tip ") for section in pieces)
 
 
+def test_a_long_section_without_lower_headers_gives_its_beginning_or_all_its_pieces() -> None:
+    markup = f"<h1>On gates</h1>{paragraphs(1, 30)}"
+    page, sections = sections_of(markup)
+    beginning = [section for section in sections if section.cut_by == "paragraphs"]
+    pieces = [section for section in sections_of(markup, long_sections="pieces")[1] if section.cut_by == "paragraphs"]
+    assert len(beginning) == 1 < len(pieces)
+    assert beginning[0] == pieces[0] and beginning[0].blocks[0] == beginning[0].header_block + 1
+    assert MIN_CHARS <= len(page.text(beginning[0].blocks)) <= MAX_CHARS
+
+
 def test_a_long_text_without_headers_is_cut_at_paragraphs_into_pieces_of_one_length() -> None:
     page, sections = sections_of(f"<title>On gates - Gates Weekly</title>{paragraphs(1, 30)}")
     sizes = [len(page.text(section.blocks)) for section in sections]
