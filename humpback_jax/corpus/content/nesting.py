@@ -11,6 +11,7 @@ _MANY_UNCLOSED = 1_500
 
 # A tag of so many characters has attributes by the thousand, each of which is compared with all before.
 _LONG_TAG = re.compile(r"(<[a-zA-Z][^<>]{20000})[^<>]+")
+_ANGLE = re.compile("[<>]")
 _WINDOW = 10_000  # characters; such a tag fills one at least
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:_-]*)")
@@ -48,14 +49,8 @@ def limit_nesting(markup: str) -> str:
 
     Tags of thousands of attributes lose those after the first.
     """
-    in_tag = False
-    for begin in range(0, len(markup) - _WINDOW, _WINDOW):
-        opens, closes = (markup.rfind(sign, begin, begin + _WINDOW) for sign in "<>")
-        if opens < 0 and closes < 0 and in_tag:
-            first = markup.rfind("<", 0, begin)
-            markup = markup[:first] + _LONG_TAG.sub(_with_few_attributes, markup[first:])
-            break
-        in_tag = opens > closes or (in_tag and opens == closes)
+    if _has_crowded_tag(markup):
+        markup = _LONG_TAG.sub(_with_few_attributes, markup)
     tags = markup.count("<")
     if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and tags - 2 * markup.count("</") < _MANY_UNCLOSED):
         return markup
@@ -78,6 +73,21 @@ def limit_nesting(markup: str) -> str:
             opened.append(tag)
             formatting += tag in _FORMATTING
     return "".join([*parts, markup[copied:]]) if parts else markup
+
+
+def _has_crowded_tag(markup: str) -> bool:
+    """Whether a tag of 20,000 characters or more may have too many attributes."""
+    begin = 0
+    while begin < len(markup) - _WINDOW:
+        end = begin + _WINDOW
+        if markup.find(">", begin, end) < 0 and markup.find("<", begin, end) < 0:
+            following = _ANGLE.search(markup, end)
+            end = following.start() if following else len(markup)
+            first = markup.rfind("<", 0, begin)
+            if first > markup.rfind(">", 0, begin) and markup.count("=", first, end) > _MANY_UNCLOSED:
+                return True
+        begin = end
+    return False
 
 
 def _with_few_attributes(tag: re.Match[str]) -> str:

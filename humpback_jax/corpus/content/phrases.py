@@ -138,14 +138,21 @@ def _word_reason(word: str) -> str | None:
 def names_reason(names: str) -> str | None:
     """What class and id names (lower-cased, separated by spaces) say their element is, if that is furniture."""
     for name in names.split():
-        if name.startswith(_SETTINGS):
-            continue
-        last = ""
-        for word in _NAME_PARTS.findall(name):
-            reason = _word_reason(word) or (_WHOLE_WORDS.get(last + word) if last else None)
-            if reason:
-                return reason
-            last = word
+        if reason := _name_reason(name):
+            return reason
+    return None
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _name_reason(name: str) -> str | None:
+    if name.startswith(_SETTINGS):
+        return None
+    last = ""
+    for word in _NAME_PARTS.findall(name):
+        reason = _word_reason(word) or (_WHOLE_WORDS.get(last + word) if last else None)
+        if reason:
+            return reason
+        last = word
     return None
 
 
@@ -165,6 +172,7 @@ _ASCII_PUNCTUATION = bytes(ord(" ") if _PUNCTUATION.get(code) else code for code
 
 
 _PRIVACY_TERMS = tuple(term.strip() for term in PRIVACY_TERMS.replace("\n", "").split("|"))
+_ASCII_PRIVACY_TERMS = tuple(filter(str.isascii, _PRIVACY_TERMS))
 _SLIDE = re.compile(r"\d{1,3} ?/ ?\d{1,3}\b")  # "3/50" before the title of a picture
 
 
@@ -178,7 +186,12 @@ def header_words(header: str) -> str:
 def speaks_of_privacy(text: str) -> bool:
     """Whether a text speaks of cookies or personal data as notices do: in two or more of their terms."""
     lower = text.lower()
-    return sum(term in lower for term in _PRIVACY_TERMS) > 1
+    found = 0
+    for term in _ASCII_PRIVACY_TERMS if lower.isascii() else _PRIVACY_TERMS:
+        found += term in lower
+        if found > 1:
+            return True
+    return False
 
 
 def phrase_table(phrases_of_reason: dict[str, str]) -> dict[str, str]:
@@ -195,7 +208,7 @@ _REASON_OF_HEADER = phrase_table(HEADER_PHRASES)
 # Headers with a number or a name in them.
 _COUNT = r"(?:\d[\d ]*|no|one|two|three|four|five|six|seven|eight|nine|ten|ein|eine|un|une|uno|una|um|uma)"
 _HEADER_PATTERNS = {
-    "comments": re.compile(
+    "comments": (
         rf"{_COUNT} (?:reader |user )?(?:comments?|repl(?:y|ies)|responses?|thoughts?|reactions?|kommentare?"
         rf"|antworten?"
         r"|meinungen|gedanken?|commentaires?|réponses?|réactions?|avis|comentarios?|respuestas?|pensamientos?"
@@ -213,7 +226,7 @@ _HEADER_PATTERNS = {
         r"|comments? (?:on|for|are|section|by)\b|join (?:the|our) (?:conversation|discussion)"
         r"|(?:schreibe?n? (?:sie )?|verfassen sie |hinterlassen? (?:sie )?)(?:einen?|ihren) (?:kommentar|antwort)"
     ),
-    "related_links": re.compile(
+    "related_links": (
         r"(?:weitere|ähnliche|verwandte|aktuelle|neueste|beliebte|empfohlene) "
         r"(?:artikel|beiträge|nachrichten|meldungen|themen|news|videos)|mehr zum thema|das könnte (?:sie|dich"
         r"|ihnen|dir)\b"
@@ -245,7 +258,7 @@ _HEADER_PATTERNS = {
         r"|customers? (?:who|also)\b|people who (?:read|viewed|bought)|frequently bought|от (?:того же )?автора"
         r"|ещё (?:по|из)\b"
     ),
-    "newsletter": re.compile(
+    "newsletter": (
         r"(?:sign up|subscribe|join|register|get|receive|enter|want|download|stay|follow)\b.*\b"
         r"(?:newsletters?|inbox|e ?mails?|updates?|mailing list|whatsapp|telegram|app|subscribers|community"
         r"|free printable)\b"
@@ -254,19 +267,19 @@ _HEADER_PATTERNS = {
         r"|.*\babonnieren$|subscribe (?:to|for|now|today)\b|(?:join|support) (?:us|our)\b|.*\bjoin (?:our"
         r"|the) .*(?:group|channel|community)\b"
     ),
-    "share_bar": re.compile(
+    "share_bar": (
         r"share (?:this|on|via|your|with|the|to)\b|(?:follow|find|like|join|connect with) (?:us|me|\w+) on\b"
         r"|teilen sie|partager (?:sur|cet|cette)"
         r"|compartir (?:en|esta|este)\b|condividi (?:su|questo)|compartilhe (?:no|na|esta|este)\b|поделиться (?:в"
         r"|с|на)\b"
     ),
-    "author_box": re.compile(
+    "author_box": (
         r"about (?:the|this) (?:authors?|writers?|editors?|blogger|contributor|reviewer|site|blog|website|company"
         r"|publisher)\b|über (?:den|die) autor"
         r"|meet the (?:author|team|writer)|written by|(?:more|other|all|latest) (?:posts|articles|stories"
         r"|by) by\b|view (?:all )?posts by"
     ),
-    "cookie_notice": re.compile(
+    "cookie_notice": (
         r"(?:we|this (?:site|website|page)|our (?:site|website)|\w+) (?:and our partners "
         r"|und unsere partner )?(?:uses?|values?|cares? about|respects?)"
         r" (?:your )?(?:cookies|privacy)|.*\b(?:cookies?|gdpr)\b.*(?:settings|preferences|policy|consent|notice"
@@ -274,7 +287,7 @@ _HEADER_PATTERNS = {
         r"|manage (?:your )?(?:privacy|consent|cookies)|.*\bdatenschutz(?:einstellungen|hinweise?)?$"
         r"|nous (?:utilisons|respectons)\b.*(?:cookies|privée)"
     ),
-    "paywall": re.compile(
+    "paywall": (
         r"(?:continue|keep|finish) reading\b.*|(?:subscribe|log ?in|sign ?in|register|sign ?up) (?:to"
         r"|for) (?:read|continue|access|keep|unlock|full|unlimited|view)"
         r"|(?:this|the) (?:article|content|story|page) is (?:for|only|exclusive|available (?:only )?(?:to|for))"
@@ -282,21 +295,23 @@ _HEADER_PATTERNS = {
         r"|(?:unlock|purchase|buy) (?:this|the|full|unlimited)\b|to (?:continue|keep) reading|you(?:ve"
         r"| have) (?:reached|read)\b.*(?:limit|free)|.*\bnur (?:für|mit) abo"
     ),
-    "not_found": re.compile(
+    "not_found": (
         r"(?:error )?404\b|(?:sorry|oops|oh no|uh oh|whoops)\b.*(?:page|found|wrong|cant|cannot|missing|exist)"
         r"|.*\bpage (?:was |could |can )?not (?:be )?found"
         r"|.*\bpage (?:you\b.*|)(?:doesnt|does not|no longer) exist|.*\b(?:nicht gefunden|introuvable"
         r"|no encontrad[ao]|non trovata|não encontrada|не найдена)$"
     ),
-    "advertisement": re.compile(
+    "advertisement": (
         r"(?:sponsored|promoted|paid) (?:by|links|content|stories|post)\b|advertise(?:ment|r)?s?\b|(?:todays|best"
         r"|top|special) (?:deals|offers)\b"
     ),
-    "reviews": re.compile(
+    "reviews": (
         r"(?:customer|user|guest|reader|verified) (?:reviews?|ratings?|questions?)\b"
         r"|\d+ (?:customer )?(?:reviews?|ratings?|bewertungen|avis)\b|reviews? \d+$"
     ),
 }
+# One after the other in one, each a group that is called by its reason.
+_HEADER_PATTERN = re.compile("|".join(f"(?P<{reason}>{each})" for reason, each in _HEADER_PATTERNS.items()))
 
 
 # Reasons that a header of one word settles, but for words that sections of papers and essays are called too.
@@ -320,7 +335,5 @@ def header_reason(header: str) -> tuple[str | None, bool]:
     if reason := _REASON_OF_HEADER.get(words):
         spaced = " " in words or (not words.isascii() and len(words) > 3)
         return reason, spaced or (reason in _SETTLED_BY_ONE_WORD and words not in _ALSO_CONTENT)
-    for reason, pattern in _HEADER_PATTERNS.items():
-        if pattern.match(words):
-            return reason, True
-    return None, False
+    found = _HEADER_PATTERN.match(words)
+    return (found.lastgroup, True) if found else (None, False)

@@ -100,6 +100,8 @@ def code_text(pieces: Sequence[str]) -> str:
 
 
 def _single_spaced(text: str) -> str:
+    if text.isprintable() and "  " not in text:
+        return text.strip(" ")  # the space is the only white space that can be printed
     text = " ".join(text.split())
     return text if text.isprintable() else " ".join(text.translate(_UNPRINTABLE).split())
 

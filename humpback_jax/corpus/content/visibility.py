@@ -194,7 +194,7 @@ UNREMARKABLE = Names()
 def read_names(names: str) -> Names:
     """Reads a class attribute; UNREMARKABLE itself where its names say nothing."""
     names = names[:1000].lower()
-    if not _REMARKABLE.search(f" {names}"):
+    if not any(map(_is_remarkable, names.split())):
         return UNREMARKABLE
     return Names(
         gone=bool(_HIDDEN_CLASS.search(names)) and not _SHOWN_SOMETIMES.search(names),
@@ -205,6 +205,11 @@ def read_names(names: str) -> Names:
         emoji=bool(_EMOJI.search(names)),
         formula=bool(_FORMULA.search(names)),
     )
+
+
+@functools.lru_cache(maxsize=16_384)
+def _is_remarkable(name: str) -> bool:
+    return _REMARKABLE.search(f" {name}") is not None
 
 
 def is_hidden(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:
@@ -261,7 +266,12 @@ def names_of(attributes: Attributes) -> str:
     for key in _NAMING:
         if key in attributes:
             names = f"{names} {attributes[key] or ''}"
-    return " ".join(names.lower().split()) if names else ""
+    return _single_spaced(names) if names else ""
+
+
+@functools.lru_cache(maxsize=16_384)
+def _single_spaced(names: str) -> str:
+    return " ".join(names.lower().split())
 
 
 def language_of(attributes: Attributes | None) -> str:
