@@ -10,7 +10,7 @@ _MIN_LETTERS = 0.75  # share of letters and spaces in prose
 _TAG = re.compile(r"<(/?)script\b", re.IGNORECASE)
 # Ends and begins of strings. (One expression for a whole string costs the square of a run of backslashes.)
 _QUOTE = re.compile(r'(?<!\\)"')
-_ESCAPED_LETTER = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPED_LETTER = re.compile(r"(?<!\\)\\++u([0-9a-fA-F]{4})")
 
 
 def has_text_in_scripts(markup: str) -> bool:

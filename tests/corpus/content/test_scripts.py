@@ -27,6 +27,7 @@ CHINESE = "磨坊主在河水上涨的时候打开水闸，然后在水流到草
 )
 def test_the_state_of_a_framework_is_text(script: str, text: str) -> None:
     assert has_text_in_scripts("<div id=app></div>" + script.replace("{}", json.dumps({"a": {"body": text}})))
+    assert has_text_in_scripts(script.replace("{}", json.dumps(json.dumps({"a": {"body": text}}))))
     lines = [text[i : i + 150] for i in range(0, len(text), 150)]
     assert has_text_in_scripts(script.replace("{}", json.dumps([{"p": line} for line in lines], ensure_ascii=False)))
 
