@@ -53,10 +53,11 @@ def test_one_paragraph_that_is_too_long_is_one_section() -> None:
     for markup, number in (
         (f"<h1>A</h1><p>{long}</p>", 1),
         (f"<title>A</title><p>{long}</p>", 1),
-        (f"<h1>A</h1><p>{long}</p><p>{long}</p>", 3),
+        (f"<h1>A</h1><p>{long}</p><p>{long}</p>", 2),
         (f"<h1>A</h1><p>{long}</p><h2>B</h2><p>{long}</p>", 3),
     ):
         assert len(sections_of(markup)[1]) == number, markup[:20]
+    assert len(sections_of(f"<h1>A</h1><p>{long}</p><p>{long}</p>", long_sections="pieces")[1]) == 3
 
 
 def test_furniture_does_not_make_an_article_too_long() -> None:
