@@ -158,18 +158,18 @@ def _collection(pipeline: apache_beam.Pipeline, dataset: BeamDataset, made: dict
     return made[step][dataset.output]
 
 
-def _map(shard: Any, function: MapFunction) -> Iterator[TaggedOutput]:
+def _map(shard: Any, function: MapFunction) -> Iterator[Any]:
     return itertools.chain.from_iterable(map(_tagged, function(shard, Unwatched())))
 
 
-def _group(group: tuple[str, Iterable[tuple[str, str]]], function: GroupFunction, least: int) -> Iterator[TaggedOutput]:
+def _group(group: tuple[str, Iterable[tuple[str, str]]], function: GroupFunction, least: int) -> Iterator[Any]:
     key, rows = group
     in_order = sorted(rows)
     if len(in_order) >= least:
         yield from itertools.chain.from_iterable(map(_tagged, function(key, iter(in_order))))
 
 
-def _tagged(row: AnyRow) -> Iterator[TaggedOutput]:
+def _tagged(row: AnyRow) -> Iterator[Any]:
     if isinstance(row, NumberedRows):
         keys = map(number_text, row.keys.tolist())
         return (TaggedOutput(row.dataset, (key, (row.order, ""))) for key in keys)

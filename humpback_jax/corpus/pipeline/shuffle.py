@@ -68,10 +68,8 @@ class DatasetWriter:
         datasets = {}
         for name, writer in self._writers.items():
             writer.close()
-            temporary, path = self._temporary(name), self._folder / f"{name}-{self._task}.parquet"
-            with open(temporary, "rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            path = self._folder / f"{name}-{self._task}.parquet"
+            os.replace(self._temporary(name), path)  # not synced: what the disk loses is found by its hash
             datasets[name] = Dataset((str(path),), self._counts[name])
         return datasets
 

@@ -122,7 +122,7 @@ def test_parquet_holds_the_same_rows(archives, pages, tmp_path):
 
 def test_beam_writes_the_same_bytes(archives, pages, tmp_path, reference):
     pytest.importorskip("apache_beam")
-    options = ("--direct_num_workers=3", "--direct_running_mode=multi_threading")
+    options = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     report = build(archives("beam", pages[::-1], 5), tmp_path / "beam", runner="DirectRunner", beam_options=options)
     assert content(tmp_path / "beam") == reference[1]
     assert report == reference[0]
