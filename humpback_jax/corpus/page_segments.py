@@ -243,9 +243,13 @@ def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConf
         "link_density": density.share(sum(block.link_chars for block in inside), chars),
         "list_share": density.list_share((block.kind, block.text) for block in inside),
     }
-    found.reason = paper.length_reason(text, config.min_chars, config.max_chars) or _text_reason(
-        text, language, found, config, tools
-    )
+    found.reason = paper.length_reason(text, config.min_chars, config.max_chars)
+    found.reason = found.reason or _text_reason(text, language, found, config, tools)
+    if not found.reason and tools.prompts is not None:
+        # As it stands on the page: a line of a prompt may look like furniture, and what is left of it still tells it.
+        on_page = page.text(range(indices[0], min(indices[-1] + 2, len(page.blocks))))
+        if prompts := tools.prompts.find(f"{section.header}\n{text}") | tools.prompts.find(on_page):
+            found.reason, found.detail = "contaminated", ", ".join(sorted(prompts))
     found.scores = {name: round(score, _DIGITS) for name, score in found.scores.items()}
     if not found.reason and config.mask_personal_data:
         text, masked = mask_personal_data(text)
@@ -273,13 +277,9 @@ def _text_reason(text: str, declared: str, found: SectionTrace, config: CorpusCo
         return reason
     if paper.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words):
         return "repetitive"
-    with_header = f"{found.section.header}\n{text}"
-    if phrases := tools.blocked_phrases.find_in(with_header):
+    if phrases := tools.blocked_phrases.find_in(f"{found.section.header}\n{text}"):
         found.detail = min(phrases)
         return "blocked_phrase"
-    if tools.prompts is not None and (prompts := tools.prompts.find(with_header)):
-        found.detail = ", ".join(sorted(prompts))
-        return "contaminated"
     if tools.answers is not None:
         scores["answer_likeness"] = tools.answers.score(text)
         if config.min_answer_likeness is not None and scores["answer_likeness"] < config.min_answer_likeness:

@@ -344,6 +344,17 @@ def test_every_prompt_of_alpaca_eval_is_found_wherever_it_is_planted(shared_data
     assert cut_page(page(html(("A town", paragraphs(before, after)))), config, tools).segments
 
 
+def test_a_prompt_is_found_though_a_line_of_it_looks_like_furniture(tmp_path) -> None:
+    prompt = "Write a poem for a garden.\n\nTags: Gate\nflowers, bees, hedge"
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"instruction": prompt}) + "\n")
+    markup = html(("A town", paragraphs(prose(1), prompt.replace("\n", "<br>\n"), prose(6))))
+    tools = ToolsRecipe(DEFAULT).load()
+    assert "Tags: Gate" not in cut_page(page(markup), DEFAULT, tools).segments[0].text
+    config = CorpusConfig(decontaminate=(str(path),))
+    assert cut_page(page(markup), config, ToolsRecipe(config).load()).rejected == {"contaminated": 1}
+
+
 def test_decontamination_leaves_ordinary_segments(shared_data) -> None:
     """Of segments of real pages, hardly one holds a prompt of AlpacaEval by chance."""
     path = shared_data / "alpaca_eval" / "instructions.json"
