@@ -20,7 +20,7 @@ class CorpusRates:
       segments_per_page: that are kept of a page (assumed: the benchmark's articles and manuals give 3.7).
       candidates_per_segment: that go into the group-bys for each that is kept (assumed: a crawl has copies).
       segment_bytes: of a segment in its file, JSON lines (measured).
-      shuffled_bytes: of a candidate, by group-by, compressed as they lie between the steps (measured, but sampling).
+      shuffled_bytes: of a candidate, by group-by, compressed as they lie between the steps (measured).
     """
 
     megabytes_per_second: float = 9.0
@@ -30,11 +30,11 @@ class CorpusRates:
     candidates_per_segment: float = 1.5
     segment_bytes: float = 2_070.0
     shuffled_bytes: tuple[tuple[str, float], ...] = (
-        ("repeated paragraphs", 920.0),
-        ("copies", 950.0),
-        ("near-duplicates", 1_190.0),
-        ("sampling", 60.0),
-        ("writing", 955.0),
+        ("repeated paragraphs", 1_260.0),
+        ("copies", 510.0),
+        ("near-duplicates", 235.0),
+        ("sampling", 125.0),
+        ("writing", 1_020.0),
     )
 
 
