@@ -52,7 +52,7 @@ def limit_nesting(markup: str) -> str:
     if _has_crowded_tag(markup):
         markup = _LONG_TAG.sub(_with_few_attributes, markup)
     tags = markup.count("<")
-    if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and tags - 2 * markup.count("</") < _MANY_UNCLOSED):
+    if tags < _MANY_UNCLOSED or (tags < _MANY_TAGS and _closes(markup, (tags - _MANY_UNCLOSED) // 2 + 1)):
         return markup
     parts: list[str] = []
     copied = 0
@@ -73,6 +73,15 @@ def limit_nesting(markup: str) -> str:
             opened.append(tag)
             formatting += tag in _FORMATTING
     return "".join([*parts, markup[copied:]]) if parts else markup
+
+
+def _closes(markup: str, least: int) -> bool:
+    """Whether at least so many tags close an element; for most pages the first part tells."""
+    for begin in range(0, len(markup), _WINDOW):
+        least -= markup.count("</", begin, begin + _WINDOW + 1)
+        if least <= 0:
+            return True
+    return False
 
 
 def _has_crowded_tag(markup: str) -> bool:

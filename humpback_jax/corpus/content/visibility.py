@@ -73,6 +73,7 @@ _LANGUAGE = re.compile(
 _NO_LANGUAGES = frozenset(("default", "none", "text", "plaintext", "plain", "nohighlight", "highlight", "code"))
 
 _NAMING = ("id", "itemprop", "data-testid")
+_NAMED_BY = frozenset(_NAMING)
 
 _DECLARATION = re.compile(r"([a-z-]+)\s*:\s*([^;]*)")
 _FAR_OFF = re.compile(r"-\s*[0-9]{3,}(?:\.[0-9]*)?(?:px|em|rem|pt|%|vw)?|-[1-9][0-9](?:em|rem)")
@@ -263,9 +264,10 @@ def role_of(attributes: Attributes) -> str:
 def names_of(attributes: Attributes) -> str:
     """Class, id, itemprop and data-testid as one lower-case text."""
     names = attributes.get("class") or ""
-    for key in _NAMING:
-        if key in attributes:
-            names = f"{names} {attributes[key] or ''}"
+    if not _NAMED_BY.isdisjoint(attributes):
+        for key in _NAMING:
+            if key in attributes:
+                names = f"{names} {attributes[key] or ''}"
     return _single_spaced(names) if names else ""
 
 

@@ -146,8 +146,8 @@ class BlockWriter:
                 level,
                 group,
                 self.box,
-                min(link_chars, len(text)),
-                max(self.link_count, len(self.links)),
+                min(link_chars, len(text)) if link_chars else 0,
+                max(self.link_count, len(self.links)) if self.links else self.link_count,
                 self._has_bold_text and not self._has_plain_text,
                 self._smallest,
                 self.controls,
@@ -156,7 +156,7 @@ class BlockWriter:
                 " ".join(self.names[:_MAX_NAMES]).lower() if self.names else "",
                 cells,
                 self.language if kind == "code" else "",
-                tuple(self.code_spans) if kind != "code" else (),
+                tuple(self.code_spans) if self.code_spans and kind != "code" else (),
             )
         )
 

@@ -79,7 +79,7 @@ def word_ngrams(sentence: str, n: int, min_words: int = 1) -> frozenset[tuple[st
     words = _WORD.findall(_folded(sentence))
     if len(words) < min_words:
         return frozenset()
-    return frozenset(zip(*(words[start:] for start in range(n)), strict=False))
+    return frozenset(zip(*[words[start:] for start in range(n)], strict=False))
 
 
 def is_repetitive(text: str, n: int, threshold: float, min_words: int) -> bool:
