@@ -165,6 +165,8 @@ def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrac
             found.append(SectionTrace(section, reason="truncated"))
             continue
         found.append(_judge(section, blocks, language, config, tools))
+        if tools.prompts is not None and found[-1].reason is None:
+            _find_prompts_around(found[-1], blocks, reasons, tools.prompts)
         if found[-1].reason == "other_language":
             language = found[-1].language  # found by a close look, which the sections after it are spared
     _choose(found, config.nested)
@@ -218,6 +220,23 @@ def _refuse_under_headers(page: PageBlocks, reasons: list[str | None], config: C
     return refused
 
 
+def _find_prompts_around(
+    found: SectionTrace, page: PageBlocks, reasons: list[str | None], prompts: PromptIndex
+) -> None:
+    """Rejects a section that holds a part of an evaluation prompt, of which other lines were taken for furniture.
+
+    So the furniture inside it and right around it is searched with it.
+    """
+    inside = found.section.blocks
+    first, end = _place(found)[0], inside[-1] + 1
+    while first > 0 and reasons[first - 1] is not None:
+        first -= 1
+    while end < len(reasons) and reasons[end] is not None:
+        end += 1
+    if end - first > len(inside) and (names := prompts.find(page.text(range(first, end)))):
+        found.reason, found.detail = "contaminated", ", ".join(sorted(names))
+
+
 def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConfig, tools: PageTools) -> SectionTrace:
     """A section with the first reason against it, if any; the cheap filters come first.
 
@@ -245,11 +264,8 @@ def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConf
     }
     found.reason = paper.length_reason(text, config.min_chars, config.max_chars)
     found.reason = found.reason or _text_reason(text, language, found, config, tools)
-    if not found.reason and tools.prompts is not None:
-        # As it stands on the page: a line of a prompt may look like furniture, and what is left of it still tells it.
-        on_page = page.text(range(indices[0], min(indices[-1] + 2, len(page.blocks))))
-        if prompts := tools.prompts.find(f"{section.header}\n{text}") | tools.prompts.find(on_page):
-            found.reason, found.detail = "contaminated", ", ".join(sorted(prompts))
+    if not found.reason and tools.prompts and (prompts := tools.prompts.find(f"{section.header}\n{text}")):
+        found.reason, found.detail = "contaminated", ", ".join(sorted(prompts))
     found.scores = {name: round(score, _DIGITS) for name, score in found.scores.items()}
     if not found.reason and config.mask_personal_data:
         text, masked = mask_personal_data(text)

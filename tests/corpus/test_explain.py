@@ -100,6 +100,22 @@ def test_what_was_not_drawn_is_told(site, tmp_path):
     assert "not_sampled" in verdicts
 
 
+def test_what_reads_unlike_an_answer_is_told_with_its_score(site, tmp_path):
+    """A threshold of 1 drops all but the likeliest; each has the score of the model that the build trained."""
+    for number in range(30):
+        (site / f"more{number}.html").write_text(page(("More", prose(number + 10))), encoding="utf-8")
+    seeds = [{"instruction": "Ask.", "output": f"Yes, of course: {prose(n, 1)} Do you agree?"} for n in range(60)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seeds))
+    options = ("--min_chars=200", "--workers=1", "--seeds", tmp_path / "seeds.jsonl", "--languages=none")
+    run("build", site, "--out", tmp_path / "like", *options, "--min_answer_likeness=1")
+    told = explained(tmp_path / "like", "two.html")["sections"]
+    scores = [s["scores"]["answer_likeness"] for s in told if s["verdict"] == "low_answer_likeness"]
+    assert scores and all(0 <= score < 1 for score in scores)
+    assert [s["detail"] for s in told if s["verdict"] == "low_answer_likeness"] == [f"{score:g}" for score in scores]
+    for number in range(30):
+        (site / f"more{number}.html").unlink()
+
+
 def test_a_page_that_is_nowhere_or_a_folder_that_is_no_corpus_is_an_error(built, tmp_path):
     for arguments, words in (((built, "nowhere.html"), "nowhere.html"), ((tmp_path, "two.html"), "corpus build")):
         result = CliRunner().invoke(cli, ["corpus", "explain", *map(str, arguments)])

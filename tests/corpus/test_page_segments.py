@@ -355,6 +355,21 @@ def test_a_prompt_is_found_though_a_line_of_it_looks_like_furniture(tmp_path) ->
     assert cut_page(page(markup), config, ToolsRecipe(config).load()).rejected == {"contaminated": 1}
 
 
+def test_a_prompt_is_found_though_its_end_or_beginning_is_beside_the_section(tmp_path) -> None:
+    prompt = ["Write a kind letter to a shop.", "Read more: the prices are low", "See also: quiet and old places"]
+    (tmp_path / "prompts.json").write_text(json.dumps([{"instruction": "\n".join(prompt)}]))
+    config = CorpusConfig(decontaminate=(str(tmp_path / "prompts.json"),))
+    lines = "".join(f"<p>{line}</p>" for line in prompt)
+    for markup in (
+        html(("A town", paragraphs(prose(1, 8)) + lines + paragraphs(prose(6, 8)))),
+        html(("A town", paragraphs(prose(1, 16)) + f"<p>{prompt[0]}</p><p>{prompt[1]}</p><p>{prompt[1]}</p>")),
+    ):
+        assert cut(markup).segments
+        assert cut(markup, config).rejected["contaminated"] >= 1
+        assert not cut(markup, config).segments
+    assert cut(html(("A town", paragraphs(prose(1, 8), prompt[0], prose(6, 8)))), config).segments
+
+
 def test_decontamination_leaves_ordinary_segments(shared_data) -> None:
     """Of segments of real pages, hardly one holds a prompt of AlpacaEval by chance."""
     path = shared_data / "alpaca_eval" / "instructions.json"

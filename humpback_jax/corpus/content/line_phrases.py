@@ -195,7 +195,7 @@ LABELS: dict[str, str] = {
         rating|reviewed by|prep time|cook time|total time|print length
     """,
     "newsletter": """
-        email|e mail|phone|name|website|your name|your email|password|subscribe|sign up
+        email|e mail|phone|website|your name|your email|password|subscribe|sign up
     """,
     "comments": """
         comments|comment|kommentare|commentaires|comentarios|commenti|reacties|комментарии|reply|leave a comment

@@ -125,6 +125,7 @@ def test_lines_that_are_no_text(line: str, reason: str) -> None:
         "Save your work before you leave.",
         "Note: hinges are sold in pairs.",
         "In 1999 there were two gates.",
+        "Name: The old gate",
         'He said: "See https://gates.example/ for more."',
         "Sharing a ladder is unwise.",
         "He said nothing more.",
