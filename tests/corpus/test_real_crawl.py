@@ -111,8 +111,8 @@ def test_a_thousand_real_pages(shared_data: pathlib.Path, tmp_path: pathlib.Path
     report = build(path, tmp_path)
     index = (shared_data / "web" / "pages.tsv").read_text().splitlines()[1:]
     assert (report.records, report.pages, report.rejected_records) == (989, len(index), {"not_a_page:warcinfo": 1})
-    # 3.7 a page: pieces of long sections and of pages without headers count, which the paper's trees leave out.
-    assert 3400 < report.segments < 3900
+    # Three a page: more than the trees of headers give, for long sections and pages without headers give text too.
+    assert 2900 < report.segments < 3300
     rows = list(read_segments(tmp_path))
     assert len(rows) == report.segments
     assert len({row["id"] for row in rows}) == len({row["text"] for row in rows}) == len(rows)

@@ -207,8 +207,11 @@ class _Reader(InlineElements):
             is_only_copy = "katex-html" in names and node.prev is None
             if not is_only_copy and not (self._shows_hidden and not is_popup(tag, attributes)):
                 return SKIP
-        if attributes.get("role") == "heading" and tag not in _HEADERS:
+        role = attributes.get("role")
+        if role == "heading" and tag not in _HEADERS:
             return self.open_header(tag, attributes, node)
+        if role == "button" and "aria-expanded" in attributes and tag != "button" and self.opens_answer(node):
+            return self._begin_header(tag, self._level_inside(), attributes)
         look = read_names(names)
         if (look.gutter or "data-line-number" in attributes) and is_numbering(node):
             return SKIP

@@ -256,12 +256,20 @@ class InlineElements(BlockElements):
         if has_header:
             return self.open_block(tag, attributes)
         opens = attributes is not None and "aria-expanded" in attributes and "aria-controls" in attributes
-        is_title = len(label.split()) >= _QUESTION_WORDS or label.endswith(("?", "？", "؟"))
-        if opens and is_title and out.mode == "flow":
+        if opens and _is_title(label) and out.mode == "flow":
             return self._begin_header(tag, self._level_inside(), attributes)
         out.controls += 1
         out.counted = True
         return SKIP
+
+    def opens_answer(self, node: LexborNode) -> bool:
+        """Whether an element that is a button by its role is the title of what it opens."""
+        label, has_header = label_of(node)
+        return self.out.mode == "flow" and not has_header and _is_title(label)
+
+
+def _is_title(label: str) -> bool:
+    return len(label.split()) >= _QUESTION_WORDS or label.endswith(("?", "？", "؟"))
 
 
 def _ends_with_break(inline: list[str]) -> bool:

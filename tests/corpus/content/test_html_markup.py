@@ -295,12 +295,15 @@ def test_a_button_that_opens_an_answer_is_a_header() -> None:
         <button aria-expanded=false aria-controls=a1>How do I bleed it?</button><div id=a1 hidden>Open it.</div>
         <button aria-expanded=false aria-controls=m1>Menu</button><ul id=m1 hidden><li>Home</ul>
         <dl><dt><button>What does it cost?</button></dt><dd>Nothing.</dd><dt>Pump</dt><dd>A machine.</dd></dl>
+        <div role=button aria-expanded=false>Who opens the gate?</div><div class=answer>The miller.</div>
+        <div role=button aria-expanded=false>Show more</div><p>More.</p>
         <button>Send the form now</button>"""
     )
     blocks = [(block.level, block.text) for block in page.blocks]
     assert blocks == [
         *((2, "Help"), (3, "How do I bleed it?"), (0, "Open it.")),
         *((3, "What does it cost?"), (0, "Nothing."), (0, "Pump"), (0, "A machine.")),
+        *((3, "Who opens the gate?"), (0, "The miller."), (0, "Show more"), (0, "More.")),
     ]
 
 
