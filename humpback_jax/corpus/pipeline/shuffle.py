@@ -28,6 +28,7 @@ SORTED_IN_PYTHON = 30_000  # rows; a DuckDB query costs more than to sort so few
 _FLUSHED_CHARS = 8_000_000
 _FLUSHED_ROWS = 100_000
 _ROWS_PER_BATCH = 1024
+_QUIET = "SET enable_progress_bar = false"  # it would be printed among what the command prints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +225,7 @@ def _sorted_by_duckdb(
 
     memory = f"{memory_bytes >> 20}MiB"
     with duckdb.connect(config={"threads": 1, "memory_limit": memory, "temp_directory": spill}) as connection:
+        connection.execute(_QUIET)
         columns = pyarrow.parquet.read_schema(files[0]).names
         payload = "payload" if "payload" in columns else "'' AS payload"
         rows = f'SELECT "key", "order", {payload} FROM read_parquet($files) WHERE part = $part'
@@ -255,6 +257,7 @@ def sum_by_key(dataset: Dataset, most_common: int | None) -> dict[str, int]:
 
     limit = "" if most_common is None else f"LIMIT {most_common}"
     with duckdb.connect() as connection:
+        connection.execute(_QUIET)
         summed = 'SELECT "key", sum(payload::BIGINT)::BIGINT AS n FROM read_parquet($files) GROUP BY "key"'
         query = f'{summed} ORDER BY n DESC, "key" {limit}'
         return dict(connection.sql(query, params={"files": list(dataset.files)}).fetchall())

@@ -4,6 +4,7 @@ import itertools
 import pathlib
 from collections import Counter
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,3 +110,22 @@ def test_large_rows_are_written_in_pieces(tmp_path, monkeypatch):
     datasets = write(tmp_path, rows, 3)
     found = [row for part in range(3) for _, group in read_groups(datasets, part, 1 << 28, "") for row in group]
     assert sorted(order for order, _ in found) == [f"{i:05d}" for i in range(200)]
+
+
+def test_a_long_sort_prints_nothing(tmp_path, monkeypatch, capfd):
+    """DuckDB shows a bar on standard output after two seconds, where the figures of a command belong; here, at once."""
+    connect = duckdb.connect
+
+    def impatient(**options):
+        connection = connect(**options)
+        connection.execute("SET progress_bar_time = 1")
+        return connection
+
+    monkeypatch.setattr(duckdb, "connect", impatient)
+    monkeypatch.setattr(shuffle, "SORTED_IN_PYTHON", -1)
+    rows = [Row("x", f"{i * 7919 % 50_000:06d}", str(i), f"{i}") for i in range(50_000)]
+    (dataset,) = write(tmp_path, rows, 1, tasks=1)
+    groups = read_groups([dataset], 0, 1 << 28, str(tmp_path / "spill"))
+    assert [key for key, _ in groups] == sorted(row.key for row in rows)
+    assert len(sum_by_key(dataset, None)) == len(rows)
+    assert capfd.readouterr() == ("", "")
