@@ -110,9 +110,9 @@ class EmptyCorpusError(ValueError):
         self.report = report
         super().__init__(
             f"no segment is left of {report.records} records and {report.candidates} candidates "
-            f"(records rejected: {_reasons(report.rejected_records)}; candidates rejected: "
-            f"{_reasons(report.rejected_segments)}); add pages with headers, or loosen CorpusConfig "
-            "(min_chars, max_chars, jaccard_threshold)"
+            f"(records rejected: {_reasons(report.rejected_records)}; pages: {_reasons(report.page_outcomes)}; "
+            f"candidates rejected: {_reasons(report.rejected_segments)}); add pages with headers, or loosen "
+            "CorpusConfig (min_chars, max_chars, jaccard_threshold)"
         )
 
 
