@@ -180,7 +180,7 @@ def test_files_are_known_by_content(tmp_path: pathlib.Path) -> None:
 
 
 def test_page_and_content_limits(tmp_path: pathlib.Path) -> None:
-    bomb = HTML + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"<p>" + b"a" * 5_000_000)
+    bomb = HTML + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"<p>" + b"a" * 5_000_000, mtime=0)
     good = HTML + b"\r\n" + html_page(("Tea", prose("tea")))
     (tmp_path / "in.warc.gz").write_bytes(
         warc(("response", bomb), ("response", good), ("response", HTML + b"a" * 70_000))

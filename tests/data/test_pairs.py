@@ -193,7 +193,7 @@ def test_bad_records_are_named(tmp_path, name, content, message):
 
 def test_a_cut_gzip_file_and_other_encodings_are_named(tmp_path):
     lines = b"".join(b'{"instruction": "a", "output": "%d"}\n' % i for i in range(5000))
-    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines)[:-200])
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0)[:-200])
     with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: damaged gzip after line \d+"):
         read_pairs(tmp_path / "cut.jsonl.gz")
     (tmp_path / "no.jsonl.gz").write_bytes(lines)

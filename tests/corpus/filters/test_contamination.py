@@ -37,7 +37,9 @@ def test_a_planted_prompt_is_always_found(prompt: list[str], before: list[str], 
 
 def test_files_of_prompts(tmp_path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"instruction": "One?"}, {"id": 7, "question": "Two?"}, "Three?"]))
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"turns": ["Four?", "Five?"]}\n{"prompt": "Six?"}\n'))
+    (tmp_path / "b.jsonl.gz").write_bytes(
+        gzip.compress(b'{"turns": ["Four?", "Five?"]}\n{"prompt": "Six?"}\n', mtime=0)
+    )
     (tmp_path / "c.txt").write_text("\ufeffSeven?\n\nEight?\n", encoding="utf-8")
     assert read_prompts(tmp_path / "a.json") == {"0": ("One?",), "7": ("Two?",), "2": ("Three?",)}
     assert read_prompts(tmp_path / "b.jsonl.gz") == {"0": ("Four?", "Five?"), "1": ("Six?",)}

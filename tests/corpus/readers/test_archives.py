@@ -52,8 +52,8 @@ def read_again(file: InputFile) -> None:
         ("a.warc.gz", PACKED, True),
         ("a.warc.gz", PLAIN, True),
         ("a.warc.zst", b"".join(map(zstd_frame, RECORDS)), True),
-        ("a.warc.gz", gzip.compress(PLAIN), False),
-        ("a.warc.gz", gzip.compress(PACKED), False),
+        ("a.warc.gz", gzip.compress(PLAIN, mtime=0), False),
+        ("a.warc.gz", gzip.compress(PACKED, mtime=0), False),
         ("a.warc.zst", zstd_frame(PLAIN), False),
         ("a.warc.bz2", bz2.compress(PLAIN), False),
         ("a.warc.xz", lzma.compress(PLAIN), False),
@@ -130,7 +130,7 @@ def test_damage_in_an_arc_is_passed_over(tmp_path: pathlib.Path) -> None:
 
 
 def test_damage_inside_one_member_is_passed_over(tmp_path: pathlib.Path) -> None:
-    data = gzip.compress(RECORDS[0] + RECORDS[1] + b"junk between\r\n" + RECORDS[2] + RECORDS[3])
+    data = gzip.compress(RECORDS[0] + RECORDS[1] + b"junk between\r\n" + RECORDS[2] + RECORDS[3], mtime=0)
     pages, rejected = read_all(written(tmp_path / "a.warc.gz", data))
     assert titles(pages) == TITLES[:3]
     assert reasons(rejected) == ["not_a_page:warcinfo", "damaged_warc"]

@@ -51,7 +51,7 @@ FOUND = ["http://a.example/10", "http://a.example/13", "http://a.example/04"]
 @pytest.mark.parametrize("name", ["warc.paths.gz", "warc.paths", "list.txt"])
 def test_a_list_of_archives(crawl: pathlib.Path, name: str) -> None:
     data = "".join(f"{line}\n" for line in NAMES).encode()
-    (crawl / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (crawl / name).write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
     files = list_inputs([crawl / name])
     assert [(file.name, file.size, file.ranges) for file in files] == [
         (line, (crawl / line).stat().st_size, None) for line in NAMES
@@ -94,11 +94,11 @@ def index_files(folder: pathlib.Path) -> list[pathlib.Path]:
     ]
     contents = {
         "index.cdxj": cdxj(WANTED),
-        "cdx-00000.gz": gzip.compress(cdxj(WANTED)),
+        "cdx-00000.gz": gzip.compress(cdxj(WANTED), mtime=0),
         "index.cdx": b" CDX N b a m s k r M S V g\n" + plain.encode(),
         "bare.cdx": plain.encode(),
         "rows.jsonl": "".join(json.dumps(row) + "\n" for row in as_json).encode(),
-        "table.jsonl.gz": gzip.compress("".join(json.dumps(row) + "\n" for row in as_table).encode()),
+        "table.jsonl.gz": gzip.compress("".join(json.dumps(row) + "\n" for row in as_table).encode(), mtime=0),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

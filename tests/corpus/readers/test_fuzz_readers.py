@@ -33,7 +33,7 @@ def made_here() -> list[tuple[str, bytes]]:
     """Small files of every kind that has structure."""
     message = http(html())
     fields = b"Content-Type: text/html\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
-    coded = http(gzip.compress(html()), fields)
+    coded = http(gzip.compress(html(), mtime=0), fields)
     record = warc_record(message) + warc_record(coded)
     rows = b'{"url": "u", "html": "<p>a</p>"}\n{"url": "v", "text": "b"}\n' * 3
     mail = b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n"
@@ -48,7 +48,7 @@ def made_here() -> list[tuple[str, bytes]]:
         ("a.arc.gz", packed(*arc_file(("http://a.example/", message), version=2))),
         ("a.wacz", wacz(packed(record))),
         ("a.jsonl", rows),
-        ("a.jsonl.gz", gzip.compress(rows)),
+        ("a.jsonl.gz", gzip.compress(rows, mtime=0)),
         ("a.mhtml", mail + html() + b"\r\n--x--\r\n"),
         ("a.html", html()),
         ("noname", html()),
@@ -67,7 +67,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     """The data with a few bytes flipped, cut out, doubled or put in, or as such inside its compression."""
     if data.startswith(b"\x1f\x8b") and chance.random() < 0.4:
         try:
-            return gzip.compress(mutated(gzip.decompress(data), chance), 1)
+            return gzip.compress(mutated(gzip.decompress(data), chance), 1, mtime=0)
         except (OSError, EOFError):
             pass
     changed = bytearray(data)

@@ -43,13 +43,13 @@ README = b'<p align="center"><img src="logo.png"></p>\n\n# Title\n\nText with <b
         ("saved.txt", PAGE),
         ("bom.html", b"\xef\xbb\xbf" + PAGE),
         ("wide", PAGE.decode().encode("utf-16")),
-        ("page.html.gz", gzip.compress(PAGE)),
+        ("page.html.gz", gzip.compress(PAGE, mtime=0)),
         ("page.html.bz2", bz2.compress(PAGE)),
         ("page.html.xz", lzma.compress(PAGE)),
         ("page.html.br", brotli.compress(PAGE)),
         ("page.br", brotli.compress(PAGE)),
-        ("page", lzma.compress(gzip.compress(PAGE))),
-        ("page.html", gzip.compress(PAGE) + b"trailing"),
+        ("page", lzma.compress(gzip.compress(PAGE, mtime=0))),
+        ("page.html", gzip.compress(PAGE, mtime=0) + b"trailing"),
     ],
 )
 def test_pages(tmp_path: pathlib.Path, name: str, data: bytes) -> None:
@@ -66,7 +66,7 @@ def test_pages(tmp_path: pathlib.Path, name: str, data: bytes) -> None:
         ("app", SCRIPT),
         ("feed.xml", FEED),
         ("feed", FEED),
-        ("sitemap.xml.gz", gzip.compress(b"<urlset><url><loc>http://a.example/</loc></url></urlset>")),
+        ("sitemap.xml.gz", gzip.compress(b"<urlset><url><loc>http://a.example/</loc></url></urlset>", mtime=0)),
         ("readme.md", README),
         ("notes.txt", b"<p>is a paragraph, <h1> a header\n"),
         ("icon.svg", b"<svg><title>A</title></svg>"),
@@ -93,8 +93,8 @@ def test_empty_and_damaged_files(tmp_path: pathlib.Path) -> None:
     assert reasons(read_all(written(tmp_path / "a.html", b""))[1]) == ["empty_file"]
     assert reasons(read_all(written(tmp_path / "b.html", b" \n"))[1]) == ["empty_body"]
     assert reasons(read_all(written(tmp_path / "c.warc.gz", b"\x1f\x8b\x08"))[1]) == ["not_a_warc"]
-    assert reasons(read_all(written(tmp_path / "d.html.gz", gzip.compress(PAGE)[:12]))[1]) != []
-    pages, _ = read_all(written(tmp_path / "e.html.gz", gzip.compress(html(sentences=9000))[:9000]))
+    assert reasons(read_all(written(tmp_path / "d.html.gz", gzip.compress(PAGE, mtime=0)[:12]))[1]) != []
+    pages, _ = read_all(written(tmp_path / "e.html.gz", gzip.compress(html(sentences=9000), mtime=0)[:9000]))
     assert pages[0].truncated
     assert pages[0].text.startswith("<!DOCTYPE html>")
 
@@ -244,8 +244,8 @@ def test_the_kind_is_found_without_the_name(tmp_path: pathlib.Path) -> None:
         (packed(record), ("warc", ())),
         (bz2.compress(record), ("warc", ("bzip2",))),
         (lzma.compress(packed(record)), ("warc", ("xz",))),
-        (gzip.compress(PAGE), ("html", ("gzip",))),
-        (gzip.compress(b'{"url": "u", "text": "t"}\n'), ("jsonl", ("gzip",))),
+        (gzip.compress(PAGE, mtime=0), ("html", ("gzip",))),
+        (gzip.compress(b'{"url": "u", "text": "t"}\n', mtime=0), ("jsonl", ("gzip",))),
     ):
         (tmp_path / "x").write_bytes(data)
         with (tmp_path / "x").open("rb") as stream:

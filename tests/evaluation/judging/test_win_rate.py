@@ -67,8 +67,8 @@ def test_alpaca_eval_counts_the_same():
     [
         ("a.json", lambda rows: json.dumps(rows)),
         ("bom.json", lambda rows: "\ufeff" + json.dumps(rows)),
-        ("a.json.gz", lambda rows: gzip.compress(json.dumps(rows).encode())),
-        ("unnamed_gzip.json", lambda rows: gzip.compress(json.dumps(rows).encode())),
+        ("a.json.gz", lambda rows: gzip.compress(json.dumps(rows).encode(), mtime=0)),
+        ("unnamed_gzip.json", lambda rows: gzip.compress(json.dumps(rows).encode(), mtime=0)),
         ("a.jsonl", lambda rows: "\n".join(map(json.dumps, rows))),
         ("columns.json", lambda rows: json.dumps({k: {str(i): r[k] for i, r in enumerate(rows)} for k in rows[0]})),
         ("lists.json", lambda rows: json.dumps({k: [r[k] for r in rows] for k in rows[0]})),
