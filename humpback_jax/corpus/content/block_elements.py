@@ -115,6 +115,7 @@ class BlockElements:
         inline.append(LINE_END)
 
     def open_header(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        """h1 to h6, or an element that says that it is a header; in a cell or in code it is a paragraph."""
         out = self.out
         if out.mode == "header" and not out.is_blank():
             self._end_header(self._header)
@@ -267,6 +268,7 @@ class BlockElements:
     # Tables
 
     def open_table(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing:
+        """A table of data, whose rows become blocks, or of layout, whose cells are boxes."""
         out = self.out
         closing = self.open_block(tag, attributes)
         outer = self._table

@@ -37,43 +37,18 @@ _CONTENT_TAGS = frozenset(("article", "main"))
 _LEAST_OUTSIDE = 400  # characters
 _LEAST_SHARE_OUTSIDE = 0.15  # of the page's prose, for what tags, roles and plain names say
 _WEAK_SHARE_OUTSIDE = 0.6  # for reasons that are often a matter of wording
-_WEAK = frozenset(
-    (
-        "byline",
-        "caption",
-        "tags",
-        "toolbar",
-        "gallery",
-        "site_header",
-        "popup",
-        "author_box",
-        "advertisement",
-        "form",
-        "hidden_text",
-        "share_bar",
-        "newsletter",
-        "paywall",
-        "side_column",
-    )
-)
-# These are no content even where a page has no other text; only the element around everything may not be called so.
-_NEVER_CONTENT = frozenset(("comments", "cookie_notice", "popup", "footer"))
-_MAX_SHARE_OF_BLOCKS = 0.9
 # A box that holds a title of the first level may be called by these and still be the head of the article.
 _NOT_WITH_TITLE = frozenset(
     (
-        "byline",
-        "caption",
-        "tags",
-        "toolbar",
-        "gallery",
-        "site_header",
-        "author_box",
-        "advertisement",
-        "share_bar",
+        *("byline", "caption", "tags", "toolbar", "gallery", "site_header", "author_box", "advertisement", "share_bar"),
         "popup",
     )
 )
+# Often a matter of wording: believed only if most of the page's prose is outside.
+_WEAK = _NOT_WITH_TITLE | {"form", "hidden_text", "newsletter", "paywall", "side_column"}
+# These are no content even where a page has no other text; only the element around everything may not be called so.
+_NEVER_CONTENT = frozenset(("comments", "cookie_notice", "popup", "footer"))
+_MAX_SHARE_OF_BLOCKS = 0.9
 # Furniture that is short by nature: a box so named that holds more prose than this is something else. Characters.
 _MAX_PROSE = {
     **dict.fromkeys(

@@ -90,6 +90,7 @@ class InlineElements(BlockElements):
         self.out.leave_gap(between_boxes=False)
 
     def open_bold(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """Bold or larger text: a block that is nothing else may be a title."""
         out = self.out
         state = (out.emphasis, out.size, out.box, "")
         closing = self._open_inline(tag, attributes) if attributes else None
@@ -109,6 +110,7 @@ class InlineElements(BlockElements):
                 closing[0](closing[1])
 
     def open_link(self, tag: str, attributes: Attributes, node: LexborNode) -> Closing | None:
+        """A link, whose characters are counted, or an anchor, whose text is text like any other."""
         out = self.out
         if out.link_end == len(out.inline) and out.mode != "code":
             out.leave_gap(between_boxes=True)

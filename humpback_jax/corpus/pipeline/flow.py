@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -51,12 +51,16 @@ def run_flow(
 ) -> FlowResult:
     """Runs all steps; what is written depends on the pages and the settings alone."""
     config = recipe.config
-    dropped: dict[str, int] = {}
-    found, counts = _cut(engine, shards, recipe, cut, dropped)
+    found, counts = _cut(engine, shards, recipe, cut)
+    by_reason = dict(found.dropped)
     if config.min_answer_likeness is not None:
-        found = _like_answers(engine, found, config, config.min_answer_likeness, answers, destination, dropped)
-    verdicts, light, similar = _find_duplicates(engine, found, config, dropped)
-    verdicts += [*found.taken_back, *_sample(engine, light, config, dropped)]
+        found = _like_answers(engine, found, config, config.min_answer_likeness, answers, destination)
+        by_reason |= found.dropped
+    not_kept, light, similar = _find_duplicates(engine, found, config)
+    not_sampled = _sample(engine, light, config)
+    by_reason |= similar | not_sampled
+    dropped = {reason: engine.num_rows(ids) for reason, ids in by_reason.items()}
+    verdicts = [*not_kept, *found.taken_back, *not_sampled.values()]
     total = counts.segments - sum(dropped.values())
     files = output.num_files(total, destination.rows_per_file)
     keep = functools.partial(output.keep, files=files)
@@ -87,16 +91,15 @@ def run_flow(
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Data sets: segments by id and, in small, by text; which of them are taken back."""
+    """Data sets: segments by id and, in small, by text; which of them are taken back; what was dropped, by reason."""
 
     by_id: Sequence[Any]
     by_text: Sequence[Any]
     taken_back: Sequence[Any] = ()
+    dropped: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _cut(
-    engine: Engine, shards: Sequence[Shard], recipe: ToolsRecipe, cut: PageFunction, dropped: dict[str, int]
-) -> tuple[_Found, Counts]:
+def _cut(engine: Engine, shards: Sequence[Shard], recipe: ToolsRecipe, cut: PageFunction) -> tuple[_Found, Counts]:
     """(segments, counts): pages are cut, and what a site repeats is cut off."""
     config, is_indexed = recipe.config, recipe.config.min_answer_likeness is None
     function = functools.partial(cutting.cut_shard, recipe=recipe, cut=cut, is_indexed=is_indexed)
@@ -110,12 +113,12 @@ def _cut(
         names = [BY_ID, BY_TEXT, repeated.TAKEN_BACK, repeated.ON_SITE]
         trimmed = engine.group_by_key("trim", [pages[BY_ID], marks[repeated.MARKS]], trim, names, least=2)
         found = _Found(
-            [pages[BY_ID], trimmed[BY_ID]], [pages[BY_TEXT], trimmed[BY_TEXT]], [trimmed[repeated.TAKEN_BACK]]
+            [pages[BY_ID], trimmed[BY_ID]],
+            [pages[BY_TEXT], trimmed[BY_TEXT]],
+            [trimmed[repeated.TAKEN_BACK]],
+            {repeated.ON_SITE: trimmed[repeated.ON_SITE]},
         )
-        engine.settle(*found.by_id, *found.by_text, *found.taken_back, trimmed[repeated.ON_SITE], pages[cutting.COUNTS])
-        dropped[repeated.ON_SITE] = engine.num_rows(trimmed[repeated.ON_SITE])
-    else:
-        engine.settle(*found.by_id, *found.by_text, pages[cutting.COUNTS])
+    engine.settle(*found.by_id, *found.by_text, *found.taken_back, *found.dropped.values(), pages[cutting.COUNTS])
     counts = Counts()
     for payload in engine.payloads(pages[cutting.COUNTS]):
         counts.add(Counts.from_json(payload))
@@ -129,7 +132,6 @@ def _like_answers(
     least: float,
     answers: Sequence[str],
     destination: Destination,
-    dropped: dict[str, int],
 ) -> _Found:
     """The segments that read like answers."""
     alive = engine.group_by_key("alive", [*found.by_id, *found.taken_back], likeness.alive, [BY_ID])[BY_ID]
@@ -139,14 +141,13 @@ def _like_answers(
     function = functools.partial(likeness.score, model=str(model), least=least, threshold=config.near_duplicates)
     scored = engine.group_by_key("likeness", [alive], function, [BY_ID, BY_TEXT, likeness.LOW])
     engine.settle(*scored.values())
-    dropped[likeness.LOW] = engine.num_rows(scored[likeness.LOW])
-    return _Found([scored[BY_ID]], [scored[BY_TEXT]])
+    return _Found([scored[BY_ID]], [scored[BY_TEXT]], dropped={likeness.LOW: scored[likeness.LOW]})
 
 
 def _find_duplicates(
-    engine: Engine, found: _Found, config: CorpusConfig, dropped: dict[str, int]
+    engine: Engine, found: _Found, config: CorpusConfig
 ) -> tuple[list[Any], list[Any], dict[str, Any]]:
-    """(the ids that are not kept, the domains of ids where a sample is drawn, copies and near copies)."""
+    """(the ids that are not kept, the domains of ids where a sample is drawn, the dropped by reason)."""
     threshold = config.near_duplicates
     is_sampled = config.num_segments is not None or config.max_per_domain is not None
     function = functools.partial(duplicates.drop_copies, is_sampled=is_sampled)
@@ -160,28 +161,26 @@ def _find_duplicates(
     near = engine.group_by_key("near", [*edges.values()], duplicates.drop_near, [duplicates.NEAR])[duplicates.NEAR]
     copies, not_kept, light = (texts[name] for name in names[:3])
     engine.settle(copies, not_kept, light, near)
-    dropped |= {"duplicate": engine.num_rows(copies), "near_duplicate": engine.num_rows(near)}
-    return [not_kept, near], [light, near], {"copies": copies, "near": near}
+    return [not_kept, near], [light, near], {"duplicate": copies, "near_duplicate": near}
 
 
-def _sample(engine: Engine, light: Sequence[Any], config: CorpusConfig, dropped: dict[str, int]) -> list[Any]:
-    """Which of the segments are not drawn; none where all are wanted."""
+def _sample(engine: Engine, light: Sequence[Any], config: CorpusConfig) -> dict[str, Any]:
+    """The segments that are not drawn, by reason; none where all are wanted."""
     if config.num_segments is None and config.max_per_domain is None:
-        return []
+        return {}
     by_domain = functools.partial(sampling.by_domain, seed=config.seed)
     domains = engine.group_by_key("domains", light, by_domain, [sampling.DOMAINS])[sampling.DOMAINS]
     rank = functools.partial(sampling.rank, seed=config.seed, max_per_domain=config.max_per_domain)
     ranked = engine.group_by_key("rank", [domains], rank, [sampling.RANKED, sampling.OVER_CAP])
     engine.settle(*ranked.values())
-    dropped[sampling.OVER_CAP] = engine.num_rows(ranked[sampling.OVER_CAP])
+    over_cap = {sampling.OVER_CAP: ranked[sampling.OVER_CAP]}
     if config.num_segments is None:
-        return [ranked[sampling.OVER_CAP]]
+        return over_cap
     cut = sampling.cut_for(engine.sum_by_key(ranked[sampling.RANKED]), config.num_segments)
     beyond = functools.partial(sampling.drop_beyond, cut=cut)
     missed = engine.group_by_key("sample", [ranked[sampling.RANKED]], beyond, [sampling.NOT_SAMPLED])
     engine.settle(*missed.values())
-    dropped[sampling.NOT_SAMPLED] = engine.num_rows(missed[sampling.NOT_SAMPLED])
-    return [ranked[sampling.OVER_CAP], missed[sampling.NOT_SAMPLED]]
+    return over_cap | missed
 
 
 def _empty_files(
