@@ -33,6 +33,7 @@ from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
 
 _LITTLE_TEXT = 200  # characters of content: a page that has no more may have its text in its scripts
+_WITHOUT_SENTENCES = ("code", "row")  # kinds of blocks
 _DIGITS = 3  # of the scores that a segment records
 
 
@@ -263,7 +264,8 @@ def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConf
         "list_share": density.list_share((block.kind, block.text) for block in inside),
     }
     found.reason = paper.length_reason(text, config.min_chars, config.max_chars)
-    found.reason = found.reason or _text_reason(text, language, found, config, tools)
+    sentences = "\n".join(block.text for block in inside if block.kind not in _WITHOUT_SENTENCES)
+    found.reason = found.reason or _text_reason(text, sentences, language, found, config, tools)
     if not found.reason and tools.prompts and (prompts := tools.prompts.find(f"{section.header}\n{text}")):
         found.reason, found.detail = "contaminated", ", ".join(sorted(prompts))
     found.scores = {name: round(score, _DIGITS) for name, score in found.scores.items()}
@@ -275,8 +277,13 @@ def _judge(section: Section, page: PageBlocks, language: str, config: CorpusConf
     return found
 
 
-def _text_reason(text: str, declared: str, found: SectionTrace, config: CorpusConfig, tools: PageTools) -> str | None:
-    """The first reason against a text of the right length; what was measured is remembered in `found`."""
+def _text_reason(
+    text: str, sentences: str, declared: str, found: SectionTrace, config: CorpusConfig, tools: PageTools
+) -> str | None:
+    """The first reason against a text of the right length; what was measured is remembered in `found`.
+
+    `sentences` is the text without its code and tables, whose lines may well be alike.
+    """
     scores = found.scores
     if density.over(scores["link_density"], config.max_link_density):
         return "link_density"
@@ -291,7 +298,7 @@ def _text_reason(text: str, declared: str, found: SectionTrace, config: CorpusCo
     if reason := language_reason(language, tools.languages, config.min_language_probability):
         found.detail = language.code
         return reason
-    if paper.is_repetitive(text, config.ngram, config.jaccard_threshold, config.min_sentence_words):
+    if paper.is_repetitive(sentences, config.ngram, config.jaccard_threshold, config.min_sentence_words):
         return "repetitive"
     if phrases := tools.blocked_phrases.find_in(f"{found.section.header}\n{text}"):
         found.detail = min(phrases)

@@ -344,6 +344,15 @@ def test_every_prompt_of_alpaca_eval_is_found_wherever_it_is_planted(shared_data
     assert cut_page(page(html(("A town", paragraphs(before, after)))), config, tools).segments
 
 
+def test_lines_of_code_and_tables_may_be_alike() -> None:
+    code = "\n".join(f"print('the gate of the garden is number', {n}, 'of ten')" for n in (1, 1, 1))
+    rows = "<tr><td>The gate of the garden</td><td>is open to all of us</td></tr>" * 3
+    for alike in (f"<pre>{code}</pre>", f"<table>{rows}</table>"):
+        assert cut(html(("A town", f"{paragraphs(prose(1))}{alike}"))).segments
+    line = "<p>The gate of the garden is open to all of us.</p>"
+    assert cut(html(("A town", paragraphs(prose(1)) + line * 2))).rejected == {"repetitive": 1}
+
+
 def test_a_prompt_is_found_though_a_line_of_it_looks_like_furniture(tmp_path) -> None:
     prompt = "Write a poem for a garden.\n\nTags: Gate\nflowers, bees, hedge"
     path = tmp_path / "prompts.jsonl"

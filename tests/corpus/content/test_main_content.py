@@ -105,6 +105,7 @@ def test_an_article_goes_on_after_read_more() -> None:
         ("Read more", "related_links"),
         ("Читайте также: Как красить ворота", "related_links"),
         ("© 2021 Gates and Sons", "footer"),
+        ("This document is subject to copyright. No part may be reproduced without the written permission.", "footer"),
         ("4.5 out of 5 stars", "reviews"),
         ("smith_7 August 2, 2023, 7:02am 2", "byline"),
         ("↑ A. Writer, On gates, page 3", "references"),
