@@ -68,6 +68,8 @@ _ANYWHERE = {
     "réservés": ("droits réservés", "footer"),
     "reservados": ("derechos reservados", "footer"),
     "riservati": ("diritti riservati", "footer"),
+    "copyright": ("is subject to copyright", "footer"),
+    "reproduced": ("may be reproduced", "footer"),
     "affiliate": ("affiliate", "advertisement"),
     "unsubscribe": ("unsubscribe", "newsletter"),
     "newsletter": ("newsletter", "newsletter"),
