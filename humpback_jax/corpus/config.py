@@ -28,8 +28,8 @@ class CorpusConfig:
       min_chars, max_chars: bounds of the length, both included. On.
       include_header: the header is the first line of the text. Off.
       ngram, jaccard_threshold, min_sentence_words: a segment is repetitive if two of its sentences of
-        `min_sentence_words` words or more have `ngram`-gram sets of Jaccard similarity `jaccard_threshold` or more.
-        On; a threshold above 1 is off.
+        `min_sentence_words` words or more have `ngram`-gram sets of Jaccard similarity `jaccard_threshold` or more;
+        lines of code and rows of tables are no sentences. On; a threshold above 1 is off.
       navigation_phrases, navigation_headers: a header that holds one of the phrases, or is one of the headers,
         introduces page furniture. On; the text under it is no segment and no part of one.
       max_page_bytes: bounds the memory that one page can take.
