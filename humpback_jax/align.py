@@ -5,6 +5,9 @@
     for t = 1 … rounds:
         scores(t) = M_{t-1} rates every pair of A          A(t) = the best of A by these scores
         M_t  = finetune(base, seed pairs + A(t))
+    arms: M_t again, on seed pairs + as many other pairs of A
+
+With a curator, M_{t-1} also reads seed pairs and their broken twins, and what tells those apart chooses A(t).
 
 Every stage is a folder of the run directory. A complete stage is skipped, a cut-off one goes on where it was.
 """
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.curation.curator import Curator, CuratorConfig
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.data.readers import READERS, SEQIO, read_own_set
@@ -23,7 +27,9 @@ from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
+from humpback_jax.stages.arms import ARMS, draw_arm
 from humpback_jax.stages.augment import augment
+from humpback_jax.stages.curator import learn, read_curator
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.generate import generate
@@ -66,7 +72,9 @@ class Recipe:
       augmentation: generation of instructions.
       seed_model: training of M_0.
       curation: rating.
+      curator: how the curator learns what a good pair is; None: ratings alone decide, as in the paper.
       selection: what is kept.
+      arms: what M_t of the last round is compared with: `random`, `longest`, as many pairs as A(t) has.
       forward: training of M_1, M_2, ….
       evaluation: on the held-out pairs.
       answering: generation with the finished model.
@@ -92,7 +100,9 @@ class Recipe:
     augmentation: GenerationConfig = GenerationConfig()
     seed_model: FinetuneConfig = FinetuneConfig()
     curation: CurationConfig = CurationConfig()
+    curator: CuratorConfig | None = None
     selection: SelectionConfig = SelectionConfig()
+    arms: tuple[str, ...] = ()
     forward: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     answering: GenerationConfig = GenerationConfig()
@@ -104,6 +114,13 @@ class Recipe:
             raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
         if self.data_reader not in READERS:
             raise ValueError(f"Recipe.data_reader is {self.data_reader!r}; choose one of {', '.join(READERS)}")
+        if unknown := sorted(set(self.arms) - set(ARMS)):
+            raise ValueError(f"Recipe.arms holds {unknown[0]!r}; choose from {', '.join(ARMS)}")
+        if self.selection.needs_signals and self.curator is None:
+            raise ValueError(
+                "SelectionConfig.by or .gates asks for signals, which only a run with a curator has; set "
+                "Recipe.curator = @CuratorConfig()"
+            )
 
     @property
     def new_rounds(self) -> range:
@@ -129,6 +146,8 @@ class Alignment:
         for t in self.recipe.new_rounds:
             self.curate(t)
             self.train_round(t)
+        for arm in self.recipe.arms:
+            self.train_arm(arm)
         if self.recipe.seeds.heldout_path:
             self.evaluate()
         return self.model(self.recipe.rounds)
@@ -173,22 +192,48 @@ class Alignment:
         if scorer is None:
             scores = finished_stage(scores_dir, f"humpback curate --round {t}")
         else:
-            scores = curate(scores_dir, scorer, pairs, self.prompts, self.recipe.curation)
-        return select(self.run_dir / run_files.CURATED_STAGE.format(t=t), pairs, scores, self.recipe.selection)
+            scores = curate(scores_dir, scorer, pairs, self.prompts, self._curation)
+        curator = self.train_curator(t) if self.recipe.curator else None
+        folder = self.run_dir / run_files.CURATED_STAGE.format(t=t)
+        return select(folder, pairs, scores, self.recipe.selection, curator)
+
+    def train_curator(self, t: int) -> Curator:
+        """What tells good pairs from bad ones for M_{t-1}: learned from seed pairs, their broken twins, and labels."""
+        assert self.recipe.curator is not None
+        scored_dir = self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
+        folder = scored_dir / run_files.CURATOR_STAGE.format(t=t)
+        if self.recipe.scored_run is None:
+            seeds = self._seed_set()
+            stage = learn(folder, self.model(t - 1), seeds, self.prompts, self._curation, self.recipe.curator)
+        else:
+            stage = finished_stage(folder, f"humpback curate --round {t}")
+        return read_curator(stage)
 
     def train_round(self, t: int, mixtures: Sequence[str] = ()) -> Stage:
         """M_t: finetuned from base on seed pairs and A(t), each with its tag, and a user's own `mixtures`."""
         curated = finished_stage(self.run_dir / run_files.CURATED_STAGE.format(t=t), f"humpback curate --round {t}")
-        pairs = read_curated(curated.directory / run_files.CURATED)
-        web = PairSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
-        sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
         mixtures = [*self.recipe.extra_mixtures, *mixtures]
-        return self._finetune(run_files.MODEL_STAGE.format(t=t), sets, self.recipe.forward, mixtures)
+        return self._train_on(run_files.MODEL_STAGE.format(t=t), curated, mixtures)
+
+    def train_arm(self, arm: str) -> Stage:
+        """M_t of the last round again, with as many other pairs of A in the place of A(t)."""
+        t = self.recipe.rounds
+        curated = finished_stage(self.run_dir / run_files.CURATED_STAGE.format(t=t), f"humpback curate --round {t}")
+        folder = self.run_dir / run_files.ARM_PAIRS_STAGE.format(t=t, arm=arm)
+        drawn = draw_arm(folder, curated, arm)
+        return self._train_on(run_files.ARM_MODEL_STAGE.format(t=t, arm=arm), drawn, self.recipe.extra_mixtures)
 
     def evaluate(self) -> Stage:
-        """Held-out likelihood of base, M_0, M_1, …, and backward instructions of base and M_yx, of this run's own."""
+        """Held-out likelihood of base, M_0, M_1, …, the arms, and backward instructions of base and M_yx, of this run.
+
+        The last round is compared with M_0 and with every arm.
+        """
         rounds = [*([0] if self.recipe.scored_run is None else []), *self.recipe.new_rounds]
         forward_models = {"base": self.base} | {run_files.MODEL_STAGE.format(t=t): self.model(t) for t in rounds}
+        last = run_files.MODEL_STAGE.format(t=self.recipe.rounds)
+        rivals = [run_files.ARM_MODEL_STAGE.format(t=self.recipe.rounds, arm=arm) for arm in self.recipe.arms]
+        forward_models |= {name: self._open(name) for name in rivals}
+        seed_model = [run_files.MODEL_STAGE.format(t=0)] if 0 in rounds else []
         backward_models = {}
         if self.recipe.scored_run is None:
             backward_models = {"base": self.base, run_files.BACKWARD_STAGE: self._open(run_files.BACKWARD_STAGE)}
@@ -200,6 +245,7 @@ class Alignment:
             backward_models,
             self.prompts,
             self.recipe.evaluation,
+            [(last, rival) for rival in (*seed_model, *rivals) if rivals],
         )
 
     def generate(
@@ -234,6 +280,18 @@ class Alignment:
     def _open(self, name: str) -> ModelHandle:
         stage = finished_stage(self.run_dir / name, f"humpback train --model {name}")
         return open_model(stage.directory / run_files.MODEL, self.base.chat_format.name)
+
+    @property
+    def _curation(self) -> CurationConfig:
+        """How pairs are rated, with all signals where there is a curator."""
+        return dataclasses.replace(self.recipe.curation, signals=self.recipe.curator is not None)
+
+    def _train_on(self, name: str, curated: Stage, mixtures: Sequence[str]) -> Stage:
+        """Finetunes from base on what `Recipe.sources` says of seed pairs and curated ones."""
+        pairs = read_curated(curated.directory / run_files.CURATED)
+        web = PairSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
+        sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
+        return self._finetune(name, sets, self.recipe.forward, mixtures)
 
     def _seed_set(self) -> PairSet:
         pairs = read_curated(self.seeds.directory / run_files.SEED_PAIRS)

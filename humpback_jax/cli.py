@@ -15,6 +15,7 @@ from humpback_jax.command_options import (
     tags_option,
 )
 from humpback_jax.corpus.command import corpus
+from humpback_jax.curation.command import curate
 from humpback_jax.data.command import data
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import t5x
@@ -124,16 +125,6 @@ def augment(experiment: Experiment, as_json: bool) -> None:
 
 @cli.command()
 @experiment_options
-@click.option("--round", "t", type=click.IntRange(min=1), required=True, help="Round T: M_{T-1} rates.")
-@process_options
-@json_option
-def curate(experiment: Experiment, t: int, as_json: bool) -> None:
-    """Rate every candidate pair and keep the best."""
-    _print_manifest(experiment.open_alignment().curate(t), as_json)
-
-
-@cli.command()
-@experiment_options
 @click.argument("prompts", nargs=-1)
 @click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
 @click.option("--model", metavar="m0|m1|…", help="Which model generates (default: the last round's).")
@@ -168,5 +159,5 @@ def generate(
         click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
 
 
-for command in (weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
+for command in (curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
     cli.add_command(command)

@@ -30,8 +30,14 @@ AUGMENTED_STAGE = "augmented"
 MODEL_STAGE = "m{t}"
 # The ratings that M_{t-1} gave every pair of A.
 SCORES_STAGE = "scores{t}"
-# A(t): the best of A by these ratings.
+# The curator of round t: what it learned from, its weights, and how well it tells good pairs.
+CURATOR_STAGE = "curator{t}"
+# A(t): the best of A by these ratings, or by the curator.
 CURATED_STAGE = "curated{t}"
+# An arm beside the last round: as many pairs of A as its A(t), chosen otherwise (`random`, `longest`).
+ARM_PAIRS_STAGE = "curated{t}_{arm}"
+# What was trained on the pairs of an arm.
+ARM_MODEL_STAGE = "m{t}_{arm}"
 # Figures on held-out pairs; every NAME.json that another evaluation leaves here is shown in the report.
 EVALUATION_STAGE = "evaluation"
 # Answers of `humpback generate`, a folder per set of prompts.
@@ -80,6 +86,10 @@ PAIRS = "pairs.jsonl"
 REJECTED = "rejected.jsonl"
 # In `scores{t}`: a rating in 1..5 for every pair, and what was written to find it.
 SCORES = "scores.jsonl"
+# In `curator{t}`: seed pairs, their broken twins and labelled pairs, with their signals.
+EXAMPLES = "examples.jsonl"
+# In `curator{t}`: the weights.
+CURATOR = "curator.json"
 # In `curated{t}`: the pairs that were kept.
 CURATED = "curated.jsonl"
 # In `curated{t}`: the pairs that were dropped, with a reason each.

@@ -16,6 +16,7 @@ ABOVE_CORE = (
     "cli",
     "command_options",
     "corpus",
+    "curation",
     "data",
     "evaluation",
     "gin_utils",

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from etils import epath
 
@@ -33,6 +34,17 @@ class Pair:
     instruction: str
     output: str
     source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sibling:
+    """One of several answers to a prompt, and its rank among them: 0 is the best; `of` is the tree."""
+
+    id: str
+    of: str
+    rank: int
+    instruction: str
+    output: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +106,28 @@ def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -
     return _report(list(READERS[chosen](path)), limit)
 
 
+def read_siblings(path: PathLike) -> list[Sibling]:
+    """Ranked first replies of Open Assistant's trees (one nested tree per line), of prompts with two or more of them.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a line is no tree, or no prompt has two ranked replies.
+    """
+    siblings = []
+    for number, row in _rows(path):
+        where, prompt = f"{path}:{number}", row.get("prompt")
+        if not isinstance(prompt, dict):
+            raise ValueError(f"{where}: no 'prompt' message; expected one Open Assistant tree per line")
+        asked = _message(prompt, where)
+        replies = [_message(reply, where) for reply in prompt.get("replies") or ()]
+        ranked = [reply for reply in replies if reply.rank is not None and not reply.reason]
+        if not asked.reason and len(ranked) > 1:
+            siblings += [Sibling(r.id, asked.id, int(r.rank or 0), asked.text, r.text) for r in ranked]
+    if not siblings:
+        raise ValueError(f"{path}: no prompt has two ranked replies; give an export with ranks")
+    return siblings
+
+
 def write_pairs(path: PathLike, pairs: Iterable[Pair]) -> None:
     """Writes pairs as JSON lines, whole or not at all; `read_curated` gives the same pairs back."""
     write_jsonl(path, map(dataclasses.asdict, pairs))
@@ -117,6 +151,17 @@ def read_curated(path: PathLike) -> tuple[Pair, ...]:
             raise ValueError(f"{path}:{number}: id {pair.id!r} occurs twice; write the file again with its stage")
         pairs[pair.id] = pair
     return tuple(pairs.values())
+
+
+def domain_of(source: str) -> str:
+    """Host without `www.`, or the last part of a path; a URL that cannot be read stands for itself."""
+    try:
+        host = urlsplit(source).hostname
+    except ValueError:
+        return source
+    if host:
+        return host.removeprefix("www.")
+    return source.rstrip("/").rsplit("/", 1)[-1] or source
 
 
 def _report(candidates: list[_Candidate], limit: int | None) -> PairsReport:

@@ -13,9 +13,13 @@ import jax
 import numpy as np
 
 from humpback_jax.inference.compiled import Call, Program
-from humpback_jax.inference.likelihood import answer_log_likelihoods, candidate_log_probs
+from humpback_jax.inference.likelihood import (
+    answer_log_likelihoods,
+    candidate_log_probs,
+    span_log_likelihoods,
+)
 from humpback_jax.inference.loaded import LoadedModel
-from humpback_jax.inference.requests import Completion, Probe, Request
+from humpback_jax.inference.requests import Completion, Probe, Reading, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
 from humpback_jax.inference.slots import Prompt, Slots
 
@@ -132,9 +136,30 @@ class Engine(LoadedModel):
         prompts = [(name, (*prompt, *answer)) for name, prompt, answer in pairs]
         return self._score(wanted, prompts, prefix_ids, progress).astype(np.float64)
 
+    def read_spans(self, readings: Sequence[Reading], prefix_ids: Sequence[int] = ()) -> np.ndarray:
+        """What each reading asks: float32 [n, s + c], the log-likelihoods of its spans, then of its candidates.
+
+        Args:
+          readings: all with the same number of spans and of candidates.
+          prefix_ids: what all of them begin with, computed once; no span begins in it or right after it.
+
+        Raises:
+          ValueError: a reading does not begin with the prefix, or a span begins too early.
+        """
+        shared = tuple(prefix_ids) if self.config.share_prefix else ()
+        for reading in readings:
+            early = any(start <= len(shared) for start, _ in reading.spans)
+            if reading.token_ids[: len(shared)] != shared or early:
+                raise ValueError(
+                    f"reading {reading.id!r} does not begin with the {len(shared)} shared tokens, or asks "
+                    "for the likelihood of what stands in them"
+                )
+        wanted = _Spans(readings, len(shared))
+        return self._score(wanted, [(reading.id, reading.token_ids) for reading in readings], shared, None)
+
     def _score(
         self,
-        wanted: "_Candidates | _Answers",
+        wanted: "_Candidates | _Answers | _Spans",
         prompts: PromptIds,
         prefix_ids: tuple[int, ...],
         progress: ReportProgress | None,
@@ -209,7 +234,7 @@ class Engine(LoadedModel):
         rest = {length - prefix_length for length in prompt_lengths if length <= self.config.max_prompt_length}
         return sorted({self._bucket(length) for length in rest})
 
-    def _scoring(self, wanted: "_Candidates | _Answers", batch: "_Batch", prefix_ids: tuple[int, ...]) -> Call:
+    def _scoring(self, wanted: "_Candidates | _Answers | _Spans", batch: "_Batch", prefix_ids: tuple[int, ...]) -> Call:
         """The call that answers a batch."""
         kind, *shapes = wanted.name
         name = (kind, batch.tokens.shape[1], len(prefix_ids), *shapes)
@@ -277,3 +302,31 @@ class _Answers:
         filled = len(batch.indices)
         starts[:filled], lengths[:filled] = self.starts[batch.indices], self.lengths[batch.indices]
         return {"starts": starts, "lengths": lengths}
+
+
+class _Spans:
+    """The spans and candidates of readings that share a prefix of some length."""
+
+    function: ClassVar[Any] = span_log_likelihoods
+    static: ClassVar[dict[str, Any]] = {"chunk": LOGITS_CHUNK}
+
+    def __init__(self, readings: Sequence[Reading], prefix_length: int) -> None:
+        spans = np.asarray([reading.spans for reading in readings], np.int32).reshape(len(readings), -1, 2)
+        self.starts, self.lengths = spans[..., 0] - prefix_length, spans[..., 1]
+        self.candidates = np.asarray([reading.candidate_ids for reading in readings], np.int32)
+
+    @property
+    def name(self) -> tuple:
+        return ("spans", self.starts.shape[1], self.candidates.shape[1])
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (self.starts.shape[1] + self.candidates.shape[1],)
+
+    def arrays(self, batch: _Batch) -> dict[str, np.ndarray]:
+        rows, filled = len(batch.lengths), len(batch.indices)
+        starts = np.ones((rows, self.starts.shape[1]), np.int32)
+        lengths, candidates = np.zeros_like(starts), np.zeros((rows, self.candidates.shape[1]), np.int32)
+        starts[:filled], lengths[:filled] = self.starts[batch.indices], self.lengths[batch.indices]
+        candidates[:filled] = self.candidates[batch.indices]
+        return {"starts": starts, "lengths": lengths, "ends": batch.lengths, "candidates": candidates}

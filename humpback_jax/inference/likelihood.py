@@ -60,15 +60,70 @@ def answer_log_likelihoods(
       float32 [rows], or [rows, 2] with the misses in the second column.
     """
     hidden, _ = prefill(model, params, prefix, tokens)
+    wanted = _in_spans(tokens.shape[1], starts[:, None], lengths[:, None])[:, 0]
+    values = _wanted_log_probs(model, params, hidden, tokens, wanted, chunk, count_misses)
+    sums = jnp.sum(values, axis=1)
+    return constrain(sums, *(None for _ in sums.shape))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "chunk"))
+def span_log_likelihoods(
+    model: Llama,
+    params: dict,
+    prefix: Prefix,
+    tokens: jax.Array,
+    starts: jax.Array,
+    lengths: jax.Array,
+    ends: jax.Array,
+    candidates: jax.Array,
+    chunk: int,
+) -> jax.Array:
+    """Several questions about one reading: how likely its spans are, and what comes after it.
+
+    Args:
+      model: the decoder (static).
+      params: its parameters.
+      prefix: what all prompts begin with.
+      tokens: int32 [rows, bucket], the rest of the prompts, padded on the right.
+      starts: int32 [rows, s], place of the first token of each span, at least 1; spans do not overlap.
+      lengths: int32 [rows, s], tokens of each span; 0 for an empty one.
+      ends: int32 [rows], tokens of each row.
+      candidates: int32 [rows, c], of which one comes after the last token.
+      chunk: tokens whose logits exist at once (static).
+
+    Returns:
+      float32 [rows, s + c]: the sum of the log-probabilities of every span, then that of each candidate.
+    """
+    hidden, _ = prefill(model, params, prefix, tokens)
+    spans = _in_spans(tokens.shape[1], starts, lengths)
+    values = _wanted_log_probs(model, params, hidden, tokens, jnp.any(spans, axis=1), chunk)
+    sums = jnp.sum(jnp.where(spans, values[:, None, :], 0.0), axis=-1)
+    return constrain(jnp.concatenate([sums, log_probs_after(model, params, hidden, ends, candidates)], 1), None, None)
+
+
+def _in_spans(bucket: int, starts: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Which places lie in which span: bool [rows, s, bucket]."""
+    places = jnp.arange(bucket)[None, None, :]
+    return (places >= starts[..., None]) & (places < (starts + lengths)[..., None])
+
+
+def _wanted_log_probs(
+    model: Llama,
+    params: dict,
+    hidden: jax.Array,
+    tokens: jax.Array,
+    wanted: jax.Array,
+    chunk: int,
+    count_misses: bool = False,
+) -> jax.Array:
+    """Log-probabilities of the wanted tokens, 0 elsewhere: float32 [rows, bucket], or [rows, bucket, 2] with misses."""
     rows, bucket = tokens.shape
-    places = jnp.arange(bucket)[None, :]
-    wanted = (places >= starts[:, None]) & (places < (starts + lengths)[:, None])
     # Wanted places first, in order; they are answered chunk by chunk until none is left.
     order = jnp.argsort(~wanted.reshape(-1), stable=True)
     order = jnp.pad(order, (0, -order.shape[0] % chunk))
     total, flat_hidden, flat_tokens = jnp.sum(wanted), hidden.reshape(rows * bucket, -1), tokens.reshape(-1)
 
-    def answer(i: jax.Array, sums: jax.Array) -> jax.Array:
+    def answer(i: jax.Array, found: jax.Array) -> jax.Array:
         index = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk)
         scores = logits(model, params, flat_hidden[index - 1])
         log_probs = jax.nn.log_softmax(scores, axis=-1)[jnp.arange(chunk), flat_tokens[index]]
@@ -76,8 +131,8 @@ def answer_log_likelihoods(
         if count_misses:
             missed = (jnp.argmax(scores, axis=-1) != flat_tokens[index]).astype(jnp.float32)
             log_probs, real = jnp.stack([log_probs, missed], axis=-1), real[:, None]
-        return sums.at[index // bucket].add(jnp.where(real, log_probs, 0.0))
+        return found.at[index].add(jnp.where(real, log_probs, 0.0))
 
-    shape = (rows, 2) if count_misses else (rows,)
-    sums = jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros(shape, jnp.float32))
-    return constrain(sums, *(None for _ in shape))
+    shape = (rows * bucket, 2) if count_misses else (rows * bucket,)
+    found = jax.lax.fori_loop(0, -(-total // chunk), answer, jnp.zeros(shape, jnp.float32))
+    return found.reshape(rows, bucket, *shape[1:])

@@ -103,3 +103,20 @@ class Probe:
 
     forced_ids: tuple[int, ...]
     candidate_ids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A text to read once, and what is asked about it.
+
+    Attributes:
+      id: unique in its job.
+      token_ids: of the whole text.
+      spans: (start, length) of parts whose log-likelihood is wanted, which do not overlap.
+      candidate_ids: tokens that may come after the text.
+    """
+
+    id: str
+    token_ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    candidate_ids: tuple[int, ...]

@@ -8,11 +8,11 @@ import hashlib
 import heapq
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.data.pairs import domain_of
 from humpback_jax.report.run_data import read_rows
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics
 
@@ -101,17 +101,6 @@ def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
         if path.exists()
     }
     return RunPairs(list(records.values()), counted.number, sets, statistics)
-
-
-def domain_of(source: str) -> str:
-    """Host without `www.`, or the last part of a path; a URL that cannot be read stands for itself."""
-    try:
-        host = urlsplit(source).hostname
-    except ValueError:
-        return source
-    if host:
-        return host.removeprefix("www.")
-    return source.rstrip("/").rsplit("/", 1)[-1] or source
 
 
 class _Counted:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
@@ -16,6 +18,8 @@ from humpback_jax.stages.items import Prompted
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+
+RESAMPLES = 9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +38,25 @@ def evaluate(
     backward_models: Mapping[str, ModelHandle],
     prompts: Prompts,
     config: EvaluationConfig,
+    compared: Sequence[tuple[str, str]] = (),
 ) -> Stage:
     """Measures every model on held-out seed pairs.
 
     Forward models: negative log-likelihood in nats per answer token, prompted with the seed tag unless the config says
-    otherwise. Backward models: chrF (0-100, sacrebleu) of the greedy instruction against the true one.
+    otherwise. Backward models: chrF (0-100, sacrebleu) of the greedy instruction against the true one. `compared`:
+    names of two forward models, for the difference of their likelihoods with its interval over the pairs.
     """
     models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
     inputs = {"heldout": heldout_sha256} | {name: model.sha256 for name, model in models.items()}
-    settings = {"evaluation": config, "prompts": prompts}
+    settings: dict[str, Any] = {"evaluation": config, "prompts": prompts}
+    if compared:
+        settings["compared"] = compared
     claim = begin_stage(directory, settings, inputs, shared=spans_hosts(config.generation.engine))
     if claim.finished:
         return claim.stage
 
-    nll = {name: _nll(model, heldout, prompts, config) for name, model in forward_models.items()}
+    measured = {name: _log_likelihoods(model, heldout, prompts, config) for name, model in forward_models.items()}
+    nll = {name: _nll(*each) for name, each in measured.items()}
     written = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
     if not is_leader():
         return claim.finish(None)
@@ -58,15 +67,22 @@ def evaluate(
     ]
     write_jsonl(claim.folder / PREDICTIONS, rows)
     chrf = {name: _chrf(texts, references) for name, texts in written.items()}
-    measured = min(row["pairs"] for row in nll.values())
-    too_long = len(heldout) - measured
-    counts = {"in": len(heldout), "out": measured, "rejected": {"too_long": too_long} if too_long else {}}
+    out = min(row["pairs"] for row in nll.values())
+    too_long = len(heldout) - out
+    counts = {"in": len(heldout), "out": out, "rejected": {"too_long": too_long} if too_long else {}}
     outputs = {"predictions": sha256_of_file(claim.folder / PREDICTIONS)}
-    return claim.finish(StageResult(counts, outputs, {"nll_per_token": nll, "backward_chrf": chrf}))
+    figures: dict[str, Any] = {"nll_per_token": nll, "backward_chrf": chrf}
+    if compared:
+        figures["nll_differences"] = [
+            {"model": a, "rival": b} | _difference(measured[a], measured[b]) for a, b in compared
+        ]
+    return claim.finish(StageResult(counts, outputs, figures))
 
 
-def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig) -> dict[str, Any]:
-    """Mean negative log-likelihood per answer token over the pairs that fit the engine, and how many did."""
+def _log_likelihoods(
+    model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood of the answer and its tokens, float64 and int64 [n], of the pairs that fit the engine."""
     engine_config = config.generation.engine
     examples, _ = supervised_examples(
         pairs, model.tokenizer, model.chat_format, "forward", prompts, config.tags, engine_config.max_prompt_length - 1
@@ -78,9 +94,26 @@ def _nll(model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: Ev
         )
     engine = model.engine(engine_config, config.generation.dtype, config.generation.weight_dtype)
     sums = engine.log_likelihoods([(e.id, e.prompt_ids.tolist(), e.answer_ids.tolist()) for e in examples])
-    tokens = sum(len(e.answer_ids) for e in examples)
-    nll = -float(sums.sum()) / tokens
-    return {"nll": round(nll, 4), "perplexity": round(math.exp(nll), 3), "pairs": len(examples), "tokens": tokens}
+    return sums, np.asarray([len(e.answer_ids) for e in examples])
+
+
+def _nll(sums: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
+    """Mean negative log-likelihood per answer token, and over how many."""
+    nll, total = -float(sums.sum()) / int(tokens.sum()), int(tokens.sum())
+    return {"nll": round(nll, 4), "perplexity": round(math.exp(nll), 3), "pairs": len(sums), "tokens": total}
+
+
+def _difference(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """NLL per token of the first model minus the second's, and its 95 % interval: pairs are drawn again, 9,999 times.
+
+    Both have measured the same pairs: they share the tokenizer and the engine.
+    """
+    (ours, tokens), (theirs, _) = first, second
+    drawn = np.random.default_rng(0).integers(0, len(tokens), (RESAMPLES, len(tokens)))
+    resampled = (theirs - ours)[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    difference = float((theirs - ours).sum() / tokens.sum())
+    return {"difference": round(difference, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def _instructions(

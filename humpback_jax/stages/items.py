@@ -22,11 +22,19 @@ REPORTED_ROWS = 20_000  # fewer are read too fast for a line about it
 
 @dataclasses.dataclass(frozen=True)
 class Prompted:
-    """An item and its prompt. `given`: the half of a pair that the prompt is made from, where it asks for the other."""
+    """An item and its prompt.
+
+    Attributes:
+      id: unique in its job.
+      prompt_ids: the prompt.
+      given: the half of a pair that the prompt is made from, where it asks for the other.
+      pair: instruction and output, where it asks about both.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
     given: str = ""
+    pair: tuple[str, str] = ("", "")
 
 
 class Rows(Protocol[Row]):

@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from humpback_jax.curation.signals import SIGNALS, constant_signals
 from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_rating
 from humpback_jax.run_files import PAIRS, SCORES
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.items import JobItems, Prompted
+from humpback_jax.stages.items import JobItems, Prompted, Rows
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, run_job
 from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.readings import Readings
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
 MODES = ("rationale", "sampled", "expected")
@@ -38,17 +41,29 @@ class CurationConfig:
         `expected`: force the number at once, one forward pass per pair.
       generation: engine and sampling of the rationale.
       samples: ratings per pair in mode `sampled`.
+      signals: also measure every other signal of the pair (`curation/signals.py`), by two short readings more.
+      head_tokens, tail_tokens: how much of an answer these readings see.
     """
 
     mode: str = "rationale"
     generation: GenerationConfig = GenerationConfig()
     samples: int = 4
+    signals: bool = False
+    head_tokens: int = 48
+    tail_tokens: int = 16
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"CurationConfig: unknown mode {self.mode!r}; choose from {', '.join(MODES)}")
         if self.samples < 1:
             raise ValueError(f"CurationConfig: samples={self.samples}; at least one rating per pair is needed")
+        if self.head_tokens < 1 or self.tail_tokens < 0:
+            raise ValueError(f"{self}: head_tokens must be at least 1, tail_tokens at least 0")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows: settings of the signals only where they are measured."""
+        fields = plain(self)
+        return fields if self.signals else {name: fields[name] for name in ("mode", "generation", "samples")}
 
     @property
     def max_prompt_length(self) -> int:
@@ -62,39 +77,91 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     A row holds `score` in 1..5 and `parsed` (read from the rationale) or the forced distribution. A pair whose rating
     prompt is too long for the engine is rejected and counted.
     """
-    settings = {
-        "curation": config,
+    settings: dict[str, Any] = {
+        "curation": config.identity(),
         "rating_template": prompts.rating_template,
         "chat_format": scorer.chat_format.name,
     }
+    if config.signals:
+        settings["prompts"] = prompts
     inputs = {"model": scorer.sha256, "pairs": pairs.outputs["pairs"]}
     claim = begin_stage(directory, settings, inputs, shared=True)
     if claim.finished:
         return claim.stage
 
     rows = JsonLines([pairs.directory / PAIRS])
-    items = JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length, "pairs")
-    job = ratings_job(scorer, config)
+    items = rating_items(rows, scorer, prompts, config)
+    job = ratings_job(scorer, prompts, config)
     rated = run_job(claim.folder, job, items, config.generation, claim.folder.name)
     if not is_leader():
         return claim.finish(None)
     scores = claim.folder / SCORES
     write_jsonl(scores, (rating for _, rating in rated.joined() if rating is not None))
     figures = _figures(rating for _, rating in read_jsonl(scores)) | rated.figures
+    if config.signals:
+        figures |= _signal_figures(claim.folder.name, [rating["signals"] for _, rating in read_jsonl(scores)])
     return claim.finish(StageResult(items.counts, {"scores": sha256_of_file(scores)}, figures))
+
+
+def rating_items(rows: Rows[dict], scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> JobItems[dict]:
+    """Pairs, rows with `id`, `instruction` and `output`, as items of a rating job."""
+    return JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length, "pairs")
 
 
 def _prompted(scorer: ModelHandle, prompts: Prompts, pairs: list[dict]) -> list[Prompted]:
     all_ids = scorer.all_prompt_ids([prompts.rating(pair["instruction"], pair["output"]) for pair in pairs])
-    return [Prompted(pair["id"], ids) for pair, ids in zip(pairs, all_ids, strict=True)]
+    return [
+        Prompted(pair["id"], ids, pair=(pair["instruction"], pair["output"]))
+        for pair, ids in zip(pairs, all_ids, strict=True)
+    ]
 
 
-def ratings_job(scorer: ModelHandle, config: CurationConfig) -> Job:
+def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> Job:
     """The job that rates pairs in the mode of `config`; its items are their rating prompts."""
+    job: Job
     if config.mode == "expected":
         forced = _forced_after(scorer, "")
-        return ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids)
-    return SampledRatings(scorer, config) if config.mode == "sampled" else Ratings(scorer, config)
+        job = ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids)
+    else:
+        job = SampledRatings(scorer, config) if config.mode == "sampled" else Ratings(scorer, config)
+    if config.signals:
+        return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens))
+    return job
+
+
+@dataclasses.dataclass(frozen=True)
+class WithSignals:
+    """A rating job whose rows have all other signals as well, under `signals`."""
+
+    ratings: Job
+    readings: Readings
+
+    @property
+    def model(self) -> ModelHandle:
+        """Who rates and reads."""
+        return self.ratings.model
+
+    def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
+        """The programs of the rating; those of the short readings are made when their lengths are known."""
+        self.ratings.compile(engine, prompt_lengths)
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows of the rating, each with `signals`."""
+        rows = self.ratings.run(engine, items, advance)
+        signals = self.readings.signals(engine, items, [row["score"] for row in rows])
+        return [row | {"signals": each} for row, each in zip(rows, signals, strict=True)]
+
+
+def _signal_figures(name: str, rows: Sequence[dict]) -> dict[str, Any]:
+    """Mean of every signal; a signal that tells no pair from another is an alarm, said aloud."""
+    means = {signal: round(statistics.fmean(row[signal] for row in rows), 4) for signal in SIGNALS} if rows else {}
+    constant = constant_signals(rows)
+    if constant:
+        say(
+            f"[red]{name}: {', '.join(constant)} is the same for all {len(rows)} pairs; it tells nothing apart. "
+            "Train it longer, or give another rubric[/red]"
+        )
+    return {"signals": means, "constant_signals": constant}
 
 
 @dataclasses.dataclass(frozen=True)

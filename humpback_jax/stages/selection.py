@@ -1,15 +1,26 @@
 """Self-curation, second half (paper, section 2.3): which of the rated pairs are kept."""
 
+import collections
 import dataclasses
+import operator
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.signals import SIGNALS
+from humpback_jax.curation.text_signals import copied_share
+from humpback_jax.data.pairs import domain_of
 from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes, sha256_of_file
 from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain, write_by_reason
 
 BLOCK = 4096  # rows that are in memory at a time
+RATING, CURATOR = "rating", "curator"
+_GATE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([+-]?\d+(?:\.\d+)?)\s*")
+_LATER_FIELDS = ("by", "min_p_good", "gates", "length_bins", "max_per_domain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +28,15 @@ class SelectionConfig:
     """Which rated pairs are kept.
 
     Attributes:
-      min_score: the paper's A_5 is a score of at least 4.5.
-      keep_fraction: keep this fraction of A, best first, whatever the absolute scores; `min_score` is then not used.
-        Small scorers rate too coarsely for an absolute cut.
+      by: what ranks the pairs: `rating`, or `curator`: its p(good).
+      min_score: the paper's A_5 is a score of at least 4.5. Not used with `keep_fraction`, or by `curator`.
+      min_p_good: by `curator`, keep what is at least so likely to be good.
+      keep_fraction: keep this fraction of A, best first, whatever the absolute scores. Small scorers rate too coarsely
+        for an absolute cut. Ties at the cut are decided by the ids.
+      gates: conditions on single signals that every kept pair must meet, such as `fit >= 0` or `copy <= 0.5`.
+      length_bins: `keep_fraction` is kept of each of so many bins of equal size by the length of the output, so that
+        the cut prefers no length.
+      max_per_domain: at most so many pairs of one site; the next best of others come in for the rest.
       min_instruction_chars, max_instruction_chars: instructions outside are dropped.
       max_copied: largest share of an instruction's words that may stand, in the same order, in a row of its output; an
         instruction that copies its output is dropped. 1.0 switches the test off.
@@ -33,51 +50,143 @@ class SelectionConfig:
     max_instruction_chars: int = 800
     max_copied: float = 0.8
     sample: int | None = None
+    by: str = RATING
+    min_p_good: float | None = None
+    gates: tuple[str, ...] = ()
+    length_bins: int = 1
+    max_per_domain: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in (RATING, CURATOR):
+            raise ValueError(f"SelectionConfig.by is {self.by!r}; choose {RATING} or {CURATOR}")
+        for name in ("keep_fraction", "min_p_good"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"SelectionConfig.{name} is {value}; it is a share of 0 to 1")
+        if self.length_bins < 1 or (self.max_per_domain or 1) < 1 or (self.sample or 1) < 1:
+            raise ValueError(f"{self}: length_bins, max_per_domain and sample must be at least 1")
+        for gate in self.gates:
+            _parse_gate(gate)
+
+    @property
+    def needs_signals(self) -> bool:
+        """Whether ratings alone do not decide."""
+        return self.by == CURATOR or bool(self.gates)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the selection; fields that came later are named where they are used."""
+        unused = {f.name for f in dataclasses.fields(self) if f.name in _LATER_FIELDS}
+        defaults = plain(SelectionConfig())
+        return {k: v for k, v in plain(self).items() if k not in unused or v != defaults[k]}
 
 
-def select(directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig) -> Stage:
-    """Splits A into DIRECTORY/curated.jsonl (A_k) and dropped.jsonl, which has a reason per row."""
+def _parse_gate(gate: str) -> tuple[str, Any, float]:
+    """Signal, comparison and bound of `NAME >= NUMBER`."""
+    match = _GATE.fullmatch(gate)
+    if match is None or match[1] not in SIGNALS:
+        raise ValueError(
+            f"SelectionConfig.gates: {gate!r} is no condition; write `SIGNAL >= NUMBER` or `SIGNAL <= NUMBER` with one "
+            f"of {', '.join(SIGNALS)}"
+        )
+    return match[1], operator.ge if match[2] == ">=" else operator.le, float(match[3])
+
+
+def select(
+    directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig, curator: Curator | None = None
+) -> Stage:
+    """Splits A into DIRECTORY/curated.jsonl (A_k) and dropped.jsonl, which has a reason per row.
+
+    Raises:
+      ValueError: nothing is kept (a histogram says where the pairs are), or a signal that decides is missing.
+    """
     inputs = {"pairs": pairs.outputs["pairs"], "scores": scores.outputs["scores"]}
-    claim = begin_stage(directory, {"selection": config}, inputs)
+    settings: dict[str, Any] = {"selection": config.identity()}
+    if config.by == CURATOR:
+        if curator is None:
+            raise ValueError("SelectionConfig.by is 'curator', and the recipe has none; set Recipe.curator")
+        settings["curator"] = plain(curator)
+    claim = begin_stage(directory, settings, inputs)
     if claim.finished:
         return claim.stage
 
     files = pairs.directory / PAIRS, scores.directory / SCORES
-    reasons = drop_reasons(_rated(*files), config)
+    rated = _Rated(*files, curator if config.by == CURATOR else None)
+    reasons = drop_reasons(rated, config)
+    if all(reason is not None for reason in reasons):
+        raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config)}")
     curated = claim.folder / CURATED
-    counts = write_by_reason(curated, claim.folder / DROPPED, zip(reasons, _rated(*files), strict=True))
+    counts = write_by_reason(curated, claim.folder / DROPPED, zip(reasons, rated, strict=True))
     return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}))
 
 
-def _rated(pairs: PathLike, scores: PathLike) -> Iterator[dict]:
-    """Every pair with its `score`, None where it has none; the scores are in the order of the pairs.
+def _where_pairs_are(rows: Iterable[dict], reasons: np.ndarray, config: SelectionConfig) -> str:
+    """Reasons and a histogram, for a selection that keeps nothing."""
+    by_reason = ", ".join(f"{n} {reason}" for reason, n in collections.Counter(reasons.tolist()).most_common())
+    name = "p_good" if config.by == CURATOR else "score"
+    values = [row[name] for row in rows if row[name] is not None]
+    if not values:
+        return f"{by_reason or 'there are no pairs'}"
+    low, high = (0.0, 1.0) if config.by == CURATOR else (1.0, 5.0)
+    counts, edges = np.histogram(values, bins=8, range=(low, high))
+    bins = zip(edges, edges[1:], counts, strict=False)
+    histogram = "  ".join(f"{a:.2f}-{b:.2f}: {n}" for a, b, n in bins)
+    bound = "min_p_good" if config.by == CURATOR else "min_score"
+    return f"{by_reason}. Pairs by {name}: {histogram}. Lower SelectionConfig.{bound}, or keep a share: keep_fraction"
 
-    Raises:
-      ValueError: a score has no pair, or stands in another order.
+
+@dataclasses.dataclass(frozen=True)
+class _Rated:
+    """Every pair with its `score`, None where it has none; with `signals` and `p_good` where there are any.
+
+    The scores are in the order of the pairs. Can be read as often as wanted.
     """
-    ratings = (row for _, row in read_jsonl(scores))
-    rating = next(ratings, None)
-    for _, pair in read_jsonl(pairs):
-        if rating is None or rating["id"] != pair["id"]:
-            yield pair | {"score": None}
-        else:
-            yield pair | {"score": rating["score"]}
-            rating = next(ratings, None)
-    if rating is not None:
-        raise ValueError(f"{scores}: {rating['id']!r} is no pair of {pairs}, or out of order; rate the pairs again")
+
+    pairs: PathLike
+    scores: PathLike
+    curator: Curator | None = None
+
+    def __iter__(self) -> Iterator[dict]:
+        """Rows; ValueError where a score has no pair, or stands in another order."""
+        for block in in_blocks(self._joined(), BLOCK):
+            yield from block if self.curator is None else _with_p_good(block, self.curator)
+
+    def _joined(self) -> Iterator[dict]:
+        ratings = (row for _, row in read_jsonl(self.scores))
+        rating = next(ratings, None)
+        for _, pair in read_jsonl(self.pairs):
+            if rating is None or rating["id"] != pair["id"]:
+                yield pair | {"score": None}
+            else:
+                yield pair | {key: rating[key] for key in ("score", "signals") if key in rating}
+                rating = next(ratings, None)
+        if rating is not None:
+            raise ValueError(
+                f"{self.scores}: {rating['id']!r} is no pair of {self.pairs}, or out of order; rate the pairs again"
+            )
+
+
+def _with_p_good(rows: Sequence[dict], curator: Curator) -> Iterator[dict]:
+    """The rows with the curator's probability, None where a pair was not rated."""
+    rated = [row for row in rows if row["score"] is not None]
+    if missing := [row["id"] for row in rated if "signals" not in row]:
+        raise ValueError(f"pair {missing[0]!r} has no signals for the curator; set Recipe.curator and rate A again")
+    probabilities = dict(
+        zip((row["id"] for row in rated), curator.probabilities([row["signals"] for row in rated]), strict=True)
+    )
+    for row in rows:
+        p_good = probabilities.get(row["id"])
+        yield row | {"p_good": None if p_good is None else float(p_good)}
 
 
 def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
     """Why each pair is dropped, None where it is kept: object [pairs].
 
-    A row is a pair with its `score`, None if unscored. Of every pair its reason, id and score are held.
+    A row is a pair with its `score`, None if unscored. Of every pair its reason, rank, length, domain and id are held.
     """
-    columns = [_columns([], config), *(_columns(block, config) for block in in_blocks(rows, BLOCK))]
-    reasons, scores, ids = map(np.concatenate, zip(*columns, strict=True))
-    if config.keep_fraction is not None:
-        sound = _without_reason(reasons)
-        best_first = sound[np.lexsort((ids[sound], -scores[sound]))]
-        reasons[best_first[round(config.keep_fraction * len(reasons)) :]] = "below_best_fraction"
+    blocks = [_columns([], config), *(_columns(block, config) for block in in_blocks(rows, BLOCK))]
+    reasons, ranks, lengths, domains, ids = map(np.concatenate, zip(*blocks, strict=True))
+    if config.keep_fraction is not None or config.max_per_domain is not None:
+        _keep_best(reasons, ranks, lengths, domains, ids, config)
     if config.sample is not None:
         kept = _without_reason(reasons)
         draws = np.asarray([_draw(name) for name in ids[kept]], "S")
@@ -85,11 +194,40 @@ def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
     return reasons
 
 
-def _columns(rows: Sequence[dict], config: SelectionConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reasons that depend on a row alone, scores, and ids as UTF-8, whose order is that of the texts."""
+def _keep_best(
+    reasons: np.ndarray,
+    ranks: np.ndarray,
+    lengths: np.ndarray,
+    domains: np.ndarray,
+    ids: np.ndarray,
+    config: SelectionConfig,
+) -> None:
+    """Writes reasons for what is below the best fraction of its bin of lengths, and over the cap of its domain."""
+    order = np.lexsort((ids, lengths))
+    bins = np.empty(len(order), np.int64)
+    bins[order] = np.arange(len(order)) * config.length_bins // max(1, len(order))
+    fraction = 1.0 if config.keep_fraction is None else config.keep_fraction
+    room = {b: round(fraction * int((bins == b).sum())) for b in range(config.length_bins)}
+    sound = _without_reason(reasons)
+    taken: collections.Counter[bytes] = collections.Counter()
+    for i in sound[np.lexsort((ids[sound], -ranks[sound]))]:
+        if config.max_per_domain is not None and taken[domains[i]] >= config.max_per_domain:
+            reasons[i] = "domain_full"
+        elif not room[bins[i]]:
+            reasons[i] = "below_best_fraction"
+        else:
+            taken[domains[i]] += 1
+            room[bins[i]] -= 1
+
+
+def _columns(rows: Sequence[dict], config: SelectionConfig) -> tuple[np.ndarray, ...]:
+    """Reasons that depend on a row alone, what ranks it, length, domain, and id as UTF-8, whose order is the texts'."""
+    name = "p_good" if config.by == CURATOR else "score"
     reasons = np.asarray([drop_reason(row, config) for row in rows], object)
-    scores = np.asarray([row["score"] for row in rows], np.float64)
-    return reasons, scores, np.asarray([row["id"].encode() for row in rows], "S")
+    ranks = np.asarray([row[name] for row in rows], np.float64)
+    lengths = np.asarray([len(row["output"]) for row in rows], np.int64)
+    domains = np.asarray([domain_of(row["source"]).encode() for row in rows], "S")
+    return reasons, ranks, lengths, domains, np.asarray([row["id"].encode() for row in rows], "S")
 
 
 def _without_reason(reasons: np.ndarray) -> np.ndarray:
@@ -107,6 +245,13 @@ def drop_reason(row: dict, config: SelectionConfig) -> str | None:
         return "instruction_too_long"
     if config.max_copied < 1.0 and copied_share(row["instruction"], row["output"]) > config.max_copied:
         return "instruction_copies_output"
+    for name, compare, bound in map(_parse_gate, config.gates):
+        if "signals" not in row:
+            raise ValueError(f"pair {row['id']!r} has no signals for the gates; set Recipe.curator and rate A again")
+        if not compare(row["signals"][name], bound):
+            return f"gate_{name}"
+    if config.by == CURATOR:
+        return "below_min_p_good" if config.min_p_good is not None and row["p_good"] < config.min_p_good else None
     if config.keep_fraction is None and row["score"] < config.min_score:
         return "below_min_score"
     return None
@@ -115,11 +260,3 @@ def drop_reason(row: dict, config: SelectionConfig) -> str | None:
 def _draw(name: bytes) -> bytes:
     """A place in a random order that depends on the name alone."""
     return sha256_of_bytes(name).encode()
-
-
-def copied_share(instruction: str, output: str, run: int = 5) -> float:
-    """Share of the instruction's runs of `run` words that also stand in the output; 0 for shorter instructions."""
-    words, source = instruction.lower().split(), output.lower().split()
-    runs = [tuple(words[i : i + run]) for i in range(len(words) - run + 1)]
-    present = {tuple(source[i : i + run]) for i in range(len(source) - run + 1)}
-    return sum(r in present for r in runs) / len(runs) if runs else 0.0

@@ -41,7 +41,7 @@ class WrittenEngine:
         return completions
 
 
-def test_a_written_score_is_read_and_a_missing_one_is_forced(tiny_model, small_generation):
+def test_a_written_score_is_read_and_a_missing_one_is_forced(tiny_model, short_prompts, small_generation):
     rationales = {
         "clear": "Direct and complete.\nScore: 4",
         "last": "Score: 2 at first sight.\nScore: 5",
@@ -51,7 +51,7 @@ def test_a_written_score_is_read_and_a_missing_one_is_forced(tiny_model, small_g
     }
     engine = WrittenEngine(tiny_model.tokenizer, rationales, tuple(np.log([0.1, 0.1, 0.1, 0.1, 0.6])))
     items = [Prompted(name, (1, 2)) for name in rationales]
-    job = ratings_job(tiny_model, CurationConfig(generation=small_generation))
+    job = ratings_job(tiny_model, short_prompts, CurationConfig(generation=small_generation))
     rows = job.run(engine, items, lambda _: None)
     assert {row["id"]: (row["score"], row["parsed"]) for row in rows} == {
         "clear": (4.0, True),

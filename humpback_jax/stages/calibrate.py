@@ -1,0 +1,182 @@
+"""How well every signal and the curator tell good pairs: on broken twins by kind, ranked siblings, and people's labels.
+
+Nothing here is trained on what it is measured on: the curator learns from twins of seed pairs, and is measured on twins
+of held-out pairs, on siblings, and on labels; where it learns from labels too, those it is measured on are left out.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from humpback_jax.curation.curator import Curator, CuratorConfig
+from humpback_jax.curation.labels import LabelledPair
+from humpback_jax.curation.measures import (
+    BEST_SHARE,
+    auc,
+    calibration_error,
+    precision_at,
+    recall_at,
+    spearman,
+    with_interval,
+)
+from humpback_jax.curation.signals import SIGNALS
+from humpback_jax.curation.twins import KINDS, SEED, broken_twins
+from humpback_jax.data.pairs import Pair, Sibling
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.stages.curator import LABELLED, curator_examples, fit_on_examples
+from humpback_jax.stages.items import InMemory
+from humpback_jax.stages.jobs import run_job
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
+
+CURATOR, WITH_LABELS = "curator", "curator_with_labels"
+FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Signaller:
+    """Gives rows their signals: the model that reads, and how.
+
+    Attributes:
+      model: the scorer.
+      prompts: its rubric and tags.
+      curation: mode, engine, and how much is read.
+      folder: where the shards of what was read lie, to go on from; None: a temporary one.
+    """
+
+    model: ModelHandle
+    prompts: Prompts
+    curation: CurationConfig
+    folder: str | None = None
+
+    def read(self, name: str, rows: Sequence[dict]) -> list[dict]:
+        """The rows with their `signals`, without those whose rating prompt is too long for the engine."""
+        if not rows:
+            return []
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = epath.Path(self.folder or temporary) / name
+            items = rating_items(InMemory(rows), self.model, self.prompts, self.curation)
+            job = ratings_job(self.model, self.prompts, self.curation)
+            read = run_job(folder, job, items, self.curation.generation, name)
+            return [row | {"signals": found["signals"]} for row, found in read.joined() if found is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` measures on.
+
+    Attributes:
+      seeds: pairs that the curator's twins are made of.
+      heldout: pairs whose twins it is measured on.
+      labelled: pairs that people have labelled.
+      siblings: answers to one prompt that people have ranked.
+    """
+
+    seeds: Sequence[Pair]
+    heldout: Sequence[Pair] = ()
+    labelled: Sequence[LabelledPair] = ()
+    siblings: Sequence[Sibling] = ()
+
+
+def calibrate(signaller: Signaller, data: Calibration, config: CuratorConfig) -> dict[str, Any]:
+    """Figures for every signal and the curator: `signals` on labels, `twins` by kind, `siblings`, and the `curator`."""
+    examples = signaller.read("examples", curator_examples(data.seeds, config))
+    curator = fit_on_examples(examples, config)
+    figures: dict[str, Any] = {
+        "curator": {"weights": dict(curator.weights), "examples": len(examples)},
+    }
+    if data.labelled:
+        rows = [dataclasses.asdict(pair) for pair in data.labelled]
+        labelled = signaller.read("labelled", rows)
+        figures["labels"] = {
+            "in": len(rows),
+            "out": len(labelled),
+            "good": sum(row["good"] for row in labelled),
+            "usable": sum(bool(row["usable"]) for row in labelled),
+        }
+        figures["signals"] = _on_labels(labelled, examples, curator, config)
+    if data.heldout:
+        twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(data.heldout, config.seed)]
+        figures["twins"] = _on_twins(signaller.read("twins", twins), curator)
+    if data.siblings:
+        rows = [dataclasses.asdict(sibling) for sibling in data.siblings]
+        figures["siblings"] = _on_siblings(signaller.read("siblings", rows), curator)
+    return figures
+
+
+def _columns(rows: Sequence[dict], curator: Curator) -> dict[str, np.ndarray]:
+    """Every signal, turned so that higher is better, and the curator's logit, by name: float64 [rows]."""
+    columns = {
+        name: np.asarray([row["signals"][name] for row in rows], np.float64) * (signal.better or 1)
+        for name, signal in SIGNALS.items()
+    }
+    return columns | {CURATOR: curator.logits([row["signals"] for row in rows])}
+
+
+def _on_labels(
+    rows: Sequence[dict], examples: Sequence[dict], curator: Curator, config: CuratorConfig
+) -> dict[str, dict[str, Any]]:
+    good = np.asarray([row["good"] for row in rows], bool)
+    columns = _columns(rows, curator)
+    cross_validated = with_labels(rows, examples, config)
+    columns[WITH_LABELS] = cross_validated
+    figures = {}
+    for name, values in columns.items():
+        figures[name] = {
+            "auc_good": with_interval(auc, values, good),
+            "precision_at_20": with_interval(precision_at(BEST_SHARE), values, good),
+            "recall_at_20": with_interval(recall_at(BEST_SHARE), values, good),
+            "spearman": with_interval(spearman, values, good),
+        }
+        if all(row["usable"] is not None for row in rows):
+            usable = np.asarray([row["usable"] for row in rows], bool)
+            figures[name]["auc_usable"] = with_interval(auc, values, usable)
+    for name in (CURATOR, WITH_LABELS):
+        probabilities = 1 / (1 + np.exp(-columns[name]))
+        figures[name]["calibration_error"] = with_interval(calibration_error, probabilities, good)
+    return figures
+
+
+def with_labels(rows: Sequence[dict], examples: Sequence[dict], config: CuratorConfig) -> np.ndarray:
+    """Logits of labelled rows by curators that have seen the labels of other rows: five folds, float64 [rows]."""
+    named = [row | {"kind": LABELLED, "of": row["id"]} for row in rows]
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    logits = np.zeros(len(rows))
+    for fold in range(FOLDS):
+        outside = order[fold::FOLDS]
+        inside = [named[i] for i in np.setdiff1d(order, outside)]
+        fitted = fit_on_examples([*examples, *inside], config)
+        logits[outside] = fitted.logits([rows[i]["signals"] for i in outside])
+    return logits
+
+
+def _on_twins(rows: Sequence[dict], curator: Curator) -> dict[str, dict[str, Any]]:
+    """By kind: how often every signal puts whole pairs before broken ones, and how many there are of these."""
+    columns, kinds = _columns(rows, curator), np.asarray([row["kind"] for row in rows])
+    figures: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        chosen = (kinds == SEED) | (kinds == kind)
+        whole = kinds[chosen] == SEED
+        numbers: dict[str, Any] = {"broken": int((kinds == kind).sum()), "whole": int((kinds == SEED).sum())}
+        figures[kind] = numbers | {name: with_interval(auc, values[chosen], whole) for name, values in columns.items()}
+    return figures
+
+
+def _on_siblings(rows: Sequence[dict], curator: Curator) -> dict[str, Any]:
+    """Share of pairs of siblings that every signal orders as people did, ties counting half."""
+    columns, groups = _columns(rows, curator), np.asarray([row["of"] for row in rows])
+    ranks = np.asarray([row["rank"] for row in rows])
+    better, worse = np.nonzero((groups[:, None] == groups[None, :]) & (ranks[:, None] < ranks[None, :]))
+    figures: dict[str, Any] = {"pairs": len(better)}
+    for name, values in columns.items():
+        right = (values[better] > values[worse]) + 0.5 * (values[better] == values[worse])
+        figures[name] = with_interval(_mean, right, np.ones(len(right)))
+    return figures
+
+
+def _mean(values: np.ndarray, _: np.ndarray) -> float:
+    return float(values.mean())

@@ -1,0 +1,120 @@
+"""The curator's stage: seed pairs, broken twins and labelled pairs are read, and what tells them apart is learned."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from humpback_jax.curation.curator import Curator, CuratorConfig, curator_of, fit_curator
+from humpback_jax.curation.labels import read_labels
+from humpback_jax.curation.measures import auc
+from humpback_jax.curation.twins import KINDS, SEED, broken_twins
+from humpback_jax.data.mixture import PairSet
+from humpback_jax.data.pairs import Pair
+from humpback_jax.files import PathLike, read_json, read_jsonl, sha256_of_file, write_json, write_jsonl
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.run_files import CURATOR, EXAMPLES
+from humpback_jax.runtime.console import say
+from humpback_jax.runtime.processes import is_leader
+from humpback_jax.stages.items import InMemory
+from humpback_jax.stages.jobs import run_job
+from humpback_jax.stages.model import ModelHandle
+from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
+
+LABELLED = "labelled"
+_DIGITS = 4
+
+
+def learn(
+    directory: PathLike,
+    scorer: ModelHandle,
+    seeds: PairSet,
+    prompts: Prompts,
+    curation: CurationConfig,
+    config: CuratorConfig,
+) -> Stage:
+    """Reads examples with `scorer` and fits a curator: DIRECTORY/examples.jsonl and curator.json.
+
+    Raises:
+      ValueError: too few examples of a class, or a label file that holds no labels.
+    """
+    inputs = {"model": scorer.sha256, "seeds": seeds.sha256}
+    if config.labels is not None:
+        inputs["labels"] = sha256_of_file(config.labels)
+    settings = {
+        "curator": {name: value for name, value in plain(config).items() if name != "labels"},
+        "curation": curation.identity(),
+        "prompts": prompts,
+        "chat_format": scorer.chat_format.name,
+    }
+    claim = begin_stage(directory, settings, inputs, shared=True)
+    if claim.finished:
+        return claim.stage
+
+    examples = curator_examples(seeds.read(), config)
+    items = rating_items(InMemory(examples), scorer, prompts, curation)
+    read = run_job(claim.folder, ratings_job(scorer, prompts, curation), items, curation.generation, claim.folder.name)
+    if not is_leader():
+        return claim.finish(None)
+    rows = [example | {"signals": row["signals"]} for example, row in read.joined() if row is not None]
+    write_jsonl(claim.folder / EXAMPLES, rows)
+    curator = fit_on_examples(rows, config)
+    write_json(claim.folder / CURATOR, dataclasses.asdict(curator))
+    figures = {"weights": dict(curator.weights), "auc_by_kind": cross_validated_auc(rows, config)}
+    say(f"{claim.folder.name}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in figures["auc_by_kind"].items()))
+    outputs = {name: sha256_of_file(claim.folder / name) for name in (CURATOR, EXAMPLES)}
+    return claim.finish(StageResult(items.counts, outputs, figures))
+
+
+def read_curator(stage: Stage) -> Curator:
+    """The curator of a finished stage."""
+    return curator_of(read_json(stage.directory / CURATOR))
+
+
+def curator_examples(seeds: Sequence[Pair], config: CuratorConfig) -> list[dict[str, Any]]:
+    """Rows with `id`, `of`, `kind`, `good`, `instruction`, `output`: drawn seed pairs, their twins, labelled pairs."""
+    drawn = sorted(seeds, key=lambda pair: random.Random(f"{config.seed} {pair.id}").random())[: config.originals]
+    twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(drawn, config.seed)]
+    if config.labels is None:
+        return twins
+    labelled = [
+        {"id": f"label#{pair.id}", "of": pair.id, "kind": LABELLED, "good": pair.good}
+        | {"instruction": pair.instruction, "output": pair.output}
+        for pair in read_labels(config.labels)
+    ]
+    return twins + labelled
+
+
+def fit_on_examples(rows: Sequence[dict], config: CuratorConfig) -> Curator:
+    """A curator from example rows with their `signals`; see `CuratorConfig` for what counts how much."""
+    labelled = np.asarray([row["kind"] == LABELLED for row in rows])
+    weights = np.where(labelled, config.label_weight / max(1, labelled.sum()), 1 / max(1, (~labelled).sum()))
+    return fit_curator([row["signals"] for row in rows], [row["good"] for row in rows], weights, config.penalty)
+
+
+def cross_validated_auc(rows: Sequence[dict], config: CuratorConfig, folds: int = 5) -> dict[str, float]:
+    """AUC of whole against broken pairs by kind, each by a curator that has seen nothing of the same original."""
+    originals = sorted({row["of"] for row in rows})
+    fold_of = {name: i % folds for i, name in enumerate(originals)}
+    scored: list[tuple[str, bool, float]] = []
+    for fold in range(folds):
+        inside = [row for row in rows if fold_of[row["of"]] != fold]
+        outside = [row for row in rows if fold_of[row["of"]] == fold]
+        if outside:
+            values = fit_on_examples(inside, config).logits([row["signals"] for row in outside])
+            scored += [(row["kind"], row["good"], value) for row, value in zip(outside, values, strict=True)]
+    found = {}
+    for kind in (*KINDS, LABELLED):
+        chosen = [(good, value) for k, good, value in scored if k == kind or (k == SEED and kind != LABELLED)]
+        value = auc(np.asarray([v for _, v in chosen]), np.asarray([g for g, _ in chosen], bool))
+        if not np.isnan(value):
+            found[kind] = round(value, _DIGITS)
+    return found
+
+
+def read_examples(stage: Stage) -> list[dict]:
+    """The examples of a finished stage, with their signals."""
+    return [row for _, row in read_jsonl(stage.directory / EXAMPLES)]

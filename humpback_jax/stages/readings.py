@@ -1,0 +1,105 @@
+"""The signals of a pair that a model gives, from three readings of it.
+
+    rating prompt                                    rating: the digits after `Score: `
+    user turn: instruction and tag, answer's head    log p(instruction), log p(head | instruction)
+    user turn: tag alone, answer's head and tail     log p(head | neutral prompt), log p(end | tail)
+
+What an instruction says about an answer shows in the answer's first tokens: later ones follow from the answer itself.
+So the head alone is read again, and the tail where the end is asked for: together less than half of the rating prompt.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from humpback_jax.curation.signals import text_signals
+from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.requests import Reading
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.stages.items import Prompted
+from humpback_jax.stages.model import ModelHandle
+
+_DIGITS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Readings:
+    """Reads pairs for their signals.
+
+    Attributes:
+      model: who reads.
+      prompts: the tag, and the template whose leaks are looked for.
+      head_tokens: of an answer, whose likelihood is measured.
+      tail_tokens: of an answer, after which the end is asked for.
+    """
+
+    model: ModelHandle
+    prompts: Prompts
+    head_tokens: int
+    tail_tokens: int
+
+    def signals(self, engine: Engine, items: Sequence[Prompted], ratings: Sequence[float]) -> list[dict[str, Any]]:
+        """All signals of every item, in their order; `ratings` are those of the rating prompts."""
+        asked = self._asked(items)
+        neutral = self._neutral_ids()
+        with_instruction = engine.read_spans([each.forward for each in asked])
+        without = engine.read_spans([each.neutral for each in asked], neutral[:-1])
+        rows = zip(items, asked, ratings, with_instruction, without, strict=True)
+        return [self._signals(*row) for row in rows]
+
+    def _signals(
+        self, item: Prompted, asked: "_Asked", rating: float, forward: np.ndarray, neutral: np.ndarray
+    ) -> dict[str, float]:
+        (_, instruction_tokens), (_, head_tokens) = asked.forward.spans
+        instruction, head = float(forward[0]) / max(1, instruction_tokens), float(forward[1]) / head_tokens
+        alone = float(neutral[0]) / head_tokens
+        fit = round(head - alone, _DIGITS)
+        return {
+            "rating": rating,
+            "fit": fit,
+            "ifd": round(math.exp(-fit), _DIGITS),
+            "completeness": round(float(neutral[1]), _DIGITS),
+            "instruction_log_prob": round(instruction, _DIGITS),
+            "answer_log_prob": round(alone, _DIGITS),
+        } | text_signals(*item.pair, self.prompts)
+
+    def _asked(self, items: Sequence[Prompted]) -> list["_Asked"]:
+        chat_format, tokenizer = self.model.chat_format, self.model.tokenizer
+        end, neutral = self.model.stop_ids[0], self._neutral_ids()
+        prompts = self.model.all_prompt_ids([self.prompts.tagged(item.pair[0], ("seed",)) for item in items])
+        asked = []
+        for item, prompt in zip(items, prompts, strict=True):
+            answer = chat_format.answer_ids(item.pair[1], tokenizer)[:-1]
+            head = answer[: self.head_tokens]
+            tail = answer[max(len(head), len(answer) - self.tail_tokens) :]
+            spans = (_what_differs(prompt, neutral), (len(prompt), len(head)))
+            forward = Reading(item.id, (*prompt, *head), spans, (end,))
+            without = Reading(item.id, (*neutral, *head, *tail), ((len(neutral), len(head)),), (end,))
+            asked.append(_Asked(forward, without))
+        return asked
+
+    def _neutral_ids(self) -> tuple[int, ...]:
+        """The neutral prompt: a user turn of the seed tag alone."""
+        return self.model.prompt_ids(self.prompts.seed_tag)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """The two short readings of a pair."""
+
+    forward: Reading
+    neutral: Reading
+
+
+def _what_differs(prompt: Sequence[int], neutral: Sequence[int]) -> tuple[int, int]:
+    """Where the instruction stands in a prompt, (start, length): what lies between what the neutral prompt shares."""
+    start = 1  # nothing comes before the first token, so nothing says how likely it is
+    while start < min(len(prompt), len(neutral)) and prompt[start] == neutral[start]:
+        start += 1
+    behind = 0
+    while behind < len(neutral) - start and prompt[-1 - behind] == neutral[-1 - behind]:
+        behind += 1
+    return start, max(0, len(prompt) - behind - start)
