@@ -193,18 +193,19 @@ class Alignment:
             scores = finished_stage(scores_dir, f"humpback curate --round {t}")
         else:
             scores = curate(scores_dir, scorer, pairs, self.prompts, self._curation)
-        curator = self.train_curator(t) if self.recipe.curator else None
+        curator = self.train_curator(t, scores) if self.recipe.curator else None
         folder = self.run_dir / run_files.CURATED_STAGE.format(t=t)
         return select(folder, pairs, scores, self.recipe.selection, curator)
 
-    def train_curator(self, t: int) -> Curator:
+    def train_curator(self, t: int, scores: Stage) -> Curator:
         """What tells good pairs from bad ones for M_{t-1}: learned from seed pairs, their broken twins, and labels."""
         assert self.recipe.curator is not None
         scored_dir = self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
         folder = scored_dir / run_files.CURATOR_STAGE.format(t=t)
         if self.recipe.scored_run is None:
             seeds = self._seed_set()
-            stage = learn(folder, self.model(t - 1), seeds, self.prompts, self._curation, self.recipe.curator)
+            scorer = self.model(t - 1)
+            stage = learn(folder, scorer, seeds, scores, self.prompts, self._curation, self.recipe.curator)
         else:
             stage = finished_stage(folder, f"humpback curate --round {t}")
         return read_curator(stage)

@@ -19,6 +19,8 @@ from humpback_jax.command_options import (
 from humpback_jax.runtime.console import print_figures, print_json
 from humpback_jax.runtime.processes import is_leader
 
+SHARD_SIZE = 128  # what an interrupted calibration can lose
+
 
 def _unless_subcommand(verb: Any) -> Any:
     """For a group that is a verb itself where no subcommand is named."""
@@ -86,7 +88,9 @@ def calibrate(
 
     folder = _model_folder(model)
     engine = EngineConfig(tensor_parallelism=compute.tensor_parallelism)
-    generation = GenerationConfig(engine=engine, dtype=compute.dtype, weight_dtype=compute.weight_dtype)
+    generation = GenerationConfig(
+        engine=engine, shard_size=SHARD_SIZE, dtype=compute.dtype, weight_dtype=compute.weight_dtype
+    )
     curation = CurationConfig(mode=mode, generation=generation, signals=True)
     signaller = Signaller(open_model(folder), load_prompts(prompt_dir), curation, out)
     seeds = seeds or _of_run(folder, run_files.SEED_PAIRS)

@@ -1,7 +1,7 @@
 """The curator: a logistic regression over the signals of a pair, which gives it a probability of being good.
 
-It learns from seed pairs against their broken twins, and from people's labels where there are any. Standardised signals
-and an L2 penalty keep its few weights readable: they are the picture on the report page. scikit-learn does the fitting.
+It begins with weights that are sensible for any corpus (`features.py`), and learns from seed pairs against their broken
+twins, and from people's labels where there are any. The penalty pulls to the first weights, and none changes its sign.
 """
 
 import dataclasses
@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import optimize
 
-from humpback_jax.curation.signals import FEATURES, Feature, feature_matrix
+from humpback_jax.curation.features import FEATURES, Rows, Scale, feature_matrix, scales_of
 
 LEAST_EXAMPLES = 8  # of each class
-_FARTHEST = 3.0  # standard deviations; what lies farther says no more than that it is far
 _DIGITS = 6
+_FARTHEST_INTERCEPT = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +26,16 @@ class CuratorConfig:
       originals: seed pairs that are broken, drawn by id; each costs about six readings.
       labels: JSONL of pairs labelled by people, as `humpback curate label` writes it.
       label_weight: weight of all labelled pairs together, those of all twins together being 1.
-      penalty: inverse strength of the L2 penalty.
+      penalty: strength of the pull to the first weights.
+      base_rate: share of good pairs among the candidates; labels, where there are any, say it instead.
       seed: of the twins.
     """
 
     originals: int = 64
     labels: str | None = None
     label_weight: float = 1.0
-    penalty: float = 0.1
+    penalty: float = 0.25
+    base_rate: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,96 +43,130 @@ class CuratorConfig:
             raise ValueError(f"CuratorConfig.originals is {self.originals}; give {LEAST_EXAMPLES} seed pairs or more")
         if self.penalty <= 0 or self.label_weight <= 0:
             raise ValueError(f"{self}: penalty and label_weight must be above 0")
+        if not 0 < self.base_rate < 1:
+            raise ValueError(f"CuratorConfig.base_rate is {self.base_rate}; it is a share, between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)
 class Curator:
-    """A fitted model: p(good) = sigmoid(intercept + Σ weight · (feature - mean) / scale).
+    """A fitted model: p(good) = sigmoid(intercept + Σ weight · feature).
 
     Attributes:
-      means, scales: of each feature over what it was fitted on.
-      weights: of the standardised features, by name.
+      scales: of each feature, by name.
+      weights: of the features, by name; none is negative.
       intercept: in logits.
     """
 
-    means: Mapping[str, float]
-    scales: Mapping[str, float]
+    scales: Mapping[str, Scale]
     weights: Mapping[str, float]
     intercept: float
 
-    def logits(self, rows: Sequence[Mapping[str, float]]) -> np.ndarray:
+    def logits(self, rows: Rows) -> np.ndarray:
         """float64 [n] of rows of signals; KeyError names a signal that is missing."""
-        names = list(self.weights)
-        standardised = self._standardised(feature_matrix(rows, names))
-        return standardised @ np.asarray([self.weights[name] for name in names]) + self.intercept
+        return self._terms(rows).sum(axis=1) + self.intercept
 
-    def probabilities(self, rows: Sequence[Mapping[str, float]]) -> np.ndarray:
+    def probabilities(self, rows: Rows) -> np.ndarray:
         """p(good) of rows of signals, float64 [n], rounded to six digits."""
-        return np.round(1 / (1 + np.exp(-self.logits(rows))), _DIGITS)
+        return np.round(_sigmoid(self.logits(rows)), _DIGITS)
 
     def contributions(self, row: Mapping[str, float]) -> dict[str, float]:
-        """What each signal adds to the logit of one pair, by name: above 0 speaks for it."""
-        names = list(self.weights)
-        standardised = self._standardised(feature_matrix([row], names))[0]
-        return {name: float(self.weights[name] * value) for name, value in zip(names, standardised, strict=True)}
+        """What each feature adds to the logit of one pair, by name: above 0 speaks for it."""
+        return dict(zip(self.scales, self._terms([row])[0].tolist(), strict=True))
 
-    def _standardised(self, matrix: np.ndarray) -> np.ndarray:
-        names = list(self.weights)
-        means, scales = (np.asarray([table[name] for name in names]) for table in (self.means, self.scales))
-        return np.clip((matrix - means) / scales, -_FARTHEST, _FARTHEST)
+    def _terms(self, rows: Rows) -> np.ndarray:
+        if not rows:
+            return np.zeros((0, len(self.scales)))
+        return feature_matrix(rows, self.scales) * np.asarray([self.weights[name] for name in self.scales])
 
 
 def curator_of(values: Mapping[str, Any]) -> Curator:
     """The curator that `dataclasses.asdict` turned into JSON values."""
-    return Curator(**{field.name: values[field.name] for field in dataclasses.fields(Curator)})
+    scales = {name: Scale(**scale) for name, scale in values["scales"].items()}
+    return Curator(scales, dict(values["weights"]), values["intercept"])
 
 
-def fit_curator(
-    rows: Sequence[Mapping[str, float]],
-    good: Sequence[bool],
-    weights: Sequence[float],
-    penalty: float,
-    features: Mapping[str, Feature] = FEATURES,
-) -> Curator:
-    """Fits the weights; both classes count the same.
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What a curator learns from: signals, whether the pair is good, and how much it counts, one entry per pair."""
 
-    A signal whose weight would say that worse is better gets none: over few examples that is chance, or a trait of the
-    twins which real pairs do not share.
+    rows: Rows
+    good: Sequence[bool]
+    weights: Sequence[float]
+
+
+def fit_curator(examples: Examples, candidates: Rows, seeds: Rows, penalty: float) -> Curator:
+    """Fits the weights; good and bad examples count the same. The intercept is 0 where both are as likely.
 
     Args:
-      rows: signals of every pair.
-      good: whether it is.
-      weights: how much each counts.
-      penalty: inverse strength of the L2 penalty.
-      features: what may be used.
+      examples: twins and labelled pairs.
+      candidates: signals of the pairs that are chosen from.
+      seeds: signals of whole seed pairs.
+      penalty: strength of the pull to the first weights.
 
     Raises:
-      ValueError: fewer than eight good or eight bad pairs.
+      ValueError: fewer than eight good or eight bad examples.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    labels = np.asarray(good, bool)
-    for name, number in (("good", int(labels.sum())), ("bad", int((~labels).sum()))):
+    good = np.asarray(examples.good, bool)
+    for name, number in (("good", int(good.sum())), ("bad", int((~good).sum()))):
         if number < LEAST_EXAMPLES:
             raise ValueError(
                 f"the curator has {number} {name} pairs to learn from and needs {LEAST_EXAMPLES}; give more seed pairs "
                 "or more labels"
             )
-    names = list(features)
-    while True:
-        matrix = feature_matrix(rows, names)
-        means, scales = matrix.mean(axis=0), np.maximum(matrix.std(axis=0), 1e-6)
-        standardised = np.clip((matrix - means) / scales, -_FARTHEST, _FARTHEST)
-        model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000)
-        model.fit(standardised, labels, sample_weight=np.asarray(weights, np.float64) * len(labels) / np.sum(weights))
-        found = dict(zip(names, model.coef_[0].tolist(), strict=True))
-        wrong = {name for name in names if features[name].direction * found[name] < 0}
-        if not wrong:
-            break
-        names = [name for name in names if name not in wrong]
-    return Curator(
-        dict(zip(names, means.tolist(), strict=True)),
-        dict(zip(names, scales.tolist(), strict=True)),
-        found,
-        float(model.intercept_[0]),
-    )
+    scales = scales_of(candidates, seeds)
+    matrix = feature_matrix(examples.rows, scales)
+    prior = np.asarray([FEATURES[name].prior for name in scales])
+    shares = np.asarray(examples.weights, np.float64)
+    for label in (True, False):
+        shares[good == label] /= 2 * shares[good == label].sum()
+    sign = np.where(good, 1.0, -1.0)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = sign * (matrix @ parameters[:-1] + parameters[-1])
+        away = parameters[:-1] - prior
+        slope = -shares * sign * _sigmoid(-margins)
+        value = shares @ np.logaddexp(0.0, -margins) + penalty / 2 * away @ away
+        return float(value), np.append(matrix.T @ slope + penalty * away, slope.sum())
+
+    bounds = [*[(0.0, None)] * len(prior), (-_FARTHEST_INTERCEPT, _FARTHEST_INTERCEPT)]
+    found = optimize.minimize(loss, np.append(prior, 0.0), jac=True, method="L-BFGS-B", bounds=bounds).x
+    weights = np.round(found, _DIGITS).tolist()
+    return Curator(scales, dict(zip(scales, weights[:-1], strict=True)), weights[-1])
+
+
+def with_base_rate(curator: Curator, rows: Rows, share: float) -> Curator:
+    """The same curator, its intercept such that `share` of these rows are expected to be good."""
+    logits = curator.logits(rows) - curator.intercept
+    far = _FARTHEST_INTERCEPT + float(np.abs(logits).max(initial=0.0))
+
+    def excess(intercept: float) -> float:
+        return float(_sigmoid(logits + intercept).mean()) - share
+
+    return dataclasses.replace(curator, intercept=round(float(optimize.brentq(excess, -far, far)), _DIGITS))
+
+
+def expected_quality(probabilities: np.ndarray, kept: np.ndarray) -> dict[str, dict[str, float]]:
+    """Precision and recall that the probabilities promise a kept set, each with a 95 % interval.
+
+    The intervals are of which pairs turn out good (each with its probability, independently), by 2,000 draws.
+
+    Args:
+      probabilities: p(good) of every candidate, float64 [n].
+      kept: bool [n].
+    """
+    draws = np.random.default_rng(0).random((2000, len(probabilities))) < probabilities
+    good_kept, good = (draws & kept).sum(axis=1), draws.sum(axis=1)
+    precision, recall = good_kept / max(1, int(kept.sum())), good_kept / np.maximum(1, good)
+    values = {
+        "precision": float(probabilities[kept].mean()) if kept.any() else 0.0,
+        "recall": float(probabilities[kept].sum() / max(probabilities.sum(), 1e-9)),
+    }
+    intervals = {"precision": np.percentile(precision, [2.5, 97.5]), "recall": np.percentile(recall, [2.5, 97.5])}
+    return {
+        name: {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+        for (name, value), (low, high) in zip(values.items(), intervals.values(), strict=True)
+    }
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0.0, -values))

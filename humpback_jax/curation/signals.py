@@ -7,9 +7,14 @@ Those a model gives come from a few readings of the pair (`stages/readings.py`),
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from humpback_jax.curation.text_signals import copied_share, ends_closed, grounding, leaked_share, prose_share
+from humpback_jax.curation.text_signals import (
+    copied_share,
+    ends_closed,
+    furniture_lines,
+    grounding,
+    leaked_share,
+    prose_share,
+)
 from humpback_jax.prompts.prompts import Prompts
 
 
@@ -42,39 +47,12 @@ SIGNALS: Mapping[str, Signal] = {
     "answer_log_prob": Signal("mean log-probability of the answer's tokens after the neutral prompt, in nats", 0, True),
     "grounding": Signal("share of the instruction's words that the output has, weighed by length", 1, False),
     "prose": Signal("share of the output's characters in closed sentences of six words or more", 1, False),
+    "furniture": Signal("lines of the output that are no content: menus, bylines, share bars, notices, …", -1, False),
     "closed": Signal("1 where the output's last line is closed by a mark, else 0", 1, False),
     "copy": Signal("share of the instruction's runs of five words that the output has", -1, False),
     "leak": Signal("share of the instruction's runs of four words from the prompt it was written from", -1, False),
     "instruction_chars": Signal("length of the instruction", 0, False),
     "output_chars": Signal("length of the output", 0, False),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """How a signal enters the curator.
-
-    Attributes:
-      low, high: bounds beyond which more of it means nothing.
-      direction: sign that its weight must have; 0 for either.
-    """
-
-    low: float
-    high: float
-    direction: int = 1
-
-
-# A short answer of a word or two has an extreme fit, a cut one an extreme completeness: the bounds tame both.
-FEATURES: Mapping[str, Feature] = {
-    "rating": Feature(1.0, 5.0),
-    "fit": Feature(-0.5, 1.5),
-    "completeness": Feature(-12.0, 0.0),
-    "instruction_log_prob": Feature(-8.0, 0.0),
-    "grounding": Feature(0.0, 1.0),
-    "prose": Feature(0.0, 1.0),
-    "closed": Feature(0.0, 1.0),
-    "copy": Feature(0.0, 1.0, -1),
-    "leak": Feature(0.0, 1.0, -1),
 }
 
 
@@ -84,27 +62,13 @@ def text_signals(instruction: str, output: str, prompts: Prompts) -> dict[str, f
     return {
         "grounding": round(grounding(instruction, output), 4),
         "prose": round(prose_share(output), 4),
+        "furniture": furniture_lines(output),
         "closed": ends_closed(output),
         "copy": round(copied_share(instruction, output), 4),
         "leak": round(leaked_share(instruction, template, (prompts.seed_tag, prompts.web_tag)), 4),
         "instruction_chars": len(instruction),
         "output_chars": len(output),
     }
-
-
-def feature_matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:
-    """Signals within their bounds, float64 [rows, names].
-
-    Raises:
-      KeyError: a row lacks a signal.
-      ValueError: a signal is not a number; the row's number is named.
-    """
-    matrix = np.asarray([[row[name] for name in names] for row in rows], np.float64).reshape(len(rows), len(names))
-    if not np.isfinite(matrix).all():
-        row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(f"signal {names[column]!r} of row {row} is {matrix[row, column]}; rate the pairs again")
-    low, high = ([getattr(FEATURES[name], bound) for name in names] for bound in ("low", "high"))
-    return np.clip(matrix, low, high)
 
 
 def constant_signals(rows: Sequence[Mapping[str, float]]) -> list[str]:

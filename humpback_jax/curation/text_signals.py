@@ -5,6 +5,7 @@ Each is a number that means the same for every pair, whatever the others are. `s
 
 import re
 
+from humpback_jax.corpus.content.short_lines import MAX_LINE, line_reason
 from humpback_jax.corpus.filters.words import ngrams, words
 
 COPIED_RUN = 5  # words
@@ -50,6 +51,12 @@ def prose_share(output: str) -> float:
     total = sum(map(len, lines))
     closed = sum(len(line) for line in lines if _CLOSED.search(line) and len(words(line)) >= SENTENCE_WORDS)
     return closed / total if total else 0.0
+
+
+def furniture_lines(output: str) -> int:
+    """Lines, or parts of a line between bars, that the corpus stage knows as no content: menus, bylines, notices."""
+    parts = (part.strip() for line in output.splitlines() for part in line.split(" | "))
+    return sum(line_reason(part) is not None for part in parts if 0 < len(part) <= MAX_LINE)
 
 
 def ends_closed(output: str) -> float:

@@ -81,10 +81,15 @@ def _half_answer(pair: Pair, others: Sequence[Pair], draw: random.Random) -> Bro
 
 
 def _furniture(pair: Pair, others: Sequence[Pair], draw: random.Random) -> Broken:
-    """What a page has above and below its text, above and below the answer."""
-    above, below = draw.choice(_ABOVE), draw.choice(_BELOW)
+    """What a page has around its text, above the answer, below it, or both: one to three blocks on each side."""
+    above, below = draw.choice(((True, False), (False, True), (True, True)))
     separator = draw.choice(("\n", "\n", " | "))
-    return pair.instruction, f"{separator.join(above)}\n\n{pair.output}\n\n{separator.join(below)}"
+    parts = [pair.output]
+    if above:
+        parts = [*(separator.join(block) for block in draw.sample(_ABOVE, draw.randint(1, 3))), *parts]
+    if below:
+        parts = [*parts, *(separator.join(block) for block in draw.sample(_BELOW, draw.randint(1, 3)))]
+    return pair.instruction, "\n\n".join(parts)
 
 
 def _wrong_kind(pair: Pair, others: Sequence[Pair], draw: random.Random) -> Broken:

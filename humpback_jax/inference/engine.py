@@ -136,12 +136,15 @@ class Engine(LoadedModel):
         prompts = [(name, (*prompt, *answer)) for name, prompt, answer in pairs]
         return self._score(wanted, prompts, prefix_ids, progress).astype(np.float64)
 
-    def read_spans(self, readings: Sequence[Reading], prefix_ids: Sequence[int] = ()) -> np.ndarray:
+    def read_spans(
+        self, readings: Sequence[Reading], prefix_ids: Sequence[int] = (), progress: ReportProgress | None = None
+    ) -> np.ndarray:
         """What each reading asks: float32 [n, s + c], the log-likelihoods of its spans, then of its candidates.
 
         Args:
           readings: all with the same number of spans and of candidates.
           prefix_ids: what all of them begin with, computed once; no span begins in it or right after it.
+          progress: called with the number of readings that were just finished.
 
         Raises:
           ValueError: a reading does not begin with the prefix, or a span begins too early.
@@ -155,7 +158,7 @@ class Engine(LoadedModel):
                     "for the likelihood of what stands in them"
                 )
         wanted = _Spans(readings, len(shared))
-        return self._score(wanted, [(reading.id, reading.token_ids) for reading in readings], shared, None)
+        return self._score(wanted, [(reading.id, reading.token_ids) for reading in readings], shared, progress)
 
     def _score(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from humpback_jax.curation.curator import Curator, CuratorConfig
+from humpback_jax.curation.curator import Curator, CuratorConfig, expected_quality
 from humpback_jax.curation.labels import LabelledPair
 from humpback_jax.curation.measures import (
     BEST_SHARE,
@@ -85,20 +85,20 @@ class Calibration:
 def calibrate(signaller: Signaller, data: Calibration, config: CuratorConfig) -> dict[str, Any]:
     """Figures for every signal and the curator: `signals` on labels, `twins` by kind, `siblings`, and the `curator`."""
     examples = signaller.read("examples", curator_examples(data.seeds, config))
-    curator = fit_on_examples(examples, config)
-    figures: dict[str, Any] = {
-        "curator": {"weights": dict(curator.weights), "examples": len(examples)},
-    }
-    if data.labelled:
-        rows = [dataclasses.asdict(pair) for pair in data.labelled]
-        labelled = signaller.read("labelled", rows)
+    labelled = signaller.read("labelled", [dataclasses.asdict(pair) for pair in data.labelled])
+    # What is chosen from: the labelled pairs where there are any, else the seed pairs stand in.
+    candidates = [row["signals"] for row in labelled or [row for row in examples if row["kind"] == SEED]]
+    curator = fit_on_examples(examples, candidates, config)
+    figures: dict[str, Any] = {"curator": {"weights": dict(curator.weights), "examples": len(examples)}}
+    if labelled:
         figures["labels"] = {
-            "in": len(rows),
+            "in": len(data.labelled),
             "out": len(labelled),
             "good": sum(row["good"] for row in labelled),
             "usable": sum(bool(row["usable"]) for row in labelled),
         }
         figures["signals"] = _on_labels(labelled, examples, curator, config)
+        figures["kept"] = _on_kept(labelled, with_labels(labelled, examples, config))
     if data.heldout:
         twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(data.heldout, config.seed)]
         figures["twins"] = _on_twins(signaller.read("twins", twins), curator)
@@ -141,6 +141,15 @@ def _on_labels(
     return figures
 
 
+def _on_kept(rows: Sequence[dict], logits: np.ndarray) -> dict[str, Any]:
+    """What the curator with labels promises of the best fifth, and what the labels say of it."""
+    good, probabilities = np.asarray([row["good"] for row in rows], bool), 1 / (1 + np.exp(-logits))
+    kept = np.zeros(len(rows), bool)
+    kept[np.argsort(-logits, kind="stable")[: max(1, round(BEST_SHARE * len(rows)))]] = True
+    labelled = {"precision": float(good[kept].mean()), "recall": float(good[kept].sum() / max(1, good.sum()))}
+    return {"expected": expected_quality(probabilities, kept), "labelled": labelled}
+
+
 def with_labels(rows: Sequence[dict], examples: Sequence[dict], config: CuratorConfig) -> np.ndarray:
     """Logits of labelled rows by curators that have seen the labels of other rows: five folds, float64 [rows]."""
     named = [row | {"kind": LABELLED, "of": row["id"]} for row in rows]
@@ -149,7 +158,7 @@ def with_labels(rows: Sequence[dict], examples: Sequence[dict], config: CuratorC
     for fold in range(FOLDS):
         outside = order[fold::FOLDS]
         inside = [named[i] for i in np.setdiff1d(order, outside)]
-        fitted = fit_on_examples([*examples, *inside], config)
+        fitted = fit_on_examples([*examples, *inside], [row["signals"] for row in rows], config)
         logits[outside] = fitted.logits([rows[i]["signals"] for i in outside])
     return logits
 

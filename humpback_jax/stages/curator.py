@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.curation.curator import Curator, CuratorConfig, curator_of, fit_curator
+from humpback_jax.curation.curator import Curator, CuratorConfig, Examples, curator_of, fit_curator, with_base_rate
+from humpback_jax.curation.features import Rows
 from humpback_jax.curation.labels import read_labels
 from humpback_jax.curation.measures import auc
 from humpback_jax.curation.twins import KINDS, SEED, broken_twins
@@ -15,7 +16,7 @@ from humpback_jax.data.mixture import PairSet
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, read_json, read_jsonl, sha256_of_file, write_json, write_jsonl
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.run_files import CURATOR, EXAMPLES
+from humpback_jax.run_files import CURATOR, EXAMPLES, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import InMemory
@@ -32,16 +33,17 @@ def learn(
     directory: PathLike,
     scorer: ModelHandle,
     seeds: PairSet,
+    scores: Stage,
     prompts: Prompts,
     curation: CurationConfig,
     config: CuratorConfig,
 ) -> Stage:
-    """Reads examples with `scorer` and fits a curator: DIRECTORY/examples.jsonl and curator.json.
+    """Reads examples with `scorer` and fits a curator for the pairs of `scores`: examples.jsonl and curator.json.
 
     Raises:
       ValueError: too few examples of a class, or a label file that holds no labels.
     """
-    inputs = {"model": scorer.sha256, "seeds": seeds.sha256}
+    inputs = {"model": scorer.sha256, "seeds": seeds.sha256, "scores": scores.outputs["scores"]}
     if config.labels is not None:
         inputs["labels"] = sha256_of_file(config.labels)
     settings = {
@@ -61,9 +63,10 @@ def learn(
         return claim.finish(None)
     rows = [example | {"signals": row["signals"]} for example, row in read.joined() if row is not None]
     write_jsonl(claim.folder / EXAMPLES, rows)
-    curator = fit_on_examples(rows, config)
+    candidates = [row["signals"] for _, row in read_jsonl(scores.directory / SCORES)]
+    curator = fit_on_examples(rows, candidates, config)
     write_json(claim.folder / CURATOR, dataclasses.asdict(curator))
-    figures = {"weights": dict(curator.weights), "auc_by_kind": cross_validated_auc(rows, config)}
+    figures = {"weights": dict(curator.weights), "auc_by_kind": cross_validated_auc(rows, candidates, config)}
     say(f"{claim.folder.name}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in figures["auc_by_kind"].items()))
     outputs = {name: sha256_of_file(claim.folder / name) for name in (CURATOR, EXAMPLES)}
     return claim.finish(StageResult(items.counts, outputs, figures))
@@ -88,14 +91,28 @@ def curator_examples(seeds: Sequence[Pair], config: CuratorConfig) -> list[dict[
     return twins + labelled
 
 
-def fit_on_examples(rows: Sequence[dict], config: CuratorConfig) -> Curator:
-    """A curator from example rows with their `signals`; see `CuratorConfig` for what counts how much."""
-    labelled = np.asarray([row["kind"] == LABELLED for row in rows])
-    weights = np.where(labelled, config.label_weight / max(1, labelled.sum()), 1 / max(1, (~labelled).sum()))
-    return fit_curator([row["signals"] for row in rows], [row["good"] for row in rows], weights, config.penalty)
+def fit_on_examples(rows: Sequence[dict], candidates: Rows, config: CuratorConfig) -> Curator:
+    """A curator from example rows with their `signals`, for these candidates; see `CuratorConfig`."""
+    labelled = np.asarray([row["kind"] == LABELLED for row in rows], bool)
+    good = np.asarray([row["good"] for row in rows], bool)
+    weights = np.zeros(len(rows))
+    for source, total in ((labelled, config.label_weight), (~labelled, 1.0)):
+        for label in (True, False):  # each half of a source's weight, however few good pairs it has
+            chosen = source & (good == label)
+            weights[chosen] = total / 2 / max(1, chosen.sum())
+    examples = Examples([row["signals"] for row in rows], good.tolist(), weights.tolist())
+    seeds = [row["signals"] for row in rows if row["kind"] == SEED]
+    curator = fit_curator(examples, candidates, seeds, config.penalty)
+    if not labelled.any():
+        return with_base_rate(curator, candidates, config.base_rate)
+    people = [row for row in rows if row["kind"] == LABELLED]
+    share = sum(row["good"] for row in people) / len(people)
+    return with_base_rate(curator, [row["signals"] for row in people], share)
 
 
-def cross_validated_auc(rows: Sequence[dict], config: CuratorConfig, folds: int = 5) -> dict[str, float]:
+def cross_validated_auc(
+    rows: Sequence[dict], candidates: Rows, config: CuratorConfig, folds: int = 5
+) -> dict[str, float]:
     """AUC of whole against broken pairs by kind, each by a curator that has seen nothing of the same original."""
     originals = sorted({row["of"] for row in rows})
     fold_of = {name: i % folds for i, name in enumerate(originals)}
@@ -104,7 +121,7 @@ def cross_validated_auc(rows: Sequence[dict], config: CuratorConfig, folds: int 
         inside = [row for row in rows if fold_of[row["of"]] != fold]
         outside = [row for row in rows if fold_of[row["of"]] == fold]
         if outside:
-            values = fit_on_examples(inside, config).logits([row["signals"] for row in outside])
+            values = fit_on_examples(inside, candidates, config).logits([row["signals"] for row in outside])
             scored += [(row["kind"], row["good"], value) for row, value in zip(outside, values, strict=True)]
     found = {}
     for kind in (*KINDS, LABELLED):

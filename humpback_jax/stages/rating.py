@@ -25,7 +25,7 @@ from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import JobItems, Prompted, Rows
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.readings import Readings
+from humpback_jax.stages.readings import READINGS, Readings
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
 MODES = ("rationale", "sampled", "expected")
@@ -147,8 +147,9 @@ class WithSignals:
 
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Rows of the rating, each with `signals`."""
-        rows = self.ratings.run(engine, items, advance)
-        signals = self.readings.signals(engine, items, [row["score"] for row in rows])
+        steps = _WholeItems(1 + READINGS, advance)  # a pair counts when it has been rated and read
+        rows = self.ratings.run(engine, items, steps.advance)
+        signals = self.readings.signals(engine, items, [row["score"] for row in rows], steps.advance)
         return [row | {"signals": each} for row, each in zip(rows, signals, strict=True)]
 
 
@@ -219,7 +220,7 @@ class SampledRatings(Ratings):
 
 
 class _WholeItems:
-    """Passes samples on as items, `size` of them each."""
+    """Passes samples, or steps, on as items, `size` of them each."""
 
     def __init__(self, size: int, advance: Advance) -> None:
         self._size, self._advance, self._samples = size, advance, 0

@@ -10,7 +10,7 @@ So the head alone is read again, and the tail where the end is asked for: togeth
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.items import Prompted
 from humpback_jax.stages.model import ModelHandle
 
+READINGS = 2  # of a pair, beside its rating prompt
 _DIGITS = 4
 
 
@@ -41,12 +42,21 @@ class Readings:
     head_tokens: int
     tail_tokens: int
 
-    def signals(self, engine: Engine, items: Sequence[Prompted], ratings: Sequence[float]) -> list[dict[str, Any]]:
-        """All signals of every item, in their order; `ratings` are those of the rating prompts."""
+    def signals(
+        self, engine: Engine, items: Sequence[Prompted], ratings: Sequence[float], progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
+        """All signals of every item, in their order.
+
+        Args:
+          engine: of the model.
+          items: pairs.
+          ratings: what the rating prompts said of each.
+          progress: called with the number of readings that were just finished, `READINGS` for every item.
+        """
         asked = self._asked(items)
         neutral = self._neutral_ids()
-        with_instruction = engine.read_spans([each.forward for each in asked])
-        without = engine.read_spans([each.neutral for each in asked], neutral[:-1])
+        with_instruction = engine.read_spans([each.forward for each in asked], (), progress)
+        without = engine.read_spans([each.neutral for each in asked], neutral[:-1], progress)
         rows = zip(items, asked, ratings, with_instruction, without, strict=True)
         return [self._signals(*row) for row in rows]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.curator import Curator, expected_quality
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.text_signals import copied_share
 from humpback_jax.data.pairs import domain_of
 from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes, sha256_of_file
 from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
+from humpback_jax.runtime.console import say
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain, write_by_reason
 
 BLOCK = 4096  # rows that are in memory at a time
@@ -116,7 +117,22 @@ def select(
         raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config)}")
     curated = claim.folder / CURATED
     counts = write_by_reason(curated, claim.folder / DROPPED, zip(reasons, rated, strict=True))
-    return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}))
+    figures = _expected(rated, reasons) if config.by == CURATOR else {}
+    if figures:
+        say(_in_words(claim.folder.name, figures["expected"]))
+    return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}, figures))
+
+
+def _expected(rows: Iterable[dict], reasons: np.ndarray) -> dict[str, Any]:
+    """Precision and recall that the curator promises, before anything is trained on what is kept."""
+    probabilities = np.asarray([row["p_good"] or 0.0 for row in rows])
+    kept = np.asarray([reason is None for reason in reasons])
+    return {"expected": expected_quality(probabilities, kept)}
+
+
+def _in_words(name: str, expected: dict[str, dict[str, float]]) -> str:
+    parts = [f"{key} {each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for key, each in expected.items()]
+    return f"{name}: of the kept pairs the curator expects {', '.join(parts)}".replace("[", "\\[")
 
 
 def _where_pairs_are(rows: Iterable[dict], reasons: np.ndarray, config: SelectionConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from humpback_jax import run_files
 from humpback_jax.align import Recipe
+from humpback_jax.curation.twins import KINDS
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
@@ -96,7 +97,9 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None) -> list[StageWo
     for t in recipe.new_rounds:
         if whole:
             work.append(counted.scores(t))
+            work += [counted.curator(t)] if recipe.curator else []
         work.append(counted.round_model(t))
+    work += [counted.arm_model(arm) for arm in recipe.arms]
     if recipe.seeds.heldout_path:
         work.append(counted.evaluation())
     return work
@@ -148,11 +151,33 @@ class _RecipeWork:
             run_files.SCORES_STAGE.format(t=t),
             "score" if expected else "generate",
             self.web.count * (curation.samples if curation.mode == "sampled" else 1),
-            self.web.tokens,
+            self.web.tokens + self._read_again(self.web),
             0.0 if expected else min(LENGTHS.rationale_tokens, _limit(curation.generation)),
             rubric,
             config=curation.generation,
         )
+
+    def curator(self, t: int) -> StageWork:
+        """Readings of seed pairs and their broken twins, rated as pairs are."""
+        assert self.recipe.curator is not None
+        examples = min(self.recipe.curator.originals, self.seeds.count) * (1 + len(KINDS))
+        tokens = self.seeds.tokens + self._read_again(self.seeds)
+        return dataclasses.replace(
+            self.scores(t), name=run_files.CURATOR_STAGE.format(t=t), items=examples, prompt_tokens=tokens
+        )
+
+    def _read_again(self, pairs: "_Pairs") -> float:
+        """Tokens of the two short readings of a pair that give a curator its signals."""
+        if self.recipe.curator is None:
+            return 0.0
+        curation = self.recipe.curation
+        head, tail = min(pairs.output, curation.head_tokens), min(pairs.output, curation.tail_tokens)
+        return pairs.instruction + 2 * head + tail
+
+    def arm_model(self, arm: str) -> StageWork:
+        """As long as the last round's, on other pairs."""
+        name = run_files.ARM_MODEL_STAGE.format(t=self.recipe.rounds, arm=arm)
+        return dataclasses.replace(self.round_model(self.recipe.rounds), name=name)
 
     def round_model(self, t: int) -> StageWork:
         selection = self.recipe.selection
@@ -169,7 +194,7 @@ class _RecipeWork:
         assert self.recipe.seeds.heldout_path is not None
         heldout = self._read(self.recipe.seeds.heldout_path, HELDOUT)
         config, whole = self.recipe.evaluation.generation, self.recipe.scored_run is None
-        scoring = len(self.recipe.new_rounds) + (2 if whole else 1)  # base, M_0 and M_1, M_2, …
+        scoring = len(self.recipe.new_rounds) + (2 if whole else 1) + len(self.recipe.arms)  # base, M_0, M_1, …
         writing = 2 if whole else 0  # base and M_yx
         prompt = heldout.output + _tokens(len(self.prompts.backward_template))
         models = scoring + writing

@@ -1,0 +1,81 @@
+"""Signals that need no model."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from humpback_jax.curation.signals import SIGNALS, text_signals
+from humpback_jax.curation.text_signals import copied_share, ends_closed, grounding, leaked_share, prose_share
+from humpback_jax.prompts.prompts import load_prompts
+
+HERON = "A heron stands still in shallow water until a fish comes close. Then it strikes with its long bill."
+TEMPLATE = "Below is an answer that an AI assistant gave. Write the one question that it answers best."
+
+
+def test_an_instruction_is_grounded_in_the_text_that_has_its_words():
+    assert grounding("How does a heron catch fish?", HERON) > grounding("How do I bake bread?", HERON)
+    assert grounding("heron strikes", HERON) == 1.0
+    assert grounding("Herons striking", HERON) == 1.0, "inflected forms begin alike"
+
+
+@pytest.mark.parametrize("instruction", ["", "a b c", "?!"])
+def test_without_words_that_carry_meaning_nothing_is_grounded(instruction):
+    assert grounding(instruction, HERON) == 0.0
+
+
+def test_scripts_without_spaces_are_compared_by_character():
+    assert grounding("鷺は魚", "鷺が魚をとる") == pytest.approx(2 / 3)
+
+
+def test_prose_is_what_stands_in_closed_sentences():
+    assert prose_share(HERON) == 1.0
+    assert prose_share("Home\nAbout us\nContact") == 0.0
+    menu = "Home | News | About us and all our many friends"
+    assert prose_share(f"{menu}\n{HERON}") == pytest.approx(len(HERON) / len(menu + HERON))
+    assert prose_share("") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        (HERON, 1.0),
+        (HERON[:50], 0.0),
+        ('He said "stop."', 1.0),
+        ("Is it?)", 1.0),
+        ("def f():\n    pass\n```", 1.0),
+        ("これは鷺です。", 1.0),
+        ("a list:\n- of herons", 0.0),
+    ],
+)
+def test_an_end_is_closed_by_a_mark(text, closed):
+    assert ends_closed(text) == closed
+
+
+@pytest.mark.parametrize(
+    ("instruction", "leaks"),
+    [
+        ("Below is an answer that an AI assistant gave.", True),
+        ("Write the one question that it answers best.", True),
+        ("Explain {instruction}", True),
+        ("Summarize [insert text here]", True),
+        ("Answer in the style of an AI Assistant.", True),
+        ("How does a heron catch fish in shallow water?", False),
+        ("What is an answer?", False),
+    ],
+)
+def test_the_words_of_the_prompt_leak(instruction, leaks):
+    share = leaked_share(instruction, TEMPLATE, ("Answer in the style of an AI Assistant.",))
+    assert (share > 0.5) == leaks
+
+
+@given(st.text(max_size=200), st.text(max_size=400))
+def test_every_signal_of_any_text_is_a_number_in_its_bounds(instruction, output):
+    signals = text_signals(instruction, output, load_prompts())
+    assert set(signals) == {name for name, signal in SIGNALS.items() if not signal.asks_model}
+    for name in ("grounding", "prose", "closed", "copy", "leak"):
+        assert 0 <= signals[name] <= 1
+    assert signals["instruction_chars"] == len(instruction)
+
+
+def test_a_copy_of_the_text_is_a_copy():
+    assert copied_share(HERON, HERON) == 1.0
