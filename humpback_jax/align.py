@@ -70,6 +70,7 @@ class Recipe:
       answer_tags: tags of instructions at inference.
       backward: training of M_yx.
       augmentation: generation of instructions.
+      candidates: instructions per segment, of which at most the best is kept.
       seed_model: training of M_0.
       curation: rating.
       curator: how the curator learns what a good pair is; None: ratings alone decide, as in the paper.
@@ -98,6 +99,7 @@ class Recipe:
     answer_tags: tuple[str, ...] = BOTH_TAGS
     backward: FinetuneConfig = FinetuneConfig()
     augmentation: GenerationConfig = GenerationConfig()
+    candidates: int = 1
     seed_model: FinetuneConfig = FinetuneConfig()
     curation: CurationConfig = CurationConfig()
     curator: CuratorConfig | None = None
@@ -114,6 +116,8 @@ class Recipe:
             raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
         if self.data_reader not in READERS:
             raise ValueError(f"Recipe.data_reader is {self.data_reader!r}; choose one of {', '.join(READERS)}")
+        if self.candidates < 1:
+            raise ValueError(f"Recipe.candidates is {self.candidates}; at least one instruction per segment is needed")
         if unknown := sorted(set(self.arms) - set(ARMS)):
             raise ValueError(f"Recipe.arms holds {unknown[0]!r}; choose from {', '.join(ARMS)}")
         if self.selection.needs_signals and self.curator is None:
@@ -176,7 +180,8 @@ class Alignment:
         backward_model = self._open(run_files.BACKWARD_STAGE)
         segments = finished_stage(self.run_dir / run_files.SEGMENTS_STAGE, "humpback align")
         folder = self.run_dir / run_files.AUGMENTED_STAGE
-        return augment(folder, backward_model, segments, self.prompts, self.recipe.augmentation)
+        recipe = self.recipe
+        return augment(folder, backward_model, segments, self.prompts, recipe.augmentation, recipe.candidates)
 
     def train_seed_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_0: from an instruction to its output, on seed pairs and a user's own `mixtures`."""

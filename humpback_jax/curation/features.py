@@ -45,6 +45,7 @@ FEATURES: Mapping[str, Feature] = {
     "fit": Feature("fit", STANDARD, 0.5, -0.5, 1.5),
     "grounding": Feature("grounding", STANDARD, 0.5),
     "prose": Feature("prose", STANDARD, 0.5),
+    "brevity": Feature("brevity", STANDARD, 0.35),
     "misfit": Feature("fit", SHORTFALL, 0.75, -0.5, 1.5),
     "incomplete": Feature("completeness", SHORTFALL, 1.5),
     "garbled": Feature("instruction_log_prob", SHORTFALL, 1.0),

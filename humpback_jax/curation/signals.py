@@ -5,6 +5,7 @@ Those a model gives come from a few readings of the pair (`stages/readings.py`),
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from humpback_jax.curation.text_signals import (
@@ -49,6 +50,7 @@ SIGNALS: Mapping[str, Signal] = {
     "prose": Signal("share of the output's characters in closed sentences of six words or more", 1, False),
     "furniture": Signal("lines of the output that are no content: menus, bylines, share bars, notices, …", -1, False),
     "closed": Signal("1 where the output's last line is closed by a mark, else 0", 1, False),
+    "brevity": Signal("-log(characters of the instruction): a model that did not understand goes on and on", 1, False),
     "copy": Signal("share of the instruction's runs of five words that the output has", -1, False),
     "leak": Signal("share of the instruction's runs of four words from the prompt it was written from", -1, False),
     "instruction_chars": Signal("length of the instruction", 0, False),
@@ -64,6 +66,7 @@ def text_signals(instruction: str, output: str, prompts: Prompts) -> dict[str, f
         "prose": round(prose_share(output), 4),
         "furniture": furniture_lines(output),
         "closed": ends_closed(output),
+        "brevity": round(-math.log(max(1, len(instruction))), 4),
         "copy": round(copied_share(instruction, output), 4),
         "leak": round(leaked_share(instruction, template, (prompts.seed_tag, prompts.web_tag)), 4),
         "instruction_chars": len(instruction),

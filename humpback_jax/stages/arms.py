@@ -33,7 +33,9 @@ def draw_arm(directory: PathLike, curated: Stage, arm: str) -> Stage:
         return claim.stage
 
     number, order = curated.counts["out"], ARMS[arm]
-    taken = {row["id"] for row in heapq.nsmallest(number, _pairs(curated), key=order)}
+    # Of several candidates of a segment the first one: what there would be without a choice.
+    drawn = (row for row in _pairs(curated) if "segment" not in row or row["id"].endswith("#0"))
+    taken = {row["id"] for row in heapq.nsmallest(number, drawn, key=order)}
     rows = ((None if row["id"] in taken else "not_of_this_arm", row) for row in _pairs(curated))
     path = claim.folder / CURATED
     counts = write_by_reason(path, claim.folder / DROPPED, rows)

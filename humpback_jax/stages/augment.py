@@ -3,50 +3,62 @@
 import collections
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 from humpback_jax.corpus.segment_files import shard_paths
 from humpback_jax.files import JsonLines, PathLike, sha256_of_file
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.items import JobItems, Prompted
+from humpback_jax.stages.items import JobItems, Prompted, Repeated, Rows
 from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
 
 
 def augment(
-    directory: PathLike, backward_model: ModelHandle, segments: Stage, prompts: Prompts, config: GenerationConfig
+    directory: PathLike,
+    backward_model: ModelHandle,
+    segments: Stage,
+    prompts: Prompts,
+    config: GenerationConfig,
+    candidates: int = 1,
 ) -> Stage:
     """Writes the candidate pairs A: DIRECTORY/pairs.jsonl, and rejected.jsonl with a reason per row.
 
     A segment is rejected when its prompt is longer than the engine's (`prompt_too_long`), and when its instruction is
-    empty (`empty_instruction`) or was cut by the limit (`truncated`).
+    empty (`empty_instruction`) or was cut by the limit (`truncated`). Of several `candidates` per segment each is a
+    pair of its own, `ID#0`, `ID#1`, …, with the segment's id under `segment`; the selection keeps one at most.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "generation": config,
         "backward_template": prompts.backward_template,
         "chat_format": backward_model.chat_format.name,
     }
+    if candidates > 1:
+        settings["candidates"] = candidates
     inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
     claim = begin_stage(directory, settings, inputs, shared=True)
     if claim.finished:
         return claim.stage
 
-    rows = JsonLines(shard_paths(segments.directory, SEGMENTS))
+    rows: Rows[dict] = JsonLines(shard_paths(segments.directory, SEGMENTS))
+    rows = Repeated(rows, candidates) if candidates > 1 else rows
     prompted = functools.partial(_prompted, backward_model, prompts)
     items = JobItems(rows, prompted, config.engine.max_prompt_length, "segments")
     job = Completions(backward_model, config, "instruction")
     written = run_job(claim.folder, job, items, config, "augment")
-    if not any(reason is None for reason, _ in _candidates(written)):
-        reasons = dict(sorted(collections.Counter(str(reason) for reason, _ in _candidates(written)).items()))
+    if not any(reason is None for reason, _ in _candidates(written, candidates)):
+        reasons = dict(
+            sorted(collections.Counter(str(reason) for reason, _ in _candidates(written, candidates)).items())
+        )
         raise ValueError(
             f"{claim.folder}: none of {items.number} segments got a usable instruction ({reasons}); train M_yx longer, "
             "or raise EngineConfig.max_new_tokens and EngineConfig.prompt_buckets of augmentation"
         )
     if not is_leader():
         return claim.finish(None)
-    counts = write_by_reason(claim.folder / PAIRS, claim.folder / REJECTED, _candidates(written))
+    counts = write_by_reason(claim.folder / PAIRS, claim.folder / REJECTED, _candidates(written, candidates))
     return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, written.figures))
 
 
@@ -55,7 +67,7 @@ def _prompted(model: ModelHandle, prompts: Prompts, segments: list[dict]) -> lis
     return [Prompted(segment["id"], ids, segment["text"]) for segment, ids in zip(segments, all_ids, strict=True)]
 
 
-def _candidates(written: JobResult[dict]) -> Iterator[tuple[str | None, dict]]:
+def _candidates(written: JobResult[dict], candidates: int) -> Iterator[tuple[str | None, dict]]:
     """A pair of every segment, and the reason why it is rejected."""
     for segment, row in written.joined():
         pair = {
@@ -65,6 +77,8 @@ def _candidates(written: JobResult[dict]) -> Iterator[tuple[str | None, dict]]:
             "source": segment["url"],
             "header": segment["header"],
         }
+        if candidates > 1:
+            pair["segment"] = segment["id"].rpartition("#")[0]
         yield _rejection_reason(row), pair
 
 

@@ -67,6 +67,31 @@ class InMemory(Generic[Row]):
         return [self.rows[position] for position in positions]
 
 
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """Every row so many times, numbered: the k-th has `#k` behind its id."""
+
+    rows: Rows[dict]
+    times: int
+
+    def __len__(self) -> int:
+        return len(self.rows) * self.times
+
+    def __iter__(self) -> Iterator[tuple[int, dict]]:
+        for position, row in self.rows:
+            for k in range(self.times):
+                yield position * self.times + k, _numbered(row, k)
+
+    def at(self, positions: Sequence[int]) -> list[dict]:
+        """The rows at these positions, numbered."""
+        rows = self.rows.at([position // self.times for position in positions])
+        return [_numbered(row, position % self.times) for row, position in zip(rows, positions, strict=True)]
+
+
+def _numbered(row: dict, k: int) -> dict:
+    return row | {"id": f"{row['id']}#{k}"}
+
+
 class JobItems(Generic[Row]):
     """Items by the length of their prompts, those of equal length by id, so that a batch wastes little padding.
 

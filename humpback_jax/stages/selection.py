@@ -197,12 +197,14 @@ def _with_p_good(rows: Sequence[dict], curator: Curator) -> Iterator[dict]:
 def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
     """Why each pair is dropped, None where it is kept: object [pairs].
 
-    A row is a pair with its `score`, None if unscored. Of every pair its reason, rank, length, domain and id are held.
+    A row is a pair with its `score`, None if unscored. Of every pair its reason, rank, length, domain, id and segment
+    are held.
     """
     blocks = [_columns([], config), *(_columns(block, config) for block in in_blocks(rows, BLOCK))]
-    reasons, ranks, lengths, domains, ids = map(np.concatenate, zip(*blocks, strict=True))
+    reasons, ranks, lengths, domains, ids, segments = map(np.concatenate, zip(*blocks, strict=True))
+    _keep_one_per_segment(reasons, ranks, segments, ids)
     if config.keep_fraction is not None or config.max_per_domain is not None:
-        _keep_best(reasons, ranks, lengths, domains, ids, config)
+        _keep_best(_Columns(reasons, ranks, lengths, domains, ids, segments), config)
     if config.sample is not None:
         kept = _without_reason(reasons)
         draws = np.asarray([_draw(name) for name in ids[kept]], "S")
@@ -210,29 +212,50 @@ def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
     return reasons
 
 
-def _keep_best(
-    reasons: np.ndarray,
-    ranks: np.ndarray,
-    lengths: np.ndarray,
-    domains: np.ndarray,
-    ids: np.ndarray,
-    config: SelectionConfig,
-) -> None:
+def _keep_one_per_segment(reasons: np.ndarray, ranks: np.ndarray, segments: np.ndarray, ids: np.ndarray) -> None:
+    """Writes a reason for every candidate whose segment has a better one; ties are decided by the ids."""
+    sound = _without_reason(reasons)
+    best_first = sound[np.lexsort((ids[sound], -ranks[sound], segments[sound]))]
+    named = segments[best_first]
+    repeated = np.flatnonzero(named[1:] == named[:-1]) + 1
+    reasons[best_first[repeated[named[repeated] != b""]]] = "not_best_candidate"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """What is held of every pair; see `drop_reasons`."""
+
+    reasons: np.ndarray  # object
+    ranks: np.ndarray  # float64
+    lengths: np.ndarray  # int64, characters of the output
+    domains: np.ndarray  # bytes
+    ids: np.ndarray  # bytes
+    segments: np.ndarray  # bytes, empty where there is one candidate per segment
+
+    def of_different_segments(self) -> np.ndarray:
+        """One place of every segment."""
+        named = np.flatnonzero(self.segments != b"")
+        _, first = np.unique(self.segments[named], return_index=True)
+        return np.concatenate([np.flatnonzero(self.segments == b""), named[first]])
+
+
+def _keep_best(columns: _Columns, config: SelectionConfig) -> None:
     """Writes reasons for what is below the best fraction of its bin of lengths, and over the cap of its domain."""
-    order = np.lexsort((ids, lengths))
+    order = np.lexsort((columns.ids, columns.lengths))
     bins = np.empty(len(order), np.int64)
     bins[order] = np.arange(len(order)) * config.length_bins // max(1, len(order))
     fraction = 1.0 if config.keep_fraction is None else config.keep_fraction
-    room = {b: round(fraction * int((bins == b).sum())) for b in range(config.length_bins)}
-    sound = _without_reason(reasons)
+    sizes = np.bincount(bins[columns.of_different_segments()], minlength=config.length_bins)
+    room = [round(fraction * int(size)) for size in sizes]
+    sound = _without_reason(columns.reasons)
     taken: collections.Counter[bytes] = collections.Counter()
-    for i in sound[np.lexsort((ids[sound], -ranks[sound]))]:
-        if config.max_per_domain is not None and taken[domains[i]] >= config.max_per_domain:
-            reasons[i] = "domain_full"
+    for i in sound[np.lexsort((columns.ids[sound], -columns.ranks[sound]))]:
+        if config.max_per_domain is not None and taken[columns.domains[i]] >= config.max_per_domain:
+            columns.reasons[i] = "domain_full"
         elif not room[bins[i]]:
-            reasons[i] = "below_best_fraction"
+            columns.reasons[i] = "below_best_fraction"
         else:
-            taken[domains[i]] += 1
+            taken[columns.domains[i]] += 1
             room[bins[i]] -= 1
 
 
@@ -243,7 +266,8 @@ def _columns(rows: Sequence[dict], config: SelectionConfig) -> tuple[np.ndarray,
     ranks = np.asarray([row[name] for row in rows], np.float64)
     lengths = np.asarray([len(row["output"]) for row in rows], np.int64)
     domains = np.asarray([domain_of(row["source"]).encode() for row in rows], "S")
-    return reasons, ranks, lengths, domains, np.asarray([row["id"].encode() for row in rows], "S")
+    segments = np.asarray([row.get("segment", "").encode() for row in rows], "S")
+    return reasons, ranks, lengths, domains, np.asarray([row["id"].encode() for row in rows], "S"), segments
 
 
 def _without_reason(reasons: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ RANGES = {
     "completeness": (-12.0, 0.0),
     "instruction_log_prob": (-6.0, -1.0),
     "furniture": (0, 2),
+    "brevity": (-6.0, -3.0),
     "leak": (0.0, 0.1),
     "copy": (0.0, 0.1),
 }

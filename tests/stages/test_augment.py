@@ -108,3 +108,22 @@ def test_shards_are_pairs_as_they_lie(tiny_model, segments, short_prompts, small
     assert len(shards) > 1 and written.keys() <= {pair.id for pair in pairs} <= texts.keys()
     assert all(pair.output == texts[pair.id].strip() for pair in pairs)
     assert all(pair.instruction == written[pair.id] for pair in pairs if pair.id in written)
+
+
+def test_several_candidates_of_a_segment_are_pairs_of_their_own(
+    tiny_model, segments, short_prompts, small_generation, tmp_path
+):
+    config = generous(small_generation)
+    stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, config, candidates=3)
+    again = augment(tmp_path / "again", tiny_model, segments, short_prompts, config, candidates=3)
+    assert stage.outputs == again.outputs
+    rows = {row["id"]: row for row in read_segments(segments.directory)}
+    pairs = read(stage, "pairs.jsonl")
+    assert stage.counts["in"] == 3 * len(rows)
+    for row in pairs:
+        name, _, number = row["id"].rpartition("#")
+        assert row["segment"] == name
+        assert int(number) < 3
+        assert row["output"] == rows[name]["text"]
+    written = {(row["segment"], row["instruction"]) for row in pairs}
+    assert len(written) > len({row["segment"] for row in pairs}), "each candidate has its own draws"

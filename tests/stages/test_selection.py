@@ -153,3 +153,66 @@ def test_samples_are_nested_and_blind_to_scores(make_product, tmp_path):
     assert [len(names) for names in kept.values()] == [2, 5, 11]
     assert set(kept[2]) < set(kept[5]) < set(kept[100])
     assert "p0" not in kept[100]
+
+
+def test_of_the_candidates_of_a_segment_the_best_is_kept(make_product, tmp_path):
+    rows = [pair(f"s{i}#{k}") | {"segment": f"s{i}"} for i in range(4) for k in range(3)]
+    scores = {row["id"]: 1.0 + (7 * i % 12) / 3 for i, row in enumerate(rows)}
+    _, curated, dropped = run(make_product, tmp_path, rows, scores, SelectionConfig(keep_fraction=1.0))
+    assert [row["segment"] for row in curated] == ["s0", "s1", "s2", "s3"]
+    for kept in curated:
+        others = [row["score"] for row in dropped if row["segment"] == kept["segment"]]
+        assert len(others) == 2
+        assert kept["score"] > max(others)
+    assert {row["reason"] for row in dropped} == {"not_best_candidate"}
+    _, half, _ = run(make_product, tmp_path / "half", rows, scores, SelectionConfig(keep_fraction=0.5))
+    assert len(half) == 2, "a share of the segments"
+
+
+def test_no_domain_has_more_than_its_cap_and_others_come_in(make_product, tmp_path):
+    rows = [pair(f"p{i}") | {"source": f"https://www.{'a' if i < 6 else 'b'}.org/{i}"} for i in range(10)]
+    scores = {f"p{i}": 5.0 - 0.1 * i for i in range(10)}
+    config = SelectionConfig(keep_fraction=0.5, max_per_domain=3)
+    _, curated, dropped = run(make_product, tmp_path, rows, scores, config)
+    assert [row["id"] for row in curated] == ["p0", "p1", "p2", "p6", "p7"]
+    assert [row["id"] for row in dropped if row["reason"] == "domain_full"] == ["p3", "p4", "p5"]
+
+
+def test_a_share_of_every_bin_of_lengths_is_kept(make_product, tmp_path):
+    rows = [pair(f"p{i}", output=OUTPUT * (1 + i)) for i in range(12)]
+    scores = {f"p{i}": 1.0 + i / 4 for i in range(12)}
+    _, curated, _ = run(make_product, tmp_path, rows, scores, SelectionConfig(keep_fraction=0.5, length_bins=3))
+    assert [row["id"] for row in curated] == ["p2", "p3", "p6", "p7", "p10", "p11"]
+
+
+def test_gates_are_conditions_on_single_signals():
+    row = pair("a") | {"score": 5.0, "signals": {"fit": 0.2, "copy": 0.4}}
+    assert drop_reason(row, SelectionConfig(gates=("fit >= 0.1", "copy<=0.5"))) is None
+    assert drop_reason(row, SelectionConfig(gates=("fit >= 0.3",))) == "gate_fit"
+    assert drop_reason(row, SelectionConfig(gates=("fit >= 0.1", "copy <= 0.3"))) == "gate_copy"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep_fraction": 1.5}, "keep_fraction is 1.5; it is a share of 0 to 1"),
+        ({"keep_fraction": -0.1}, "it is a share"),
+        ({"min_p_good": 2.0}, "min_p_good is 2.0"),
+        ({"by": "luck"}, "by is 'luck'; choose rating or curator"),
+        ({"gates": ("fit > 0",)}, "is no condition; write `SIGNAL >= NUMBER`"),
+        ({"gates": ("style >= 0",)}, "with one of rating, fit"),
+        ({"length_bins": 0}, "must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SelectionConfig(**settings)
+
+
+def test_a_selection_that_keeps_nothing_says_where_the_pairs_are(make_product, tmp_path):
+    rows = [pair(f"p{i}") for i in range(10)]
+    scores = {f"p{i}": 1.0 + 0.3 * i for i in range(10)}
+    with pytest.raises(ValueError, match=r"no pair is kept; 10 below_min_score.*1\.00-1\.50: 2.*keep_fraction"):
+        run(make_product, tmp_path, rows, scores, SelectionConfig())
+    with pytest.raises(ValueError, match="no pair is kept"):
+        run(make_product, tmp_path / "none", rows, scores, SelectionConfig(keep_fraction=0.0))
