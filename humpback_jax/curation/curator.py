@@ -13,7 +13,7 @@ from scipy import optimize
 
 from humpback_jax.curation.features import FEATURES, Rows, Scale, feature_matrix, scales_of
 
-LEAST_EXAMPLES = 8  # of each class
+LEAST_ORIGINALS, LEAST_EXAMPLES = 8, 5  # the latter of each class, so that a fifth may be left out
 _DIGITS = 6
 _FARTHEST_INTERCEPT = 50.0
 
@@ -39,8 +39,8 @@ class CuratorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.originals < LEAST_EXAMPLES:
-            raise ValueError(f"CuratorConfig.originals is {self.originals}; give {LEAST_EXAMPLES} seed pairs or more")
+        if self.originals < LEAST_ORIGINALS:
+            raise ValueError(f"CuratorConfig.originals is {self.originals}; give {LEAST_ORIGINALS} seed pairs or more")
         if self.penalty <= 0 or self.label_weight <= 0:
             raise ValueError(f"{self}: penalty and label_weight must be above 0")
         if not 0 < self.base_rate < 1:
@@ -104,7 +104,7 @@ def fit_curator(examples: Examples, candidates: Rows, seeds: Rows, penalty: floa
       penalty: strength of the pull to the first weights.
 
     Raises:
-      ValueError: fewer than eight good or eight bad examples.
+      ValueError: fewer than five good or five bad examples.
     """
     good = np.asarray(examples.good, bool)
     for name, number in (("good", int(good.sum())), ("bad", int((~good).sum()))):

@@ -114,6 +114,11 @@ def _read_templates(folder: epath.Path) -> dict[str, str]:
                 raise ValueError(
                     f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
                 )
+        if name == "rating.txt" and SCORE_PREFIX.strip().lower() not in text.lower():
+            raise ValueError(
+                f"{folder / name} never says {SCORE_PREFIX.strip()!r}, so no rating could be read from the reply; "
+                'end it with a request such as: one last line in the form "Score: <rating>", 1 to 5'
+            )
     return {name: text.strip() for name, text in texts.items()}
 
 

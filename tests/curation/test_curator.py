@@ -151,7 +151,7 @@ def test_expected_precision_and_recall_are_those_of_calibrated_draws():
 @pytest.mark.parametrize("good", [[True] * 20, [False] * 20, [True] * 3 + [False] * 17])
 def test_too_few_examples_of_a_class_are_named(good):
     rows, _ = made_rows(20)
-    with pytest.raises(ValueError, match="needs 8; give more seed pairs or more labels"):
+    with pytest.raises(ValueError, match="needs 5; give more seed pairs or more labels"):
         fitted(rows, good)
 
 

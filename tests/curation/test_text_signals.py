@@ -1,5 +1,8 @@
 """Signals that need no model."""
 
+import pathlib
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +82,9 @@ def test_every_signal_of_any_text_is_a_number_in_its_bounds(instruction, output)
 
 def test_a_copy_of_the_text_is_a_copy():
     assert copied_share(HERON, HERON) == 1.0
+
+
+def test_the_docs_define_every_signal():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "curation.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text.partition("<!-- /signals -->")[0], flags=re.MULTILINE))
+    assert rows == {name: signal.definition.replace("|", r"\|") for name, signal in SIGNALS.items()}

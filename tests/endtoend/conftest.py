@@ -38,7 +38,7 @@ def sources(tmp_path_factory):
         (folder / "pages" / f"{animal}.html").write_text(page)
     (folder / "prompts").mkdir()
     (folder / "prompts" / "backward.txt").write_text("Q: {output}")
-    (folder / "prompts" / "rating.txt").write_text("{instruction} | {output}")
+    (folder / "prompts" / "rating.txt").write_text("{instruction} | {output} | Score: <rating>")
     return folder
 
 

@@ -70,6 +70,12 @@ def test_a_template_without_its_placeholder_is_named(tmp_path):
         load_prompts(tmp_path)
 
 
+def test_a_rubric_that_asks_for_no_number_is_named(tmp_path):
+    (tmp_path / "rating.txt").write_text("Is {output} a good answer to {instruction}?")
+    with pytest.raises(ValueError, match=r"rating\.txt never says 'Score:'.*one last line in the form"):
+        load_prompts(tmp_path)
+
+
 def test_a_mistyped_template_name_is_an_error(tmp_path):
     (tmp_path / "backwards.txt").write_text("{output}")
     with pytest.raises(ValueError, match=r"backwards\.txt is not a template.*backward\.txt and rating\.txt"):

@@ -1,0 +1,110 @@
+"""The whole algorithm with a curator, several candidates per segment and an arm, at the smallest size."""
+
+import dataclasses
+import json
+
+import pytest
+
+from humpback_jax import run_files
+from humpback_jax.align import Alignment
+from humpback_jax.curation.curator import CuratorConfig
+from humpback_jax.curation.signals import SIGNALS
+from humpback_jax.report.tables import print_report, run_figures
+from humpback_jax.stages.rating import CurationConfig
+from humpback_jax.stages.selection import SelectionConfig
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe):
+    return dataclasses.replace(
+        tiny_recipe,
+        rounds=1,
+        candidates=2,
+        curation=CurationConfig("expected", tiny_recipe.augmentation),
+        curator=CuratorConfig(originals=8),
+        selection=SelectionConfig(by="curator", keep_fraction=0.5, min_instruction_chars=1),
+        arms=("random",),
+    )
+
+
+@pytest.fixture(scope="module")
+def run_dir(recipe, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("curated") / "run"
+    Alignment(recipe, run_dir).align()
+    return run_dir
+
+
+def manifest(run_dir, stage):
+    return json.loads((run_dir / stage / run_files.MANIFEST).read_text())
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_stage_is_there_and_its_counts_add_up(run_dir):
+    expected = {"seeds", "segments", "m_yx", "augmented", "m0", "scores1", "curator1", "curated1", "m1"}
+    expected |= {"curated1_random", "m1_random", "evaluation"}
+    assert {path.parent.name for path in run_dir.glob("*/manifest.json")} == expected
+    for stage in expected:
+        counts = manifest(run_dir, stage)["counts"]
+        assert counts["in"] == counts["out"] + sum(counts["rejected"].values())
+
+
+def test_kept_pairs_have_all_signals_and_one_candidate_per_segment(run_dir):
+    kept = rows_of(run_dir / "curated1" / run_files.CURATED)
+    dropped = rows_of(run_dir / "curated1" / run_files.DROPPED)
+    assert len({row["segment"] for row in kept}) == len(kept)
+    assert all(set(row["signals"]) == set(SIGNALS) for row in kept)
+    below = [row["p_good"] for row in dropped if row["reason"] == "below_best_fraction"]
+    assert min(row["p_good"] for row in kept) >= max(below, default=0.0)
+    expected = manifest(run_dir, "curated1")["figures"]["expected"]
+    assert 0 <= expected["precision"]["low"] <= expected["precision"]["value"] <= expected["precision"]["high"] <= 1
+
+
+def test_the_arm_is_as_large_as_the_curated_set_and_is_compared(run_dir):
+    arm = rows_of(run_dir / "curated1_random" / run_files.CURATED)
+    assert len(arm) == len(rows_of(run_dir / "curated1" / run_files.CURATED))
+    figures = manifest(run_dir, "evaluation")["figures"]
+    assert {"m0", "m1", "m1_random"} <= set(figures["nll_per_token"])
+    nll = {name: each["nll"] for name, each in figures["nll_per_token"].items()}
+    assert [(d["model"], d["rival"]) for d in figures["nll_differences"]] == [("m1", "m0"), ("m1", "m1_random")]
+    for each in figures["nll_differences"]:
+        assert each["difference"] == pytest.approx(nll["m1"] - nll[each["rival"]], abs=2e-4)
+        assert each["low"] <= each["difference"] <= each["high"]
+
+
+def test_the_report_can_be_printed(run_dir, capsys):
+    print_report(run_dir, run_figures(run_dir))
+    assert "m1_random" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_left_as_it_is_and_a_cut_off_one_goes_on(run_dir, recipe):
+    files = {path: path.read_bytes() for path in run_dir.glob("*/*.json*")}
+    for stage in ("curator1", "curated1"):
+        (run_dir / stage / run_files.MANIFEST).unlink()
+    Alignment(recipe, run_dir).align()
+    again = {path: path.read_bytes() for path in run_dir.glob("*/*.json*")}
+    without_seconds = lambda data: data.split(b'"seconds"')[0]  # noqa: E731
+    assert {path: without_seconds(data) for path, data in files.items()} == {
+        path: without_seconds(data) for path, data in again.items()
+    }
+
+
+def test_another_curator_is_refused_in_the_same_folder(run_dir, recipe):
+    changed = dataclasses.replace(recipe, curator=CuratorConfig(originals=9))
+    with pytest.raises(ValueError, match=r"curator1 was begun with another .*curator\.originals"):
+        Alignment(changed, run_dir).align()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"curator": None}, "asks for signals, which only a run with a curator has"),
+        ({"arms": ("best",)}, "Recipe.arms holds 'best'; choose from random, longest"),
+        ({"candidates": 0}, "Recipe.candidates is 0"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(recipe, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(recipe, **change)
