@@ -183,11 +183,24 @@ def _check_all_used() -> None:
         if selector == _MACRO or selector.rpartition(".")[2] in BESIDE_THE_RECIPE:
             continue  # the file of a sweep is the recipe of its runs too
         parts = scope.split("/") if scope else []
+        if selector.rpartition(".")[2] in _switched_off():
+            continue
         if not any(s == selector and t.split("/")[: len(parts)] == parts for t, s in operative):
             scopes = {t for t, s in operative if s == selector and t}
             name = _binding_name(scope, selector)
             message = f"gin bindings of {name} have no effect: the recipe reads no such configurable"
             raise ValueError(message + _close(scope, scopes))
+
+
+def _switched_off() -> set[str]:
+    """Names of the classes whose place in the recipe is bound to None: an included file may have set them up."""
+    names: set[str] = set()
+    for (_, selector), bound in gin_config._CONFIG.items():
+        cls = next((each for each in CONFIGURABLES if each.__name__ == selector.rpartition(".")[2]), None)
+        kinds = typing.get_type_hints(cls) if cls else {}
+        for name in (name for name, value in bound.items() if value is None and name in kinds):
+            names.update(each.__name__ for each in configurables_of(kinds[name]))
+    return names
 
 
 def _suggestion(message: str, cls: type) -> str:

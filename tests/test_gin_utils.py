@@ -270,3 +270,10 @@ def test_every_dataclass_of_a_recipe_can_be_configured():
 def test_settings_of_the_corpus_that_cannot_be_meant(binding, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(["experiments/quickstart.gin"], [binding])
+
+
+def test_what_an_included_file_sets_up_can_be_switched_off():
+    off = ["Recipe.curator = None", "SelectionConfig.by = 'rating'"]
+    assert parse_recipe(["experiments/quickstart.gin"], off).curator is None
+    with pytest.raises(ValueError, match="bindings of LoraConfig have no effect"):
+        parse_recipe(["experiments/quickstart.gin"], [*off, "LoraConfig.rank = 4"])

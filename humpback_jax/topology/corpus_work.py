@@ -23,7 +23,7 @@ class CorpusRates:
       shuffled_bytes: of a candidate, by group-by, compressed as they lie between the steps (measured).
     """
 
-    megabytes_per_second: float = 9.0
+    megabytes_per_second: float = 13.7
     html_bytes: float = 150_000.0
     archive_bytes: float = 32_000.0
     segments_per_page: float = 1.0

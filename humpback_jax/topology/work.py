@@ -134,11 +134,9 @@ class _RecipeWork:
         return self._training(run_files.BACKWARD_STAGE, self.recipe.backward, self.seeds.count, tokens)
 
     def augmented(self) -> StageWork:
-        shared, web = _tokens(len(self.prompts.backward_template)), self.web
-        config = self.recipe.augmentation
-        return StageWork(
-            run_files.AUGMENTED_STAGE, "generate", web.count, web.output, web.instruction, shared, config=config
-        )
+        shared, items = _tokens(len(self.prompts.backward_template)), self.web.count * self.recipe.candidates
+        written, config = self.web.instruction, self.recipe.augmentation
+        return StageWork(run_files.AUGMENTED_STAGE, "generate", items, self.web.output, written, shared, config=config)
 
     def seed_model(self) -> StageWork:
         name = run_files.MODEL_STAGE.format(t=0)
@@ -150,7 +148,7 @@ class _RecipeWork:
         return StageWork(
             run_files.SCORES_STAGE.format(t=t),
             "score" if expected else "generate",
-            self.web.count * (curation.samples if curation.mode == "sampled" else 1),
+            self.web.count * self.recipe.candidates * (curation.samples if curation.mode == "sampled" else 1),
             self.web.tokens + self._read_again(self.web),
             0.0 if expected else min(LENGTHS.rationale_tokens, _limit(curation.generation)),
             rubric,

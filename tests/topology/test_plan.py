@@ -120,9 +120,13 @@ class Watched(Alignment):
     def curate(self, t):
         if self.recipe.scored_run is None:  # else ratings are only read
             self.ran.append(f"scores{t}")
+            self.ran += [f"curator{t}"] if self.recipe.curator else []
 
     def train_round(self, t):
         self.ran.append(f"m{t}")
+
+    def train_arm(self, arm):
+        self.ran.append(f"m{self.recipe.rounds}_{arm}")
 
     def evaluate(self):
         self.ran.append("evaluation")
@@ -172,13 +176,33 @@ def test_a_model_of_web_pairs_alone_sees_no_seeds():
     assert web["m1"].prompt_tokens != both["m1"].prompt_tokens
 
 
+def test_signals_and_candidates_are_counted():
+    bindings = {
+        "plain": ["Recipe.curator = None", "SelectionConfig.by = 'rating'"],
+        "signals": [],
+        "candidates": ["Recipe.candidates = 4"],
+    }
+    work = {
+        name: {stage.name: stage for stage in recipe_work(parse_recipe(["experiments/quickstart.gin"], each))}
+        for name, each in bindings.items()
+    }
+    plain, signals, candidates = (work[name]["scores1"] for name in bindings)
+    assert plain.items == signals.items
+    assert plain.prompt_tokens + 2 * 48 + 16 < signals.prompt_tokens < 3 * plain.prompt_tokens
+    assert candidates.items == 4 * signals.items
+    assert work["candidates"]["augmented"].items == 4 * work["plain"]["augmented"].items
+    assert work["candidates"]["m1"].items == work["signals"]["m1"].items
+    assert "curator1" not in work["plain"]
+
+
 def test_a_machine_is_planned_without_a_compiler_and_compared_with_a_run(tmp_path):
     recipe = parse_recipe(["experiments/quickstart.gin"], [])
     (tmp_path / "m0").mkdir()
     (tmp_path / "m0" / "manifest.json").write_text(json.dumps({"seconds": 3600.0}))
     made = plan_recipe(PlanRequest(recipe, "cpu", machine_gflops=200.0, run_dir=str(tmp_path)))
     by_name = {stage["name"]: stage for stage in made["stages"]}
-    assert list(by_name) == [*STAGES, "evaluation", "total"] and by_name["m0"]["measured_hours"] == 1.0
+    stages = ["m_yx", "augmented", "m0", "scores1", "curator1", "m1", "scores2", "curator2", "m2", "m2_random"]
+    assert list(by_name) == [*stages, "evaluation", "total"] and by_name["m0"]["measured_hours"] == 1.0
     assert made["assumptions"]["machine_flops"] == 200e9 and made["programs"] == {}
     json.dumps(made)
     with pytest.raises(ValueError, match="no finished stage"):
