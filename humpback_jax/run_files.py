@@ -13,6 +13,8 @@ OPERATIVE_CONFIG = "operative_config.gin"
 REPORT = "report.html"
 # The drawings of the page, one file each.
 PLOTS = "plots"
+# What a person said of pairs of the run, a line each; `humpback curate label` adds to it.
+LABELS = "labels.jsonl"
 
 # Stages: a folder each, skipped once it is complete.
 

@@ -17,12 +17,12 @@ from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
 
 VERBS = [
-    *(("align",), ("train",), ("augment",), ("curate",), ("generate",), ("report",)),
+    *(("align",), ("train",), ("augment",), ("generate",), ("report",)),
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", verb) for verb in ("build", "show", "stats", "explain")),
     *(("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
-    *(("fit",), ("plan",)),
+    *(("fit",), ("plan",), ("curate", "calibrate"), ("curate", "label")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
     *(("launch", verb) for verb in ("init", "create", "wait", "setup", "run", "status", "logs")),
     *(("launch", verb) for verb in ("stop", "resume", "delete")),

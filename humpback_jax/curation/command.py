@@ -106,6 +106,23 @@ def calibrate(
         print_figures(figures, as_json)
 
 
+@curate.command()
+@click.argument("run_dir", type=click.Path())
+@click.option("--number", type=click.IntRange(min=1), default=100, show_default=True, help="Pairs to label.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--out", type=click.Path(), help="Labels are added here, a line each (default: in RUN_DIR).")
+@click.option("--port", type=int, default=0, help="Default: a free one.")
+@click.option("--browser/--no_browser", default=True, help="Open the browser.")
+@json_option
+def label(run_dir: str, number: int, seed: int, out: str | None, port: int, browser: bool, as_json: bool) -> None:
+    """Label pairs of the last round, blind: every label is saved at once, and you go on where you were."""
+    from humpback_jax.report.labelling import open_labelling
+    from humpback_jax.report.serve import PageServer, serve
+
+    labelling = open_labelling(run_dir, number, seed, out)
+    serve(PageServer(labelling.page, port, labelling.save), browser, as_json)
+
+
 def _model_folder(path: str) -> str:
     """The model folder itself, where its stage is given."""
     inner = os.path.join(path, run_files.MODEL)

@@ -102,7 +102,7 @@ def write_sheet(sheet: Sheet, path: PathLike, posts: bool = False) -> bytes:
     page = render_report_page(
         "judge.html.j2",
         styles=("judge.css",),
-        scripts=("data.js", "theme.js", "judge.js"),
+        scripts=("data.js", "theme.js", "post.js", "judge.js"),
         protocol=PROTOCOL,
         sheet=pack({"sheet": sheet.name, "posts": posts, "items": sheet.items}),
         count=len(sheet.items),

@@ -15,7 +15,7 @@ class PageServer(http.server.ThreadingHTTPServer):
     """A server of one page at 127.0.0.1; port 0 takes a free one.
 
     Args:
-      page: HTML in UTF-8.
+      page: HTML in UTF-8, or a function that makes it anew for every reader.
       port: to listen at.
       receive: gets each JSON value that the page posts to `/judgments`; it raises ValueError for one it refuses.
 
@@ -23,7 +23,9 @@ class PageServer(http.server.ThreadingHTTPServer):
       OSError: the port is taken.
     """
 
-    def __init__(self, page: bytes, port: int, receive: Callable[[Any], None] | None = None) -> None:
+    def __init__(
+        self, page: bytes | Callable[[], bytes], port: int, receive: Callable[[Any], None] | None = None
+    ) -> None:
         self.page, self.receive = page, receive
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -36,8 +38,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: PageServer
 
     def do_GET(self) -> None:
-        known = self.path.split("?")[0] == "/"
-        self.answer(200 if known else 404, self.server.page if known else b"not found", "text/html; charset=utf-8")
+        page = self.server.page
+        if self.path.split("?")[0] == "/":
+            self.answer(200, page() if callable(page) else page, "text/html; charset=utf-8")
+        else:
+            self.answer(404, b"not found", "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
         receive, length = self.server.receive, int(self.headers.get("Content-Length") or 0)

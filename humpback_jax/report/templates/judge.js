@@ -69,19 +69,6 @@ async function choose(choice) {
   byId("item").focus();
 }
 
-async function send(row) {
-  byId("problem").textContent = "";
-  try {
-    const headers = { "Content-Type": "application/json" };
-    const answer = await fetch("judgments", { method: "POST", headers, body: JSON.stringify(row) });
-    if (answer.ok) return true;
-    byId("problem").textContent = `Not saved: ${await answer.text()}`;
-  } catch {
-    byId("problem").textContent = "Not saved: the server does not answer. Start it again, then choose again.";
-  }
-  return false;
-}
-
 function save() {
   const lines = [...judged.values()].map((row) => `${JSON.stringify(row)}\n`).join("");
   const link = make("a", { href: URL.createObjectURL(new Blob([lines])), download: `judgments-${sheet.sheet}-${rater}.jsonl` });
