@@ -33,7 +33,7 @@ class CuratorConfig:
 
     originals: int = 64
     labels: str | None = None
-    label_weight: float = 3.0
+    label_weight: float = 5.0
     penalty: float = 0.25
     base_rate: float = 0.15
     seed: int = 0

@@ -56,6 +56,7 @@ def _kept_good(scores: np.ndarray, good: np.ndarray, share: float) -> float:
 
 def spearman(scores: np.ndarray, values: np.ndarray) -> float:
     """Rank correlation; nan where either is constant."""
+    values = np.asarray(values, np.float64)
     if np.ptp(scores) == 0 or np.ptp(values) == 0:
         return float("nan")
     return float(stats.spearmanr(scores, values).statistic)

@@ -1,0 +1,72 @@
+"""Calibration on the tiny model: every figure is there, and in its bounds."""
+
+import dataclasses
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from humpback_jax.cli import cli
+from humpback_jax.curation.curator import CuratorConfig
+from humpback_jax.curation.labels import LabelledPair
+from humpback_jax.curation.signals import SIGNALS
+from humpback_jax.curation.twins import KINDS
+from humpback_jax.data.pairs import Pair, Sibling
+from humpback_jax.inference.requests import EngineConfig
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate
+from humpback_jax.stages.jobs import GenerationConfig
+from humpback_jax.stages.rating import CurationConfig
+
+PROMPTS = Prompts("Q: {output}", "{instruction}|{output}", "Tag s.", "Tag w.")
+NOUNS = "heron fish reed bank boat river cloud stone wind bird net tide".split()
+
+
+def pairs(first, number):
+    chosen = [NOUNS[(first + i) % len(NOUNS)] for i in range(number)]
+    text = "The {} stands in the water and waits there until the evening has come over it."
+    return [Pair(f"{first}-{i}", f"What does the {n} do?", text.format(n), "t") for i, n in enumerate(chosen)]
+
+
+@pytest.fixture(scope="module")
+def figures(tiny_model):
+    labelled = [LabelledPair(p.id, p.instruction, p.output, i % 3 == 0, i % 2 == 0) for i, p in enumerate(pairs(3, 15))]
+    siblings = [Sibling(f"s{i}", f"t{i // 3}", i % 3, "What is it?", f"It is {n}.") for i, n in enumerate(NOUNS)]
+    data = Calibration(pairs(0, 10), pairs(5, 6), labelled, siblings)
+    engine = EngineConfig(slots=4, prompt_buckets=(64, 128, 256, 512), max_new_tokens=8)
+    generation = GenerationConfig(engine=engine, shard_size=100, dtype="float32")
+    signaller = Signaller(tiny_model, PROMPTS, CurationConfig("expected", generation, signals=True))
+    return calibrate(signaller, data, CuratorConfig(originals=10))
+
+
+def test_every_signal_and_the_curator_are_measured_on_labels(figures):
+    assert set(figures["signals"]) == {*SIGNALS, "curator", "curator_with_labels"}
+    for each in figures["signals"].values():
+        assert {"auc_good", "auc_usable", "precision_at_20", "recall_at_20", "spearman"} <= set(each)
+        for name in ("auc_good", "auc_usable", "precision_at_20"):
+            assert 0 <= each[name]["low"] <= each[name]["value"] <= each[name]["high"] <= 1
+    assert "calibration_error" in figures["signals"]["curator"]
+    assert figures["labels"] == {"in": 15, "out": 15, "good": 5, "usable": 8}
+    assert set(figures["kept"]) == {"expected", "labelled"}
+
+
+def test_twins_are_measured_by_kind_and_siblings_by_pairs(figures):
+    assert set(figures["twins"]) == set(KINDS)
+    assert all(each["whole"] == 6 and each["broken"] == 6 for each in figures["twins"].values())
+    assert figures["siblings"]["pairs"] == 4 * 3
+    assert 0 <= figures["siblings"]["curator"]["value"] <= 1
+    json.dumps(figures)
+
+
+def test_the_command_prints_what_it_measures(tiny_model_dir, tmp_path):
+    seeds, labels = tmp_path / "seeds.jsonl", tmp_path / "labels.jsonl"
+    seeds.write_text("".join(json.dumps(dataclasses.asdict(pair)) + "\n" for pair in pairs(0, 8)))
+    rows = [dataclasses.asdict(pair) | {"labels": {"score": [1 + 4 * (i % 2)]}} for i, pair in enumerate(pairs(4, 10))]
+    labels.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "source"}) + "\n" for row in rows))
+    arguments = ["curate", "calibrate", "--model", str(tiny_model_dir), "--seeds", str(seeds), "--json"]
+    arguments += ["--heldout", str(seeds), "--labels", str(labels), "--originals", "8"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout[result.stdout.index("{") :])
+    assert printed["signals"]["curator"]["auc_good"].keys() == {"value", "low", "high"}
+    assert "auc_usable" not in printed["signals"]["curator"], "nobody was asked"
