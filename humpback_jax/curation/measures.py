@@ -71,15 +71,12 @@ def calibration_error(probabilities: np.ndarray, good: np.ndarray) -> float:
 
 
 def with_interval(statistic: Statistic, scores: np.ndarray, good: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """`value`, `low` and `high` of a statistic over pairs; resamples where it is undefined are left out."""
+    """`value`, `low` and `high` of a statistic over pairs, None where it is undefined; such resamples are left out."""
     values, labels = np.asarray(scores, np.float64), good
     rng = np.random.default_rng(seed)
     draws = [statistic(values[i], labels[i]) for i in rng.integers(0, len(values), (RESAMPLES, len(values)))]
     tail = 50 * (1 - CONFIDENCE)
     defined = np.asarray(draws)[~np.isnan(draws)]
     low, high = np.percentile(defined, [tail, 100 - tail]) if len(defined) else (float("nan"), float("nan"))
-    return {
-        "value": round(statistic(values, labels), _DIGITS),
-        "low": round(float(low), _DIGITS),
-        "high": round(float(high), _DIGITS),
-    }
+    found = {"value": statistic(values, labels), "low": float(low), "high": float(high)}
+    return {name: None if np.isnan(number) else round(number, _DIGITS) for name, number in found.items()}

@@ -85,6 +85,11 @@ def test_rank_correlation_and_calibration():
     assert calibration_error(np.asarray([0.0, 1.0] * 50), np.asarray([False, True] * 50)) == 0.0
 
 
+def test_what_is_undefined_is_none_and_not_a_number_that_json_lacks():
+    found = with_interval(spearman, np.zeros(5), np.asarray([True, False, True, False, True]))
+    assert found == {"value": None, "low": None, "high": None}
+
+
 def test_intervals_hold_the_value_and_shrink_with_more_pairs():
     rng = np.random.default_rng(0)
     widths = []

@@ -19,7 +19,7 @@ from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.rating import CurationConfig
 
 PROMPTS = Prompts("Q: {output}", "{instruction}|{output}", "Tag s.", "Tag w.")
-NOUNS = "heron fish reed bank boat river cloud stone wind bird net tide".split()
+NOUNS = ["heron", "fish", "reed", "bank", "boat", "river", "cloud", "stone", "wind", "bird", "net", "tide"]
 
 
 def pairs(first, number):
