@@ -27,7 +27,8 @@ class CuratorConfig:
       labels: JSONL of pairs labelled by people, as `humpback curate label` writes it.
       label_weight: weight of all labelled pairs together, those of all twins together being 1.
       penalty: strength of the pull to the first weights.
-      base_rate: share of good pairs among the candidates; labels, where there are any, say it instead.
+      base_rate: share of good pairs among the candidates, an assumption; labels, where there are any, set the level
+        instead, such that p(good) adds up to what people found on the labelled pairs.
       seed: of the twins.
     """
 
