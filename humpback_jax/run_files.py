@@ -142,6 +142,13 @@ def round_of(stage: str, template: str) -> int | None:
     return int(number) if number.isdigit() and template.format(t=int(number)) == stage else None
 
 
+def arm_of(stage: str, template: str) -> tuple[int, str] | None:
+    """(t, arm) of the stage of an arm: `arm_of("m2_random", ARM_MODEL_STAGE)` is (2, "random"); None: another stage."""
+    number, _, arm = stage.removeprefix(template.removesuffix("{t}_{arm}")).partition("_")
+    named = arm and number.isdigit() and template.format(t=int(number), arm=arm) == stage
+    return (int(number), arm) if named else None
+
+
 def default_run_dir(gin_files: list[str] | tuple[str, ...]) -> str:
     """RUN_DIR where --run_dir does not say it, after all gin files: `runs/quickstart`, `runs/quickstart-smoke`."""
     return "runs/" + "-".join(name.rpartition("/")[2].removesuffix(".gin") for name in gin_files)

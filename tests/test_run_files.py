@@ -98,5 +98,12 @@ def test_rounds_are_read_back():
         assert run_files.round_of(name, run_files.MODEL_STAGE) is None
 
 
+def test_arms_are_read_back():
+    for template in (run_files.ARM_MODEL_STAGE, run_files.ARM_PAIRS_STAGE):
+        assert run_files.arm_of(template.format(t=12, arm="a_b"), template) == (12, "a_b")
+    for name in ("m2", "m_yx", "m2_", "curated2_random", "m02_random", "m_random"):
+        assert run_files.arm_of(name, run_files.ARM_MODEL_STAGE) is None, name
+
+
 def test_run_files_imports_nothing():
     assert not [node for node in ast.walk(ast.parse(SOURCE)) if isinstance(node, ast.Import | ast.ImportFrom)]

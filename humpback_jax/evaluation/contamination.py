@@ -88,11 +88,17 @@ def write_clean(path: PathLike, overlaps: Mapping[str, Overlap], folder: PathLik
 
 
 def training_files(model: PathLike) -> list[str]:
-    """Training sets of RUN_DIR/m2 (or its folder `model`), as far as the run has them: seeds and the last selection."""
+    """Training sets of RUN_DIR/m2 (or its folder `model`), as far as the run has them: seeds and the last selection.
+
+    Those of an arm, RUN_DIR/m2_random, are the seeds and the arm's own pairs.
+    """
     folder = epath.Path(model)
     folder = folder.parent if folder.name == run_files.MODEL else folder
     name, run = folder.name, folder.parent
     files = [run / run_files.SEEDS_STAGE / run_files.SEED_PAIRS]
     if t := run_files.round_of(name, run_files.MODEL_STAGE):
         files.append(run / run_files.CURATED_STAGE.format(t=t) / run_files.CURATED)
+    elif of_arm := run_files.arm_of(name, run_files.ARM_MODEL_STAGE):
+        t, arm = of_arm
+        files.append(run / run_files.ARM_PAIRS_STAGE.format(t=t, arm=arm) / run_files.CURATED)
     return [str(path) for path in files if path.exists()]

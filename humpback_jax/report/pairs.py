@@ -6,17 +6,19 @@ Texts are kept in memory for a bounded number of pairs only; the statistics are 
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.data.pairs import domain_of
-from humpback_jax.report.run_data import read_rows
+from humpback_jax.report.run_data import RunData, read_rows
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics
-
-KEPT = "kept"
+from humpback_jax.report.why import KEPT, why_sentence
 
 
 @dataclasses.dataclass
@@ -29,6 +31,9 @@ class Verdict:
       parsed: whether the number was read from the rationale; None where it was not rated.
       rationale: what the scorer wrote; several are joined.
       probabilities: of the digits 1..5 where the number was forced, else empty.
+      signals: in the order of SIGNALS, nan where one is missing; empty where none was measured.
+      p_good: what the curator thinks of it; None without one.
+      why: why it was kept or dropped, in a sentence.
     """
 
     state: str = ""
@@ -36,6 +41,9 @@ class Verdict:
     parsed: bool | None = None
     rationale: str = ""
     probabilities: tuple[float, ...] = ()
+    signals: tuple[float, ...] = ()
+    p_good: float | None = None
+    why: str = ""
 
 
 @dataclasses.dataclass
@@ -79,16 +87,20 @@ class RunPairs:
     rounds: dict[int, RoundStatistics]
 
 
-def read_pairs(run_dir: epath.Path, rounds: list[int], limit: int) -> RunPairs:
+def read_pairs(run: RunData, limit: int) -> RunPairs:
     """Pairs of the run, at most `limit` of them with texts: those whose ids have the smallest hashes.
 
     Raises:
       ValueError: a row is damaged; file and line are named.
     """
+    run_dir, rounds = run.run_dir, run.rounds
     counted = _Counted(_base_rows(run_dir, rounds))
     drawn = heapq.nsmallest(limit, counted, key=lambda pair: hashlib.sha256(pair[1]["id"].encode()).digest())
     records = {row["id"]: _record(row) for _, row in sorted(drawn, key=lambda pair: pair[0])}
     statistics = {t: _read_round(run_dir, t, records) for t in rounds}
+    for t in rounds:
+        if statistics[t].has_signals:
+            _explain(records.values(), t, statistics[t].cut, run.curators.get(t), run.selection_settings(t))
     files = {
         "seed pairs": run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS,
         "candidates": run_dir / run_files.AUGMENTED_STAGE / run_files.PAIRS,
@@ -158,8 +170,43 @@ def _read_round(run_dir: epath.Path, t: int, records: dict[str, PairRecord]) -> 
             statistics.add_selected(row, state == KEPT)
         if row["id"] in records:
             verdict = records[row["id"]].verdicts.setdefault(t, Verdict())
-            verdict.state, verdict.rating = state, row["score"]
+            verdict.state, verdict.rating, verdict.p_good = state, row["score"], row.get("p_good")
+            verdict.signals = _signal_values(row.get("signals"))
     return statistics
+
+
+def _signal_values(signals: Mapping[str, float] | None) -> tuple[float, ...]:
+    """Values in the order of SIGNALS: tuples, as a mapping for each of many pairs takes three times the memory."""
+    return () if signals is None else tuple(signals.get(name, math.nan) for name in SIGNALS)
+
+
+def _explain(
+    records: Iterable[PairRecord],
+    t: int,
+    cut: float | None,
+    curator: Curator | None,
+    settings: Mapping[str, Any],
+) -> None:
+    """Gives every verdict of a round its sentence."""
+    for record in records:
+        if (verdict := record.verdicts.get(t)) is not None:
+            signals = dict(zip(SIGNALS, verdict.signals, strict=False))
+            verdict.why = explain(verdict.state, verdict.rating, verdict.p_good, signals, cut, curator, settings)
+
+
+def explain(
+    state: str,
+    rating: float | None,
+    p_good: float | None,
+    signals: Mapping[str, float],
+    cut: float | None,
+    curator: Curator | None,
+    settings: Mapping[str, Any],
+) -> str:
+    """The sentence of `why_sentence`, by the curator where it decided."""
+    if curator is None or p_good is None or not curator.weights.keys() <= signals.keys():
+        return why_sentence(state, rating, cut, None, settings)
+    return why_sentence(state, p_good, cut, curator.contributions(signals), settings)
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:

@@ -26,9 +26,10 @@ from humpback_jax.display.plots import (
 from humpback_jax.report.pairs import RunPairs
 from humpback_jax.report.run_data import RunData
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics, spearman
-from humpback_jax.report.words import model_name
+from humpback_jax.report.words import model_name, signal_label
 
 RATING_EDGES = np.arange(0.875, 5.2, 0.25)
+AGAINST_COLOR = series_color(1)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -42,12 +43,13 @@ def draw_plots(run: RunData, pairs: RunPairs) -> list[Plot]:
         for before, after in itertools.pairwise(sorted(pairs.rounds)):
             if (old := pairs.rounds[before].ratings) and (new := pairs.rounds[after].ratings):
                 plots.append(_agreement(before, after, old, new))
+        plots += [_weights(t, curator.weights) for t, curator in run.curators.items() if curator.weights]
         if run.curves:
             plots.append(_losses(run.curves))
         if nll := run.heldout_nll:
             perplexities = {name: row["perplexity"] for name, row in nll.items()}
             plots.append(_bars("perplexity", "Held-out answers: perplexity (lower is better)", perplexities))
-        if chrf := run.stages.get("evaluation", {}).get("figures", {}).get("backward_chrf"):
+        if chrf := run.evaluation.get("backward_chrf"):
             plots.append(_bars("chrf", "Held-out instructions: chrF, 0–100 (higher is better)", chrf))
         sets = {name: statistics for name, statistics in pairs.sets.items() if len(statistics)}
         if sets:
@@ -117,6 +119,24 @@ def _agreement(before: int, after: int, old: Mapping[str, float], new: Mapping[s
     alt = f"{len(both)} pairs; rank correlation {correlation}; mean change {change:+.2f}."
     title = f"Do rounds {before} and {after} agree? Rank correlation {correlation}"
     return finish_plot(axes, f"agreement_{before}_{after}", "scorer", title, alt)
+
+
+def _weights(t: int, weights: Mapping[str, float]) -> Plot:
+    """Weights of a curator, the largest first; to the right what speaks for a pair."""
+    ordered = sorted(weights.items(), key=lambda item: -abs(item[1]))
+    values = [value for _, value in ordered]
+    axes = new_axes(0.95 + 0.3 * len(ordered))
+    colors = [KEPT_COLOR if value >= 0 else AGAINST_COLOR for value in values]
+    bars = axes.barh(range(len(values)), values, height=0.66, color=colors)
+    axes.bar_label(bars, fmt="%+.2f", padding=4, color=INK)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    label_rows(
+        axes, [plain_text(signal_label(name)) for name, _ in ordered], "weight per standard deviation, in logits"
+    )
+    farthest = 1.3 * max(map(abs, values)) or 1
+    axes.set(xlim=(-farthest if min(values) < 0 else 0, farthest if max(values) > 0 else 0))
+    alt = ", ".join(f"{signal_label(name)} {value:+.2f}" for name, value in ordered)
+    return finish_plot(axes, f"curator{t}_weights", "curator", f"Round {t}: what the curator goes by", f"{alt}.")
 
 
 def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:

@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from humpback_jax import run_files
+from humpback_jax.curation.curator import Curator, curator_of
 from humpback_jax.files import PathLike, read_json, read_jsonl
+from humpback_jax.run_files import arm_of, round_of
 
 STAGE_ORDER = (
     run_files.SEEDS_STAGE,
@@ -17,6 +20,7 @@ STAGE_ORDER = (
     run_files.AUGMENTED_STAGE,
     run_files.MODEL_STAGE.format(t=0),
 )
+ROUND_ORDER = (run_files.SCORES_STAGE, run_files.CURATOR_STAGE, run_files.CURATED_STAGE, run_files.MODEL_STAGE)
 MAX_PREDICTIONS = 200
 MAX_RESULT_CELLS = 500
 
@@ -28,6 +32,7 @@ class RunData:
     Attributes:
       run_dir: where it lies.
       stages: manifest of every complete stage by name, in the order of the algorithm.
+      curators: by round, those that were fitted or that chose.
       curves: rows of metrics.jsonl of every model that was trained.
       predictions: backward instructions of held-out answers, the first MAX_PREDICTIONS.
       results: what other evaluations left in RUN_DIR/evaluation/NAME.json, by name.
@@ -36,6 +41,7 @@ class RunData:
 
     run_dir: epath.Path
     stages: dict[str, dict[str, Any]]
+    curators: dict[int, Curator]
     curves: dict[str, list[dict[str, float]]]
     predictions: list[dict[str, str]]
     results: dict[str, Any]
@@ -44,17 +50,42 @@ class RunData:
     @property
     def rounds(self) -> list[int]:
         """Rounds of which a selection is there, in order."""
-        rounds = (run_files.round_of(name, run_files.CURATED_STAGE) for name in self.stages)
+        rounds = (round_of(name, run_files.CURATED_STAGE) for name in self.stages)
         return sorted(t for t in rounds if t is not None)
 
     @property
     def heldout_nll(self) -> dict[str, dict[str, Any]]:
         """Held-out likelihood by model, the base model's first; empty where nothing was measured."""
-        return self.stages.get(run_files.EVALUATION_STAGE, {}).get("figures", {}).get("nll_per_token", {})
+        return self.evaluation.get("nll_per_token", {})
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Figures on held-out pairs; empty where nothing was measured."""
+        return self.stages.get(run_files.EVALUATION_STAGE, {}).get("figures", {})
+
+    @property
+    def auc_by_kind(self) -> dict[int, dict[str, float]]:
+        """By round, how well its curator tells whole pairs from each kind of broken twin."""
+        return figures_by_round(self.stages, run_files.CURATOR_STAGE, "auc_by_kind")
+
+    @property
+    def constant_signals(self) -> dict[int, list[str]]:
+        """By round, the signals that were the same for every pair; rounds without one are left out."""
+        return figures_by_round(self.stages, run_files.SCORES_STAGE, "constant_signals")
+
+    def selection_settings(self, t: int) -> dict[str, Any]:
+        """Settings of a round's selection."""
+        return self.stages[run_files.CURATED_STAGE.format(t=t)].get("settings", {})
 
     def count(self, stage: str, key: str) -> int | None:
         """`in` or `out` of a stage; None where it is not complete."""
         return self.stages[stage]["counts"][key] if stage in self.stages else None
+
+
+def figures_by_round(stages: Mapping[str, Mapping[str, Any]], template: str, figure: str) -> dict[int, Any]:
+    """A figure of a stage by round, where it is there and not empty."""
+    rounds = {round_of(name, template): stage["figures"].get(figure) for name, stage in stages.items()}
+    return {t: value for t, value in rounds.items() if t is not None and value}
 
 
 def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
@@ -70,12 +101,16 @@ def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
 
 
 def _position(name: str) -> tuple:
-    """Sort key: the fixed stages first, then scores, curated, m by round, then the rest."""
+    """Sort key: the fixed stages first, then scores, curator, curated, m by round and its arms, then the rest."""
     if name in STAGE_ORDER:
         return (0, STAGE_ORDER.index(name), 0)
-    for place, template in enumerate((run_files.SCORES_STAGE, run_files.CURATED_STAGE, run_files.MODEL_STAGE)):
-        if (t := run_files.round_of(name, template)) is not None:
+    for place, template in enumerate(ROUND_ORDER):
+        if (t := round_of(name, template)) is not None:
             return (1, t, place)
+    for place, template in enumerate((run_files.ARM_PAIRS_STAGE, run_files.ARM_MODEL_STAGE)):
+        if of_arm := arm_of(name, template):
+            t, arm = of_arm
+            return (1, t, len(ROUND_ORDER), arm, place)
     return (2, 0, name)
 
 
@@ -93,11 +128,23 @@ def read_run(run_dir: PathLike) -> RunData:
     return RunData(
         folder,
         stages,
+        _curators(folder, stages),
         {name: rows for name in stages if (rows := _curve(folder / name / run_files.METRICS))},
         list(itertools.islice(predictions, MAX_PREDICTIONS)),
         _results(folder / run_files.EVALUATION_STAGE),
         config.read_text() if config.exists() else "",
     )
+
+
+def _curators(folder: epath.Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[int, Curator]:
+    """Curators by round; one that chose from the ratings of another run is in the settings of the selection."""
+    curators = {}
+    for name, stage in stages.items():
+        if (t := round_of(name, run_files.CURATOR_STAGE)) is not None:
+            curators[t] = curator_of(read_json(folder / name / run_files.CURATOR))
+        elif (t := round_of(name, run_files.CURATED_STAGE)) is not None and stage.get("settings", {}).get("curator"):
+            curators[t] = curator_of(stage["settings"]["curator"])
+    return curators
 
 
 def read_rows(path: epath.Path) -> Any:

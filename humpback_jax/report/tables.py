@@ -1,6 +1,6 @@
 """The report of a run as tables: what each stage took in, kept and dropped, the scores, and the held-out figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -10,8 +10,18 @@ from rich.table import Table
 
 from humpback_jax.display.page import clip
 from humpback_jax.files import PathLike, read_jsonl
-from humpback_jax.report.run_data import read_manifests
-from humpback_jax.run_files import CURATED, DROPPED
+from humpback_jax.report.heldout import comparisons, reference_model
+from humpback_jax.report.run_data import figures_by_round, read_manifests
+from humpback_jax.report.words import signal_label, twin_words
+from humpback_jax.run_files import (
+    CURATED,
+    CURATED_STAGE,
+    CURATOR_STAGE,
+    DROPPED,
+    EVALUATION_STAGE,
+    SCORES_STAGE,
+    round_of,
+)
 
 
 def run_figures(run_dir: PathLike) -> dict[str, Any]:
@@ -30,10 +40,14 @@ def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) 
     console.print(_stages_table(figures))
     if any("histogram" in stage["figures"] for stage in figures.values()):
         console.print(_scores_table(figures))
-    if "evaluation" in figures:
-        console.print(_forward_table(figures["evaluation"]["figures"]["nll_per_token"]))
-        console.print(_backward_table(figures["evaluation"]["figures"]["backward_chrf"]))
-    rounds = [name for name in figures if name.startswith("curated")]
+    _print_curators(console, figures)
+    if EVALUATION_STAGE in figures:
+        evaluation = figures[EVALUATION_STAGE]["figures"]
+        console.print(_forward_table(evaluation["nll_per_token"]))
+        for gain in comparisons(evaluation):
+            console.print(gain.sentence + (f" ({gain.verdict})" if gain.verdict else ""), markup=False, highlight=False)
+        console.print(_backward_table(evaluation["backward_chrf"]))
+    rounds = [name for name in figures if round_of(name, CURATED_STAGE) is not None]
     if rounds:
         folder = epath.Path(run_dir) / rounds[-1]
         console.print(_pairs_table(f"Kept in {rounds[-1]}", folder / CURATED, examples))
@@ -67,11 +81,37 @@ def _scores_table(figures: dict[str, Any]) -> Table:
     return table
 
 
+def _print_curators(console: Console, figures: dict[str, Any]) -> None:
+    """What each round's curator goes by, how well it tells broken twins, and signals that tell nothing."""
+    weights = figures_by_round(figures, CURATOR_STAGE, "weights")
+    if weights:
+        title = "What the curator goes by (logits per standard deviation of a signal)"
+        console.print(_by_round_table(title, "signal", weights, signal_label, "{:+.3f}"))
+    aucs = figures_by_round(figures, CURATOR_STAGE, "auc_by_kind")
+    if aucs:
+        title = "Does the curator tell broken pairs? (cross-validated AUC; 0.5 is a guess, 1 is always)"
+        console.print(_by_round_table(title, "broken pairs", aucs, twin_words, "{:.3f}"))
+    for t, names in figures_by_round(figures, SCORES_STAGE, "constant_signals").items():
+        console.print(f"[red]Round {t}: {', '.join(names)} is the same for every pair; it tells nothing apart.[/red]")
+
+
+def _by_round_table(
+    title: str, first: str, rounds: Mapping[int, Mapping[str, float]], words: Callable[[str], str], number: str
+) -> Table:
+    """Named numbers, a column per round."""
+    table = _table(title, first, *(f"round {t}" for t in rounds))
+    for name in dict.fromkeys(name for row in rounds.values() for name in row):
+        table.add_row(words(name), *(number.format(row[name]) if name in row else "-" for row in rounds.values()))
+    return table
+
+
 def _forward_table(nll: dict[str, Any]) -> Table:
     title = "Held-out answers: how surprised is the model? (lower is better)"
-    table = _table(title, "model", "NLL per token", "perplexity", "change from base", "pairs")
+    reference = reference_model(nll)
+    table = _table(title, "model", "NLL per token", "perplexity", f"change from {reference or '-'}", "pairs")
     for name, row in nll.items():
-        change = f"{100 * (row['nll'] / nll['base']['nll'] - 1):+.1f} %" if name != "base" else ""
+        known = reference is not None and name != reference
+        change = f"{100 * (row['nll'] / nll[reference]['nll'] - 1):+.1f} %" if known else ""
         table.add_row(name, f"{row['nll']:.4f}", f"{row['perplexity']:.2f}", change, str(row["pairs"]))
     return table
 
@@ -85,12 +125,14 @@ def _backward_table(chrf: dict[str, float]) -> Table:
 
 def _pairs_table(title: str, path: epath.Path, limit: int) -> Table:
     rows = [row for _, row in read_jsonl(path)]
-    rows.sort(key=lambda row: -(row["score"] or 0))
+    by_curator = any(row.get("p_good") is not None for row in rows)
+    rows.sort(key=lambda row: -((row["p_good"] if by_curator else row["score"]) or 0))
     texts = ["instruction", "text", *(["reason"] if any("reason" in row for row in rows) else [])]
-    table = _table(title, "score", *texts, left=texts)
+    table = _table(title, *(["p(good)"] if by_curator else []), "score", *texts, left=texts)
     for row in rows[:limit]:
         score = "-" if row["score"] is None else f"{row['score']:.2f}"
         cells = [escape(clip(row["instruction"], 160)), escape(clip(row["output"], 200)), row.get("reason", "")]
-        table.add_row(score, *cells[: len(texts)])
+        p_good = "-" if row.get("p_good") is None else f"{row['p_good']:.3f}"
+        table.add_row(*([p_good] if by_curator else []), score, *cells[: len(texts)])
     table.caption = f"{min(limit, len(rows))} of {len(rows)}; all of them: {path}"
     return table

@@ -1,11 +1,12 @@
 """Plain words for stages and reasons: what the report says to somebody who has never seen the algorithm."""
 
 import collections
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from humpback_jax.corpus.reasons import corpus_words
-from humpback_jax.run_files import SEGMENTS_STAGE
+from humpback_jax.run_files import ARM_MODEL_STAGE, ARM_PAIRS_STAGE, SEGMENTS_STAGE, arm_of
 
 _REASONS: dict[str, tuple[str, str]] = {
     "kept": ("Kept", "Good enough: the next model is trained on it."),
@@ -26,7 +27,60 @@ _REASONS: dict[str, tuple[str, str]] = {
     "instruction_too_long": ("Instruction too long", "more than {max_instruction_chars} characters"),
     "instruction_copies_output": ("Copies the text", "the instruction repeats the text instead of asking for it"),
     "not_sampled": ("Not drawn", "the run keeps a random {sample} of the good ones"),
+    "below_min_p_good": ("Too unlikely to be good", "the curator's p(good) is under {min_p_good}"),
+    "domain_full": ("Its site is full", "at most {max_per_domain} pairs of one site are kept, the best of them"),
+    # arms
+    "not_of_this_arm": ("Not of this arm", "it takes only as many pairs as the curated set has"),
 }
+_GATE = "gate_"  # how the reasons of `SelectionConfig.gates` begin; the signal's name follows
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalWords:
+    """A signal's name, and what it says of a pair for which it speaks, and of one against which it speaks."""
+
+    label: str
+    good: str
+    bad: str
+
+
+SIGNAL_WORDS: Mapping[str, SignalWords] = {
+    "rating": SignalWords("Rating", "the scorer rates it high", "the scorer rates it low"),
+    "fit": SignalWords("Fit", "the instruction asks for this answer", "the instruction hardly asks for this answer"),
+    "ifd": SignalWords("IFD", "the instruction helps to find the answer", "the instruction hardly helps"),
+    "completeness": SignalWords("Completeness", "the answer ends where it is done", "the answer breaks off"),
+    "instruction_log_prob": SignalWords(
+        "Instruction's likelihood", "the instruction reads like one", "the instruction reads oddly"
+    ),
+    "answer_log_prob": SignalWords("Answer's likelihood", "the answer reads well", "the answer reads oddly"),
+    "grounding": SignalWords(
+        "Grounding", "the answer takes up the instruction's words", "the answer has few of the instruction's words"
+    ),
+    "prose": SignalWords("Prose", "the answer is whole sentences", "little of the answer is whole sentences"),
+    "closed": SignalWords("Closed", "its last line is closed", "its last line is not closed"),
+    "copy": SignalWords(
+        "Copy", "the instruction is in words of its own", "the instruction copies runs of words from the answer"
+    ),
+    "leak": SignalWords(
+        "Leak",
+        "nothing of the prompt it was written from is in the instruction",
+        "the instruction repeats the prompt it was written from",
+    ),
+    "instruction_chars": SignalWords("Instruction's length", "the instruction has a good length", "its length is odd"),
+    "output_chars": SignalWords("Answer's length", "the answer has a good length", "the answer's length is odd"),
+}
+
+# How the twins of the curator are broken.
+_TWINS = {
+    "other_answer": "the answer of another pair",
+    "half_answer": "half of the answer",
+    "furniture_added": "menus and notices around the answer",
+    "wrong_kind": "another kind of task",
+    "instruction_garbled": "a garbled instruction",
+    "labelled": "found bad by people",
+}
+
+_ARMS = {"random": "random pairs", "longest": "longest pairs"}
 
 
 # (title, what the stage does, what it counts)
@@ -53,6 +107,11 @@ _STAGES = {
 _ROUND_STAGES = {
     "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score from 1 to 5.", "pairs"),
     "curated": ("Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs"),
+    "curator": (
+        "Round {t}: learn what a good pair is",
+        "M_{before} reads seed pairs and twins of them that were broken; the curator learns what tells them apart.",
+        "examples",
+    ),
     "m": (
         "Round {t}: train M_{t}",
         "From the base model again, on seed pairs and the kept web pairs together, each with its own tag.",
@@ -61,19 +120,55 @@ _ROUND_STAGES = {
 }
 
 
+# Of an arm: {t} is the last round, {arm} what it takes.
+_ARM_STAGES = {
+    ARM_PAIRS_STAGE: ("Round {t}, to compare: {arm}", "As many pairs as were kept, chosen otherwise.", "pairs"),
+    ARM_MODEL_STAGE: (
+        "Round {t}, to compare: train on {arm}",
+        "As M_{t}, with these pairs in the place of the kept ones.",
+        "training pairs",
+    ),
+}
+
+
 def reason_label(reason: str) -> str:
     """Two or three words: `Too short`; an unknown reason's own name without underscores."""
+    if reason.startswith(_GATE):
+        return f"Fails on {signal_label(reason.removeprefix(_GATE)).lower()}"
     return _REASONS[reason][0] if reason in _REASONS else corpus_words("segment", reason)[0]
 
 
 def reason_text(reason: str, settings: Mapping[str, Any] | None = None) -> str:
     """Why, in one clause, with the run's own limits where `settings` (of the stage's manifest) has them, else `…`."""
+    if reason.startswith(_GATE):
+        return _gate_text(reason.removeprefix(_GATE), settings or {})
     if reason not in _REASONS:
         return corpus_words("segment", reason, flatten(settings or {}))[1]
     limits = collections.defaultdict(lambda: "…", flatten(settings or {}))
     if isinstance(limits.get("keep_fraction"), float):
         limits["keep_percent"] = f"{100 * limits['keep_fraction']:g} %"
     return _REASONS[reason][1].format_map(limits)
+
+
+def _gate_text(signal: str, settings: Mapping[str, Any]) -> str:
+    """The run's own conditions on a signal."""
+    gates = [gate for gate in flatten(settings).get("gates", ()) if gate.split(">")[0].split("<")[0].strip() == signal]
+    return f"every kept pair must have {' and '.join(gates) or '…'}"
+
+
+def signal_label(name: str) -> str:
+    """A word or two; an unknown signal's own name without underscores."""
+    return SIGNAL_WORDS[name].label if name in SIGNAL_WORDS else name.replace("_", " ").capitalize()
+
+
+def twin_words(kind: str) -> str:
+    """What is wrong with a broken twin of this kind."""
+    return _TWINS.get(kind, kind.replace("_", " "))
+
+
+def arm_words(arm: str) -> str:
+    """What an arm trains on: `random pairs`."""
+    return _ARMS.get(arm, f"{arm.replace('_', ' ')} pairs")
 
 
 def stage_reason(stage: str, reason: str, settings: Mapping[str, Any] | None = None) -> tuple[str, str]:
@@ -101,6 +196,10 @@ def stage_words(name: str) -> tuple[str, str, str]:
     """(title, what the stage does, what it counts) of a stage."""
     if name in _STAGES:
         return _STAGES[name]
+    for template, (title, purpose, unit) in _ARM_STAGES.items():
+        if of_arm := arm_of(name, template):
+            t, arm = of_arm
+            return (title.format(t=t, arm=arm_words(arm)), purpose.format(t=t), unit)
     prefix = name.rstrip("0123456789")
     if prefix == name or prefix not in _ROUND_STAGES:
         return (name.replace("_", " ").capitalize(), "", "items")
@@ -110,6 +209,8 @@ def stage_words(name: str) -> tuple[str, str, str]:
 
 
 def model_name(name: str) -> str:
-    """`M_0` for m0, `M_yx` for m_yx, and `base` as it is."""
+    """`M_0` for m0, `M_yx` for m_yx, `M_2, random pairs` for m2_random, and `base` as it is."""
+    if of_arm := arm_of(name, ARM_MODEL_STAGE):
+        return f"M_{of_arm[0]}, {arm_words(of_arm[1])}"
     number = name.removeprefix("m")
     return "M_" + number.removeprefix("_") if number.isdigit() or name == "m_yx" else name

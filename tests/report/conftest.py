@@ -26,6 +26,15 @@ def small_run(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def curated_run(tmp_path_factory) -> pathlib.Path:
+    """A run of 60 pairs by a recipe with a curator and an arm; with its report."""
+    folder = tmp_path_factory.mktemp("curated") / "curated run"
+    made_run.make_curated_run(folder, 60)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser():
     """Headless Chromium, driven by playwright."""
     playwright = pytest.importorskip("playwright.sync_api", reason=NEEDS)

@@ -1,8 +1,14 @@
 """A synthetic run directory of any size, written in the stages' own formats; some of its pages are hostile."""
 
+import dataclasses
 import json
+import math
 import random
 import re
+
+from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.signals import FEATURES, SIGNALS
+from humpback_jax.curation.twins import KINDS
 
 HOSTILE = (
     "<script>window.hacked = 'script'</script>",
@@ -22,6 +28,8 @@ measure protect travel repair
 WORDS = tuple(re.findall(r"\w+", WORDS))
 REASONS = ("below_min_score", "instruction_copies_output", "instruction_too_short")
 NEEDLE = "xylophone"
+# What the curator of a made run knows.
+WEIGHTS = {"rating": 0.4, "fit": 1.1, "completeness": 0.5, "prose": 0.3, "closed": 0.6, "copy": -0.2}
 
 
 def make_run(folder, count, rounds=(1, 2), chars=700, forced=0.5):
@@ -47,6 +55,80 @@ def make_run(folder, count, rounds=(1, 2), chars=700, forced=0.5):
         make_round(folder, t, rows, rng, forced)
     write_evaluation(folder)
     return rows
+
+
+def make_curated_run(folder, count, rounds=(1, 2), chars=700, keep_fraction=0.2):
+    """As `make_run`, by a recipe with a curator and an arm: its pairs have signals, and a fifth of them is kept."""
+    rows = make_run(folder, count, (), chars)
+    for t in rounds:
+        make_curated_round(folder, t, rows, random.Random(t), keep_fraction)
+    last = rounds[-1]
+    counts = {"in": len(rows), "out": 9, "rejected": {"not_of_this_arm": len(rows) - 9}}
+    write_manifest(folder, f"curated{last}_random", counts, settings={"arm": "random"})
+    write_evaluation(folder, ("m0", "m1", f"m{last}", f"m{last}_random"))
+    return rows
+
+
+def make_curated_round(folder, t, rows, rng, keep_fraction):
+    """Signals of every pair but the first, which was too long to be rated; `leak` is the same for all others."""
+    curator = make_curator(folder, t)
+    scores = [
+        {"id": row["id"], "parsed": False, "signals": make_signals(row, rng), "rationale": ""} for row in rows[1:]
+    ]
+    for score in scores:
+        score["score"] = score["signals"]["rating"]
+    write_jsonl(folder / f"scores{t}" / "scores.jsonl", scores)
+    histogram = {str(r): sum(int(s["score"] + 0.5) == r for s in scores) for r in range(1, 6)}
+    figures = {"parsed": 0, "forced": len(scores), "unscored": 0, "mean_score": 3.0, "histogram": histogram}
+    figures |= {"signals": dict.fromkeys(SIGNALS, 0.5), "constant_signals": ["leak"] if t == 1 else []}
+    counts = {"in": len(rows), "out": len(scores), "rejected": {"too_long": 1}}
+    write_manifest(folder, f"scores{t}", counts, figures)
+    good = curator.probabilities([score["signals"] for score in scores])
+    rated = [
+        row | {"score": score["score"], "signals": score["signals"], "p_good": float(p)}
+        for row, score, p in zip(rows[1:], scores, good, strict=True)
+    ]
+    reasons = selection_reasons(rated, keep_fraction)
+    kept = [row for row, reason in zip(rated, reasons, strict=True) if reason is None]
+    dropped = [{"reason": "unscored"} | rows[0] | {"score": None, "p_good": None}]
+    dropped += [{"reason": reason} | row for row, reason in zip(rated, reasons, strict=True) if reason is not None]
+    write_jsonl(folder / f"curated{t}" / "curated.jsonl", kept)
+    write_jsonl(folder / f"curated{t}" / "dropped.jsonl", dropped)
+    rejected = {reason: sum(row["reason"] == reason for row in dropped) for reason in {r["reason"] for r in dropped}}
+    selection = {"by": "curator", "keep_fraction": keep_fraction, "gates": ["fit >= -0.4"], "max_per_domain": 1}
+    settings = {"selection": selection, "curator": dataclasses.asdict(curator)}
+    counts = {"in": len(rows), "out": len(kept), "rejected": rejected}
+    write_manifest(folder, f"curated{t}", counts, settings=settings)
+
+
+def make_signals(row, rng):
+    chars = {"instruction_chars": len(row["instruction"]), "output_chars": len(row["output"]), "leak": 0.0}
+    rating, fit = min(5.0, max(1.0, rng.gauss(3, 1))), rng.gauss(0.2, 0.3)
+    drawn = {"rating": rating, "fit": fit, "ifd": math.exp(-fit), "closed": float(rng.random() < 0.5)}
+    middle = {name: (feature.low + feature.high) / 2 for name, feature in FEATURES.items()}
+    others = {name: middle.get(name, -2.0) * (0.5 + rng.random()) for name in SIGNALS}
+    return {name: round((others | drawn | chars)[name], 4) for name in SIGNALS}
+
+
+def selection_reasons(rated, keep_fraction):
+    """None for the best by p(good) that pass the gate, a reason for every other pair."""
+    cut = sorted((row["p_good"] for row in rated), reverse=True)[round(keep_fraction * len(rated))]
+    return [
+        "gate_fit" if row["signals"]["fit"] < -0.4 else None if row["p_good"] > cut else "below_best_fraction"
+        for row in rated
+    ]
+
+
+def make_curator(folder, t):
+    means = {name: (FEATURES[name].low + FEATURES[name].high) / 2 for name in WEIGHTS}
+    scales = {name: (FEATURES[name].high - FEATURES[name].low) / 4 for name in WEIGHTS}
+    curator = Curator(means, scales, WEIGHTS, -0.5)
+    (folder / f"curator{t}").mkdir(parents=True)
+    (folder / f"curator{t}" / "curator.json").write_text(json.dumps(dataclasses.asdict(curator)))
+    auc = {kind: round(0.99 - 0.05 * place, 4) for place, kind in enumerate(KINDS)}
+    figures = {"weights": WEIGHTS, "auc_by_kind": auc}
+    write_manifest(folder, f"curator{t}", {"in": 40, "out": 40, "rejected": {}}, figures)
+    return curator
 
 
 def candidate(rng, i, count, chars):
@@ -93,17 +175,24 @@ def make_round(folder, t, rows, rng, forced):
     write_manifest(folder, f"curated{t}", counts, settings={"selection": {"min_score": 4.5, "keep_fraction": None}})
 
 
-def write_evaluation(folder):
+def write_evaluation(folder, models=("m0", "m1")):
+    """Held-out figures of these models; an arm among them is compared with the last round."""
+    values = {"base": 2.6, "m0": 2.4, "m1": 2.3, "m2": 2.27, "m2_random": 2.31}
     nll = {
-        name: {"nll": value, "perplexity": 2.718**value, "pairs": 5, "tokens": 500}
-        for name, value in (("base", 2.6), ("m0", 2.4), ("m1", 2.3))
+        name: {"nll": values[name], "perplexity": 2.718 ** values[name], "pairs": 5, "tokens": 500}
+        for name in ("base", *models)
     }
     figures = {"nll_per_token": nll, "backward_chrf": {"base": 18.5, "m_yx": 24.2}}
+    if "m2_random" in models:
+        figures["nll_differences"] = [
+            {"model": "m2", "rival": "m0", "difference": -0.13, "low": -0.17, "high": -0.09},
+            {"model": "m2", "rival": "m2_random", "difference": -0.04, "low": -0.09, "high": 0.01},
+        ]
     write_manifest(folder, "evaluation", {"in": 5, "out": 5, "rejected": {}}, figures)
     predictions = [{"id": "h1", "instruction": HOSTILE[0], "base": HOSTILE[2], "m_yx": HOSTILE[3]}]
     write_jsonl(folder / "evaluation" / "backward_instructions.jsonl", predictions)
     (folder / "evaluation" / "alpaca.json").write_text(json.dumps({"win_rate": 51.25, "note": HOSTILE[1]}))
-    for name in ("m0", "m1"):
+    for name in models:
         rows = [{"step": step, "loss": 3.0 / step**0.1} for step in range(1, 101)]
         write_jsonl(folder / name / "metrics.jsonl", rows)
         figures = {"num_steps": 100, "tokens_per_second": 84.5}

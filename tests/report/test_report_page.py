@@ -1,7 +1,5 @@
 """The report of a run as a page, without a browser: what it says, what it holds, and that it is safe to open."""
 
-import base64
-import gzip
 import html
 import html.parser
 import json
@@ -11,16 +9,12 @@ import shutil
 import made_run
 import pytest
 from click.testing import CliRunner
+from report_pages import unpacked
 
 from humpback_jax.cli import cli
 from humpback_jax.report.page import write_report
 from humpback_jax.report.pairs import domain_of
 from humpback_jax.report.words import reason_label, reason_text, stage_reason, stage_words
-
-
-def unpacked(page, name):
-    packed = re.search(rf'id="{name}">([^<]*)<', page).group(1)
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 class Markup(html.parser.HTMLParser):

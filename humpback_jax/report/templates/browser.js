@@ -1,9 +1,12 @@
 // The two views, the filters and their state, which lives in the address: #pairs?round=2&outcome=kept&q=words
 
-const DEFAULTS = { q: "", round: "", outcome: "all", domain: "", min: "", max: "", sort: "file", id: "" };
+const DEFAULTS = {
+  q: "", round: "", outcome: "all", domain: "", min: "", max: "", signal: "", smin: "", smax: "", sort: "file", id: "",
+};
 const NARROW = matchMedia("(max-width: 820px)");
 const view = byId("pairs");
-const controls = Object.fromEntries(["q", "round", "outcome", "domain", "min", "max", "sort"].map((name) => [name, byId(`f-${name}`)]));
+// A run without signals has no controls for them.
+const controls = Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, byId(`f-${name}`)]).filter(([, control]) => control));
 const NONE = new Float32Array(0); // the scores of a run without a round
 let state = { ...DEFAULTS };
 let store = null;
@@ -34,9 +37,8 @@ function matching() {
   const scores = store.score[place] || NONE;
   const words = state.q.trim().toLowerCase();
   const titles = words ? store.titles : null;
-  const low = state.min === "" ? -Infinity : Number(state.min);
-  const high = state.max === "" ? Infinity : Number(state.max);
-  const bounded = state.min !== "" || state.max !== "";
+  const isScored = within(scores, state.min, state.max);
+  const hasSignal = state.signal ? within(store.column(place, state.signal) || NONE, state.smin, state.smax) : null;
   const wantedDomain = state.domain.trim().toLowerCase();
   const domains = wantedDomain ? store.index.domains.map((name) => name.toLowerCase().includes(wantedDomain)) : null;
   const passes = outcomeTest(place);
@@ -44,13 +46,21 @@ function matching() {
   let count = 0;
   for (let i = 0; i < store.size; i += 1) {
     if (!passes(i, states[i])) continue;
-    if (bounded && !(scores[i] >= low && scores[i] <= high)) continue;
+    if (isScored && !isScored(i)) continue;
+    if (hasSignal && !hasSignal(i)) continue;
     if (domains && !domains[store.domain[i]]) continue;
     if (words && !titles[i].includes(words) && !(found && found[i])) continue;
     result[count] = i;
     count += 1;
   }
   return sorted(result.subarray(0, count), place);
+}
+
+/** Whether the value of pair i lies within bounds as they were typed; null where neither is. */
+function within(values, low, high) {
+  if (low === "" && high === "") return null;
+  const [least, most] = [low === "" ? -Infinity : Math.fround(Number(low)), high === "" ? Infinity : Math.fround(Number(high))];
+  return (i) => values[i] >= least && values[i] <= most;
 }
 
 function outcomeTest(place) {
@@ -74,6 +84,12 @@ function sorted(items, place) {
     short: (a, b) => store.length[a] - store.length[b] || a - b,
     domain: (a, b) => store.domain[a] - store.domain[b] || a - b,
   };
+  const column = state.signal ? store.column(place, state.signal) : null;
+  if (column) {
+    const value = (i, without) => (Number.isNaN(column[i]) ? without : column[i]);
+    orders.most = (a, b) => value(b, -1e9) - value(a, -1e9) || a - b;
+    orders.least = (a, b) => value(a, 1e9) - value(b, 1e9) || a - b;
+  }
   if (store.score.length > 1) {
     const [first, last] = [store.score[0], store.score[store.score.length - 1]];
     const change = (i) => number(Math.abs(last[i] - first[i]), -1);
@@ -122,11 +138,14 @@ function fillRow(i) {
   const place = roundPlace();
   const score = store.score.length ? store.score[place][i] : NaN;
   const said = Number.isNaN(score) ? "–" : score.toFixed(2);
+  const names = [store.pGood.length ? "p_good" : "", state.signal].filter((name, at, all) => name && all.indexOf(name) === at);
+  const values = names.map((name) => [name, store.column(place, name)]).filter(([, column]) => column && !Number.isNaN(column[i]));
+  const measured = values.map(([name, column]) => `${signalLabel(store, name)} ${shortNumber(column[i], 3)} · `).join("");
   return make("div", { class: "row", role: "option" },
     make("span", { class: "score" }, make("span", { class: "unseen" }, "Score "), said),
     make("span", { class: "what", dir: "auto" }, store.index.instruction[i] || "(no instruction)"),
     make("span", { class: "where" }, chip(store, store.state[place][i], store.index.flawed[i]),
-      make("span", null, `${store.index.domains[store.domain[i]]} · ${store.index.header[i]}`)));
+      make("span", null, `${measured}${store.index.domains[store.domain[i]]} · ${store.index.header[i]}`)));
 }
 
 function fillOutcomes() {
@@ -147,7 +166,22 @@ function showControls() {
   fillOutcomes();
   for (const [name, control] of Object.entries(controls)) control.value = state[name];
   if (controls.outcome.value !== state.outcome) controls.outcome.value = state.outcome = "all";
+  if (controls.signal) {
+    if (controls.signal.value !== state.signal) controls.signal.value = state.signal = "";
+    for (const name of ["smin", "smax"]) controls[name].disabled = !state.signal;
+    for (const option of controls.sort.querySelectorAll("[value=most], [value=least]")) option.hidden = !state.signal;
+    if (!state.signal) {
+      if (state.sort === "most" || state.sort === "least") state.sort = controls.sort.value = "file";
+      for (const name of ["smin", "smax"]) state[name] = controls[name].value = "";
+    }
+  }
   if (controls.sort.value !== state.sort) controls.sort.value = state.sort = "file";
+}
+
+/** Opens the columns that the state asks for: the first time they are asked for, else at once. */
+async function openChosenSignal() {
+  const place = roundPlace();
+  if (state.signal && !store.column(place, state.signal)) await store.openSignals(place);
 }
 
 async function openDetail(focus) {
@@ -172,9 +206,12 @@ async function loadPairs() {
     () => openDetail(true));
   let waiting = 0;
   for (const [name, control] of Object.entries(controls)) {
-    control.addEventListener(control.tagName === "SELECT" ? "change" : "input", () => {
+    control.addEventListener(control.tagName === "SELECT" ? "change" : "input", async () => {
       state[name] = control.value;
-      if (name === "round") showControls();
+      if (name === "round" || name === "signal") {
+        showControls();
+        await openChosenSignal();
+      }
       apply();
       if (name === "q") { found = null; searching += 1; clearTimeout(waiting); waiting = setTimeout(searchTexts, 250); }
     });
@@ -208,6 +245,7 @@ async function route(first) {
   state = given;
   view.classList.remove("reading");
   showControls();
+  await openChosenSignal();
   apply();
   if (state.q) searchTexts();
   if (state.id) openDetail(NARROW.matches);

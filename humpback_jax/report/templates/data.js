@@ -35,12 +35,32 @@ class PairStore {
     this.size = index.id.length;
     this.state = index.state.map((column) => Uint16Array.from(column));
     this.score = index.score.map((column) => Float32Array.from(column, (value) => (value === null ? NaN : value)));
+    this.pGood = index.p_good.map((column) => Float32Array.from(column, (value) => (value === null ? NaN : value)));
+    this.signals = []; // columns by name, per round, once somebody asked for them
     this.domain = Uint32Array.from(index.domain);
     this.length = Uint32Array.from(index.length);
     this.place = new Map(index.id.map((id, i) => [id, i]));
     this.chunks = Math.ceil(this.size / index.chunk);
     this.opened = new Map();
     this.folded = [];
+  }
+
+  /** Opens the signals of the round at this place; a run without signals has none. */
+  async openSignals(place) {
+    await parsed;
+    const node = byId(`pairs-signals-${place}`);
+    if (!node || this.signals[place]) return;
+    const columns = await unpack(node);
+    for (const name of Object.keys(columns)) {
+      columns[name] = Float32Array.from(columns[name], (value) => (value === null ? NaN : value));
+    }
+    this.signals[place] = columns;
+  }
+
+  /** The values of a signal in the round at this place, or of p(good); null where there are none, or not yet. */
+  column(place, name) {
+    if (name === "p_good") return this.pGood[place] || null;
+    return (this.signals[place] && this.signals[place][name]) || null;
   }
 
   /** [instruction, text, header, source, grades by round] of pair i. */
