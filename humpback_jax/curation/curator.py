@@ -64,7 +64,7 @@ class Curator:
 
     def logits(self, rows: Rows) -> np.ndarray:
         """float64 [n] of rows of signals; KeyError names a signal that is missing."""
-        return self._terms(rows).sum(axis=1) + self.intercept
+        return self.terms(rows).sum(axis=1) + self.intercept
 
     def probabilities(self, rows: Rows) -> np.ndarray:
         """p(good) of rows of signals, float64 [n], rounded to six digits."""
@@ -72,9 +72,10 @@ class Curator:
 
     def contributions(self, row: Mapping[str, float]) -> dict[str, float]:
         """What each feature adds to the logit of one pair, by name: above 0 speaks for it."""
-        return dict(zip(self.scales, self._terms([row])[0].tolist(), strict=True))
+        return dict(zip(self.scales, self.terms([row])[0].tolist(), strict=True))
 
-    def _terms(self, rows: Rows) -> np.ndarray:
+    def terms(self, rows: Rows) -> np.ndarray:
+        """What each feature adds to the logit of each pair: float64 [n, features], in the order of `scales`."""
         if not rows:
             return np.zeros((0, len(self.scales)))
         return feature_matrix(rows, self.scales) * np.asarray([self.weights[name] for name in self.scales])

@@ -79,7 +79,7 @@ def comparisons(figures: Mapping[str, Any]) -> list[Comparison]:
         )
         for row in figures.get("nll_differences", [])
     ]
-    if reference not in (None, model, *(each.rival for each in found)):
+    if reference is not None and reference not in (model, *(each.rival for each in found)):
         ours, theirs = nll[model]["nll"], nll[reference]["nll"]
         found.insert(0, Comparison(model, reference, ours, theirs, round(ours - theirs, 4)))
     return found

@@ -19,11 +19,11 @@ from humpback_jax.display.page import clip, pack, page_environment, render_page
 from humpback_jax.display.plots import Plot, inline_svg
 from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.report.heldout import comparisons, last_model, reference_model
-from humpback_jax.report.pairs import PairRecord, RunPairs, explain, read_pairs
+from humpback_jax.report.pairs import PairRecord, RunPairs, contributions_of, read_pairs
 from humpback_jax.report.plots import draw_plots
 from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.statistics import Agreement, round_agreements
-from humpback_jax.report.why import KEPT
+from humpback_jax.report.why import KEPT, why_sentence
 from humpback_jax.report.words import (
     model_name,
     reason_label,
@@ -80,7 +80,7 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
     return render_report_page(
         "report.html.j2",
         styles=("report.css",),
-        scripts=("data.js", "theme.js", "list.js", "detail.js", "browser.js"),
+        scripts=("data.js", "store.js", "theme.js", "list.js", "detail.js", "browser.js"),
         title=run.run_dir.resolve().name,
         run=run,
         pairs=pairs,
@@ -125,23 +125,14 @@ def _boundary(run: RunData, pairs: RunPairs) -> list[tuple[str, list[dict[str, A
     row, settings, shown = pairs.rounds[t], run.selection_settings(t), {record.id for record in pairs.records}
     sides = []
     for heading, kept in (("The last that were kept", True), ("The first that were dropped", False)):
-        near = [
-            each
-            | {
-                "shown": each["id"] in shown,
-                "why": explain(
-                    each.get("reason", KEPT),
-                    each["score"],
-                    each.get("p_good"),
-                    each.get("signals", {}),
-                    row.cut,
-                    run.curators.get(t),
-                    settings,
-                ),
-            }
-            for each in row.nearest(kept)
-        ]
-        sides.append((heading, near))
+        near = row.nearest(kept)
+        measured = [each["signals"] if each.get("p_good") is not None else None for each in near]
+        explained = []
+        for each, contributions in zip(near, contributions_of(measured, run.curators.get(t)), strict=True):
+            rank = each["score"] if contributions is None else each["p_good"]
+            why = why_sentence(each.get("reason", KEPT), rank, row.cut, contributions, settings)
+            explained.append(each | {"shown": each["id"] in shown, "why": why})
+        sides.append((heading, explained))
     return sides
 
 

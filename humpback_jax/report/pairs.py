@@ -7,13 +7,14 @@ import dataclasses
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from humpback_jax import run_files
 from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.features import FEATURES
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.data.pairs import domain_of
 from humpback_jax.report.run_data import RunData, read_rows
@@ -188,25 +189,27 @@ def _explain(
     settings: Mapping[str, Any],
 ) -> None:
     """Gives every verdict of a round its sentence."""
-    for record in records:
-        if (verdict := record.verdicts.get(t)) is not None:
-            signals = dict(zip(SIGNALS, verdict.signals, strict=False))
-            verdict.why = explain(verdict.state, verdict.rating, verdict.p_good, signals, cut, curator, settings)
+    verdicts = [record.verdicts[t] for record in records if t in record.verdicts]
+    measured = [
+        None if verdict.p_good is None else dict(zip(SIGNALS, verdict.signals, strict=False)) for verdict in verdicts
+    ]
+    for verdict, contributions in zip(verdicts, contributions_of(measured, curator), strict=True):
+        rank = verdict.rating if contributions is None else verdict.p_good
+        verdict.why = why_sentence(verdict.state, rank, cut, contributions, settings)
 
 
-def explain(
-    state: str,
-    rating: float | None,
-    p_good: float | None,
-    signals: Mapping[str, float],
-    cut: float | None,
-    curator: Curator | None,
-    settings: Mapping[str, Any],
-) -> str:
-    """The sentence of `why_sentence`, by the curator where it decided."""
-    if curator is None or p_good is None or not curator.weights.keys() <= signals.keys():
-        return why_sentence(state, rating, cut, None, settings)
-    return why_sentence(state, p_good, cut, curator.contributions(signals), settings)
+def contributions_of(
+    rows: Sequence[Mapping[str, float] | None], curator: Curator | None
+) -> list[dict[str, float] | None]:
+    """What each feature adds to the logit of each row of signals; None for None, and where a signal is missing."""
+    found: list[dict[str, float] | None] = [None] * len(rows)
+    if curator is None:
+        return found
+    needed = [FEATURES[name].signal for name in curator.scales]
+    whole = {i: row for i, row in enumerate(rows) if row and all(math.isfinite(row.get(n, math.nan)) for n in needed)}
+    for i, terms in zip(whole, curator.terms(list(whole.values())).tolist(), strict=True):
+        found[i] = dict(zip(curator.scales, terms, strict=True))
+    return found
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:

@@ -26,7 +26,7 @@ from humpback_jax.display.plots import (
 from humpback_jax.report.pairs import RunPairs
 from humpback_jax.report.run_data import RunData
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics, spearman
-from humpback_jax.report.words import model_name, signal_label
+from humpback_jax.report.words import feature_label, model_name
 
 RATING_EDGES = np.arange(0.875, 5.2, 0.25)
 AGAINST_COLOR = series_color(1)
@@ -130,12 +130,10 @@ def _weights(t: int, weights: Mapping[str, float]) -> Plot:
     bars = axes.barh(range(len(values)), values, height=0.66, color=colors)
     axes.bar_label(bars, fmt="%+.2f", padding=4, color=INK)
     axes.axvline(0, color=MUTED, linewidth=1)
-    label_rows(
-        axes, [plain_text(signal_label(name)) for name, _ in ordered], "weight per standard deviation, in logits"
-    )
+    label_rows(axes, [plain_text(feature_label(name)) for name, _ in ordered], "weight, in logits")
     farthest = 1.3 * max(map(abs, values)) or 1
     axes.set(xlim=(-farthest if min(values) < 0 else 0, farthest if max(values) > 0 else 0))
-    alt = ", ".join(f"{signal_label(name)} {value:+.2f}" for name, value in ordered)
+    alt = ", ".join(f"{feature_label(name)} {value:+.2f}" for name, value in ordered)
     return finish_plot(axes, f"curator{t}_weights", "curator", f"Round {t}: what the curator goes by", f"{alt}.")
 
 

@@ -69,6 +69,11 @@ class RunData:
         return figures_by_round(self.stages, run_files.CURATOR_STAGE, "auc_by_kind")
 
     @property
+    def expected(self) -> dict[int, dict[str, dict[str, float]]]:
+        """By round, the precision and recall that p(good) promises for what was kept."""
+        return figures_by_round(self.stages, run_files.CURATED_STAGE, "expected")
+
+    @property
     def constant_signals(self) -> dict[int, list[str]]:
         """By round, the signals that were the same for every pair; rounds without one are left out."""
         return figures_by_round(self.stages, run_files.SCORES_STAGE, "constant_signals")

@@ -12,7 +12,7 @@ from humpback_jax.display.page import clip
 from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.report.heldout import comparisons, reference_model
 from humpback_jax.report.run_data import figures_by_round, read_manifests
-from humpback_jax.report.words import signal_label, twin_words
+from humpback_jax.report.words import feature_label, twin_words
 from humpback_jax.run_files import (
     CURATED,
     CURATED_STAGE,
@@ -85,12 +85,15 @@ def _print_curators(console: Console, figures: dict[str, Any]) -> None:
     """What each round's curator goes by, how well it tells broken twins, and signals that tell nothing."""
     weights = figures_by_round(figures, CURATOR_STAGE, "weights")
     if weights:
-        title = "What the curator goes by (logits per standard deviation of a signal)"
-        console.print(_by_round_table(title, "signal", weights, signal_label, "{:+.3f}"))
+        title = "What the curator goes by (weights in logits)"
+        console.print(_by_round_table(title, "feature", weights, feature_label, "{:+.3f}"))
     aucs = figures_by_round(figures, CURATOR_STAGE, "auc_by_kind")
     if aucs:
         title = "Does the curator tell broken pairs? (cross-validated AUC; 0.5 is a guess, 1 is always)"
         console.print(_by_round_table(title, "broken pairs", aucs, twin_words, "{:.3f}"))
+    for t, expected in figures_by_round(figures, CURATED_STAGE, "expected").items():
+        shown = ", ".join(f"{name} {v['value']:.2f} [{v['low']:.2f}, {v['high']:.2f}]" for name, v in expected.items())
+        console.print(f"Round {t}: of the kept pairs the curator expects {shown}", markup=False, highlight=False)
     for t, names in figures_by_round(figures, SCORES_STAGE, "constant_signals").items():
         console.print(f"[red]Round {t}: {', '.join(names)} is the same for every pair; it tells nothing apart.[/red]")
 
@@ -110,8 +113,9 @@ def _forward_table(nll: dict[str, Any]) -> Table:
     reference = reference_model(nll)
     table = _table(title, "model", "NLL per token", "perplexity", f"change from {reference or '-'}", "pairs")
     for name, row in nll.items():
-        known = reference is not None and name != reference
-        change = f"{100 * (row['nll'] / nll[reference]['nll'] - 1):+.1f} %" if known else ""
+        change = ""
+        if reference is not None and name != reference:
+            change = f"{100 * (row['nll'] / nll[reference]['nll'] - 1):+.1f} %"
         table.add_row(name, f"{row['nll']:.4f}", f"{row['perplexity']:.2f}", change, str(row["pairs"]))
     return table
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from humpback_jax.report.words import SIGNAL_WORDS, reason_text, signal_label
+from humpback_jax.report.words import FEATURE_WORDS, reason_text, signal_label
 
 KEPT = "kept"
 # Reasons that compare pairs by what ranks them; every other reason is of the pair alone, or of chance.
 RANK_REASONS = ("below_best_fraction", "below_min_p_good", "below_min_score")
-MOST = 2  # signals that are named on a side
+MOST = 2  # features that are named on a side
 LEAST = 0.05  # in logits; what adds less is not worth a word
 
 
@@ -25,7 +25,7 @@ def why_sentence(
       state: "kept", or the reason why it was dropped; "" gives "".
       rank: what ranked it: p(good) where there are `contributions`, else its score; None where it was not rated.
       cut: the lowest that its round kept; None where nothing was.
-      contributions: what each signal adds to the logit of p(good), by name; None without a curator.
+      contributions: what each feature of the curator adds to the logit, by name; None without a curator.
       settings: of the selection, for the limits in the reasons.
     """
     if not state:
@@ -47,9 +47,10 @@ def why_sentence(
 
 
 def _balance(contributions: Mapping[str, float], kept: bool) -> list[str]:
-    """What speaks for a pair and what against it: first, and with one signal more, the side that won."""
+    """What speaks for a pair and what against it: first, and with one feature more, the side that won."""
     ordered = sorted(contributions.items(), key=lambda item: -abs(item[1]))
-    good = [SIGNAL_WORDS[name].good for name, value in ordered if value >= LEAST and name in SIGNAL_WORDS]
-    bad = [SIGNAL_WORDS[name].bad for name, value in ordered if value <= -LEAST and name in SIGNAL_WORDS]
+    known = [(FEATURE_WORDS[name], value) for name, value in ordered if name in FEATURE_WORDS]
+    good = [words.good for words, value in known if value >= LEAST and words.good]
+    bad = [words.bad for words, value in known if value <= -LEAST]
     sides = [("For it:", good[: MOST if kept else MOST - 1]), ("Against it:", bad[: MOST - 1 if kept else MOST])]
     return [f"{side} {' and '.join(words)}." for side, words in (sides if kept else reversed(sides)) if words]

@@ -28,6 +28,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     "instruction_copies_output": ("Copies the text", "the instruction repeats the text instead of asking for it"),
     "not_sampled": ("Not drawn", "the run keeps a random {sample} of the good ones"),
     "below_min_p_good": ("Too unlikely to be good", "the curator's p(good) is under {min_p_good}"),
+    "not_best_candidate": ("Another candidate is better", "one instruction per segment is kept, the best"),
     "domain_full": ("Its site is full", "at most {max_per_domain} pairs of one site are kept, the best of them"),
     # arms
     "not_of_this_arm": ("Not of this arm", "it takes only as many pairs as the curated set has"),
@@ -36,38 +37,51 @@ _GATE = "gate_"  # how the reasons of `SelectionConfig.gates` begin; the signal'
 
 
 @dataclasses.dataclass(frozen=True)
-class SignalWords:
-    """A signal's name, and what it says of a pair for which it speaks, and of one against which it speaks."""
+class FeatureWords:
+    """A feature of the curator: its name, and what it says of a pair for which it speaks, and against which it does.
+
+    What shows a defect never speaks for a pair.
+    """
 
     label: str
     good: str
     bad: str
 
 
-SIGNAL_WORDS: Mapping[str, SignalWords] = {
-    "rating": SignalWords("Rating", "the scorer rates it high", "the scorer rates it low"),
-    "fit": SignalWords("Fit", "the instruction asks for this answer", "the instruction hardly asks for this answer"),
-    "ifd": SignalWords("IFD", "the instruction helps to find the answer", "the instruction hardly helps"),
-    "completeness": SignalWords("Completeness", "the answer ends where it is done", "the answer breaks off"),
-    "instruction_log_prob": SignalWords(
-        "Instruction's likelihood", "the instruction reads like one", "the instruction reads oddly"
+FEATURE_WORDS: Mapping[str, FeatureWords] = {
+    "rating": FeatureWords("Rating", "the scorer rates it high", "the scorer rates it low"),
+    "fit": FeatureWords(
+        "Fit", "the instruction makes this answer much likelier", "the instruction makes this answer hardly likelier"
     ),
-    "answer_log_prob": SignalWords("Answer's likelihood", "the answer reads well", "the answer reads oddly"),
-    "grounding": SignalWords(
-        "Grounding", "the answer takes up the instruction's words", "the answer has few of the instruction's words"
+    "grounding": FeatureWords(
+        "Grounding", "the answer has the instruction's words", "the answer has few of the instruction's words"
     ),
-    "prose": SignalWords("Prose", "the answer is whole sentences", "little of the answer is whole sentences"),
-    "closed": SignalWords("Closed", "its last line is closed", "its last line is not closed"),
-    "copy": SignalWords(
-        "Copy", "the instruction is in words of its own", "the instruction copies runs of words from the answer"
-    ),
-    "leak": SignalWords(
-        "Leak",
-        "nothing of the prompt it was written from is in the instruction",
-        "the instruction repeats the prompt it was written from",
-    ),
-    "instruction_chars": SignalWords("Instruction's length", "the instruction has a good length", "its length is odd"),
-    "output_chars": SignalWords("Answer's length", "the answer has a good length", "the answer's length is odd"),
+    "prose": FeatureWords("Prose", "the answer is in whole sentences", "little of the answer is in whole sentences"),
+    "brevity": FeatureWords("Brevity", "the instruction is brief", "the instruction is long"),
+    "misfit": FeatureWords("Misfit", "", "the instruction asks for another answer"),
+    "incomplete": FeatureWords("Incomplete", "", "the answer breaks off"),
+    "garbled": FeatureWords("Garbled", "", "the instruction is garbled"),
+    "furniture": FeatureWords("Furniture", "", "the answer holds menus, notices or the like"),
+    "leak": FeatureWords("Leak", "", "the instruction repeats the prompt it was written from"),
+    "copy": FeatureWords("Copy", "", "the instruction copies the answer"),
+}
+
+_SIGNALS = {
+    "rating": "Rating",
+    "fit": "Fit",
+    "ifd": "IFD",
+    "completeness": "Completeness",
+    "instruction_log_prob": "Instruction's likelihood",
+    "answer_log_prob": "Answer's likelihood",
+    "grounding": "Grounding",
+    "prose": "Prose",
+    "furniture": "Furniture",
+    "closed": "Closed",
+    "brevity": "Brevity",
+    "copy": "Copy",
+    "leak": "Leak",
+    "instruction_chars": "Instruction's length",
+    "output_chars": "Answer's length",
 }
 
 # How the twins of the curator are broken.
@@ -158,7 +172,12 @@ def _gate_text(signal: str, settings: Mapping[str, Any]) -> str:
 
 def signal_label(name: str) -> str:
     """A word or two; an unknown signal's own name without underscores."""
-    return SIGNAL_WORDS[name].label if name in SIGNAL_WORDS else name.replace("_", " ").capitalize()
+    return _SIGNALS.get(name) or name.replace("_", " ").capitalize()
+
+
+def feature_label(name: str) -> str:
+    """A word: what a feature of the curator looks at."""
+    return FEATURE_WORDS[name].label if name in FEATURE_WORDS else signal_label(name)
 
 
 def twin_words(kind: str) -> str:

@@ -7,7 +7,8 @@ import random
 import re
 
 from humpback_jax.curation.curator import Curator
-from humpback_jax.curation.signals import FEATURES, SIGNALS
+from humpback_jax.curation.features import Scale
+from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.twins import KINDS
 
 HOSTILE = (
@@ -29,7 +30,8 @@ WORDS = tuple(re.findall(r"\w+", WORDS))
 REASONS = ("below_min_score", "instruction_copies_output", "instruction_too_short")
 NEEDLE = "xylophone"
 # What the curator of a made run knows.
-WEIGHTS = {"rating": 0.4, "fit": 1.1, "completeness": 0.5, "prose": 0.3, "closed": 0.6, "copy": -0.2}
+SCALES = {"rating": (3.0, 1.0), "fit": (0.2, 0.3), "prose": (0.5, 0.2), "incomplete": (-1.5, 1.0), "copy": (0.0, 0.5)}
+WEIGHTS = {"rating": 0.4, "fit": 1.1, "prose": 0.3, "incomplete": 0.5, "copy": 0.2}
 
 
 def make_run(folder, count, rounds=(1, 2), chars=700, forced=0.5):
@@ -98,15 +100,18 @@ def make_curated_round(folder, t, rows, rng, keep_fraction):
     selection = {"by": "curator", "keep_fraction": keep_fraction, "gates": ["fit >= -0.4"], "max_per_domain": 1}
     settings = {"selection": selection, "curator": dataclasses.asdict(curator)}
     counts = {"in": len(rows), "out": len(kept), "rejected": rejected}
-    write_manifest(folder, f"curated{t}", counts, settings=settings)
+    expected = {name: {"value": 0.39, "low": 0.24, "high": 0.57} for name in ("precision", "recall")}
+    write_manifest(folder, f"curated{t}", counts, {"expected": expected}, settings)
 
 
 def make_signals(row, rng):
     chars = {"instruction_chars": len(row["instruction"]), "output_chars": len(row["output"]), "leak": 0.0}
     rating, fit = min(5.0, max(1.0, rng.gauss(3, 1))), rng.gauss(0.2, 0.3)
     drawn = {"rating": rating, "fit": fit, "ifd": math.exp(-fit), "closed": float(rng.random() < 0.5)}
-    middle = {name: (feature.low + feature.high) / 2 for name, feature in FEATURES.items()}
-    others = {name: middle.get(name, -2.0) * (0.5 + rng.random()) for name in SIGNALS}
+    others = {
+        name: rng.random() if SIGNALS[name].better and not SIGNALS[name].asks_model else -2 * rng.random()
+        for name in SIGNALS
+    }
     return {name: round((others | drawn | chars)[name], 4) for name in SIGNALS}
 
 
@@ -120,9 +125,7 @@ def selection_reasons(rated, keep_fraction):
 
 
 def make_curator(folder, t):
-    means = {name: (FEATURES[name].low + FEATURES[name].high) / 2 for name in WEIGHTS}
-    scales = {name: (FEATURES[name].high - FEATURES[name].low) / 4 for name in WEIGHTS}
-    curator = Curator(means, scales, WEIGHTS, -0.5)
+    curator = Curator({name: Scale(*scale) for name, scale in SCALES.items()}, WEIGHTS, -0.5)
     (folder / f"curator{t}").mkdir(parents=True)
     (folder / f"curator{t}" / "curator.json").write_text(json.dumps(dataclasses.asdict(curator)))
     auc = {kind: round(0.99 - 0.05 * place, 4) for place, kind in enumerate(KINDS)}

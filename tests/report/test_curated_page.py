@@ -16,6 +16,7 @@ from humpback_jax.report.heldout import comparisons
 from humpback_jax.report.page import write_report
 from humpback_jax.report.run_data import read_run
 from humpback_jax.report.tables import print_report, run_figures
+from humpback_jax.report.words import FEATURE_WORDS
 
 
 def rows_of(path):
@@ -69,8 +70,8 @@ def test_every_verdict_has_a_sentence_by_the_curator_s_largest_contribution(cura
                 f"Dropped: its p(good) of {row['p_good']:.3f} is below {cut:.3f}, the lowest kept"
             )
             contributions = curator.contributions(row["signals"])
-            if min(contributions, key=contributions.get) == "closed":
-                assert "its last line is not closed" in sentence
+            worst = min(contributions, key=contributions.get)
+            assert f"Against it: {FEATURE_WORDS[worst].bad}" in sentence
         elif row["reason"] == "gate_fit":
             assert "every kept pair must have fit >= -0.4" in sentence
         else:
@@ -100,10 +101,11 @@ def test_rounds_are_compared_and_the_pairs_that_changed_sides_are_listed(selecti
 
 def test_weights_auc_alarms_and_definitions_are_shown(curated_run, page, text):
     assert (curated_run / "plots" / "curator2_weights.png").read_bytes().startswith(b"\x89PNG")
-    assert 'aria-label="Fit +1.10, Closed +0.60, Completeness +0.50, Rating +0.40, Prose +0.30, Copy -0.20."' in page
+    assert 'aria-label="Fit +1.10, Incomplete +0.50, Rating +0.40, Prose +0.30, Copy +0.20."' in page
     assert "half of the answer0.940.94" in text
     assert "Round 1: Leak is the same for every pair, and tells nothing apart." in text
     assert "Round 2: Leak" not in text
+    assert "Round 2: of the kept pairs the curator expects precision 0.39 [0.24, 0.57], recall" in text
     for name, signal in SIGNALS.items():
         assert f'<option value="{name}">' in page
         assert signal.definition.replace("'", "&#39;") in text, name
