@@ -183,6 +183,18 @@ def process_options(verb: Any) -> Any:
     )
 
 
+def unless_subcommand(verb: Any) -> Any:
+    """For a group that is a verb itself where no subcommand is named."""
+
+    @functools.wraps(verb)
+    def alone(**options: Any) -> None:
+        context = click.get_current_context()
+        if context.invoked_subcommand is None:
+            verb(**options) if options["gin_files"] else click.echo(context.get_help())
+
+    return alone
+
+
 def config_options(cls: type[Any]) -> Callable[[Any], Any]:
     """An option for every field of a frozen dataclass of settings; the verb takes `config`, an object of it.
 

@@ -1,9 +1,7 @@
 """The verb `humpback curate`: self-curation of a run, how well its signals tell good pairs, and labelling by people."""
 
-import functools
 import os
 import pathlib
-from typing import Any
 
 import click
 
@@ -15,6 +13,7 @@ from humpback_jax.command_options import (
     json_option,
     model_options,
     process_options,
+    unless_subcommand,
 )
 from humpback_jax.runtime.console import print_figures, print_json
 from humpback_jax.runtime.processes import is_leader
@@ -22,20 +21,8 @@ from humpback_jax.runtime.processes import is_leader
 SHARD_SIZE = 128  # what an interrupted calibration can lose
 
 
-def _unless_subcommand(verb: Any) -> Any:
-    """For a group that is a verb itself where no subcommand is named."""
-
-    @functools.wraps(verb)
-    def alone(**options: Any) -> None:
-        context = click.get_current_context()
-        if context.invoked_subcommand is None:
-            verb(**options) if options["gin_files"] else click.echo(context.get_help())
-
-    return alone
-
-
 @click.group(invoke_without_command=True)
-@_unless_subcommand
+@unless_subcommand
 @experiment_options
 @click.option("--round", "t", type=click.IntRange(min=1), help="Round T: M_{T-1} rates. Needed without a subcommand.")
 @process_options

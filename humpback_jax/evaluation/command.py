@@ -1,7 +1,6 @@
 """The verb `humpback evaluate`: the held-out stage of a run, and one subcommand per kind of evidence."""
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
@@ -17,6 +16,7 @@ from humpback_jax.command_options import (
     process_options,
     recipe_options,
     tags_option,
+    unless_subcommand,
 )
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
@@ -30,20 +30,8 @@ base_option = click.option(
 )
 
 
-def _unless_subcommand(verb: Any) -> Any:
-    """For a group that is a verb itself where no subcommand is named."""
-
-    @functools.wraps(verb)
-    def alone(**options: Any) -> None:
-        context = click.get_current_context()
-        if context.invoked_subcommand is None:
-            verb(**options) if options["gin_files"] else click.echo(context.get_help())
-
-    return alone
-
-
 @click.group(invoke_without_command=True)
-@_unless_subcommand
+@unless_subcommand
 @experiment_options
 @process_options
 @json_option
