@@ -178,8 +178,8 @@ def test_a_model_of_web_pairs_alone_sees_no_seeds():
 
 def test_signals_and_candidates_are_counted():
     bindings = {
-        "plain": ["Recipe.curator = None", "SelectionConfig.by = 'rating'"],
-        "signals": [],
+        "plain": ["Recipe.curator = None", "SelectionConfig.by = 'rating'", "Recipe.candidates = 1"],
+        "signals": ["Recipe.candidates = 1"],
         "candidates": ["Recipe.candidates = 4"],
     }
     work = {
