@@ -68,7 +68,7 @@ class Curator:
 
     def probabilities(self, rows: Rows) -> np.ndarray:
         """p(good) of rows of signals, float64 [n], rounded to six digits."""
-        return np.round(_sigmoid(self.logits(rows)), _DIGITS)
+        return np.round(sigmoid(self.logits(rows)), _DIGITS)
 
     def contributions(self, row: Mapping[str, float]) -> dict[str, float]:
         """What each feature adds to the logit of one pair, by name: above 0 speaks for it."""
@@ -126,7 +126,7 @@ def fit_curator(examples: Examples, candidates: Rows, seeds: Rows, penalty: floa
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         margins = sign * (matrix @ parameters[:-1] + parameters[-1])
         away = parameters[:-1] - prior
-        slope = -shares * sign * _sigmoid(-margins)
+        slope = -shares * sign * sigmoid(-margins)
         value = shares @ np.logaddexp(0.0, -margins) + penalty / 2 * away @ away
         return float(value), np.append(matrix.T @ slope + penalty * away, slope.sum())
 
@@ -142,7 +142,7 @@ def with_base_rate(curator: Curator, rows: Rows, share: float) -> Curator:
     far = _FARTHEST_INTERCEPT + float(np.abs(logits).max(initial=0.0))
 
     def excess(intercept: float) -> float:
-        return float(_sigmoid(logits + intercept).mean()) - share
+        return float(sigmoid(logits + intercept).mean()) - share
 
     return dataclasses.replace(curator, intercept=round(float(optimize.brentq(excess, -far, far)), _DIGITS))
 
@@ -170,5 +170,6 @@ def expected_quality(probabilities: np.ndarray, kept: np.ndarray) -> dict[str, d
     }
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, without overflow."""
     return np.exp(-np.logaddexp(0.0, -values))

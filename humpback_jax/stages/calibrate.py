@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from humpback_jax.curation.curator import Curator, CuratorConfig, expected_quality
+from humpback_jax.curation.curator import Curator, CuratorConfig, expected_quality, sigmoid
 from humpback_jax.curation.labels import LabelledPair
 from humpback_jax.curation.measures import (
     BEST_SHARE,
@@ -26,12 +26,16 @@ from humpback_jax.curation.measures import (
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.twins import KINDS, SEED, broken_twins
 from humpback_jax.data.pairs import Pair, Sibling
+from humpback_jax.files import jsonl_line, sha256_of_bytes
+from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.runtime.processes import process_count, process_index
 from humpback_jax.stages.curator import LABELLED, curator_examples, fit_on_examples
 from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
+from humpback_jax.stages.stage import plain
 
 CURATOR, WITH_LABELS = "curator", "curator_with_labels"
 FOLDS = 5
@@ -54,15 +58,32 @@ class Signaller:
     folder: str | None = None
 
     def read(self, name: str, rows: Sequence[dict]) -> list[dict]:
-        """The rows with their `signals`, without those whose rating prompt is too long for the engine."""
+        """The rows with their `signals`, without those whose rating prompt is too long for the engine.
+
+        Raises:
+          ValueError: the folder holds what another model, rubric or other rows gave, or several processes have none.
+        """
         if not rows:
             return []
+        if self.folder is None and process_count() > 1:
+            raise ValueError("several processes share what they read by a folder; give one with --out")
         with tempfile.TemporaryDirectory() as temporary:
             folder = epath.Path(self.folder or temporary) / name
+            claim_directory(folder, self._identity(rows), process_index())
             items = rating_items(InMemory(rows), self.model, self.prompts, self.curation)
             job = ratings_job(self.model, self.prompts, self.curation)
             read = run_job(folder, job, items, self.curation.generation, name)
             return [row | {"signals": found["signals"]} for row, found in read.joined() if found is not None]
+
+    def _identity(self, rows: Sequence[dict]) -> dict[str, Any]:
+        """What decides the signals of these rows."""
+        return {
+            "model": self.model.sha256,
+            "rows": sha256_of_bytes("".join(map(jsonl_line, rows)).encode()),
+            "prompts": plain(self.prompts),
+            "curation": self.curation.identity(),
+            "chat_format": self.model.chat_format.name,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,14 +157,14 @@ def _on_labels(
             usable = np.asarray([row["usable"] for row in rows], bool)
             figures[name]["auc_usable"] = with_interval(auc, values, usable)
     for name in (CURATOR, WITH_LABELS):
-        probabilities = 1 / (1 + np.exp(-columns[name]))
+        probabilities = sigmoid(columns[name])
         figures[name]["calibration_error"] = with_interval(calibration_error, probabilities, good)
     return figures
 
 
 def _on_kept(rows: Sequence[dict], logits: np.ndarray) -> dict[str, Any]:
     """What the curator with labels promises of the best fifth, and what the labels say of it."""
-    good, probabilities = np.asarray([row["good"] for row in rows], bool), 1 / (1 + np.exp(-logits))
+    good, probabilities = np.asarray([row["good"] for row in rows], bool), sigmoid(logits)
     kept = np.zeros(len(rows), bool)
     kept[np.argsort(-logits, kind="stable")[: max(1, round(BEST_SHARE * len(rows)))]] = True
     labelled = {"precision": float(good[kept].mean()), "recall": float(good[kept].sum() / max(1, good.sum()))}

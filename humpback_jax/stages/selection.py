@@ -76,9 +76,8 @@ class SelectionConfig:
 
     def identity(self) -> dict[str, Any]:
         """What decides the selection; fields that came later are named where they are used."""
-        unused = {f.name for f in dataclasses.fields(self) if f.name in _LATER_FIELDS}
         defaults = plain(SelectionConfig())
-        return {k: v for k, v in plain(self).items() if k not in unused or v != defaults[k]}
+        return {k: v for k, v in plain(self).items() if k not in _LATER_FIELDS or v != defaults[k]}
 
 
 def _parse_gate(gate: str) -> tuple[str, Any, float]:

@@ -70,3 +70,17 @@ def test_the_command_prints_what_it_measures(tiny_model_dir, tmp_path):
     printed = json.loads(result.stdout[result.stdout.index("{") :])
     assert printed["signals"]["curator"]["auc_good"].keys() == {"value", "low", "high"}
     assert "auc_usable" not in printed["signals"]["curator"], "nobody was asked"
+
+
+def test_what_another_model_or_other_rows_gave_is_not_taken_for_this(tiny_model, tmp_path):
+    engine = EngineConfig(slots=4, prompt_buckets=(64, 128, 256, 512), max_new_tokens=8)
+    generation = GenerationConfig(engine=engine, shard_size=100, dtype="float32")
+    curation = CurationConfig("expected", generation, signals=True)
+    signaller = Signaller(tiny_model, PROMPTS, curation, str(tmp_path))
+    rows = [dataclasses.asdict(pair) for pair in pairs(0, 3)]
+    first = signaller.read("examples", rows)
+    assert signaller.read("examples", rows) == first
+    with pytest.raises(ValueError, match="was begun with another rows"):
+        signaller.read("examples", [rows[0] | {"output": "Another text."}, *rows[1:]])
+    with pytest.raises(ValueError, match="was begun with another prompts"):
+        dataclasses.replace(signaller, prompts=dataclasses.replace(PROMPTS, seed_tag="Tag t.")).read("examples", rows)
