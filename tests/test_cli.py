@@ -29,7 +29,7 @@ VERBS = [
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
     *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
 ]
-OPENED = "humpback_jax.evaluation.benchmarks.continuations.open_evaluated_model"
+OPENED = "humpback_jax.stages.model.open_named_model"
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}
 
 

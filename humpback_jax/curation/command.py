@@ -37,7 +37,7 @@ def curate(experiment: Experiment, t: int | None, as_json: bool) -> None:
 
 
 @curate.command()
-@click.option("--model", required=True, type=click.Path(), help="Model folder of the scorer, or its stage: RUN_DIR/m0.")
+@click.option("--model", required=True, help="The scorer: its stage (RUN_DIR/m0), folder or name.")
 @click.option("--labels", type=click.Path(), help="JSONL of labelled pairs, to measure on.")
 @click.option("--seeds", type=click.Path(), help="Pairs to break (default: the seed pairs of the model's run).")
 @click.option("--heldout", type=click.Path(), help="Pairs whose twins it is measured on (default: of the run).")
@@ -70,16 +70,17 @@ def calibrate(
     from humpback_jax.prompts.prompts import load_prompts
     from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate
     from humpback_jax.stages.jobs import GenerationConfig
-    from humpback_jax.stages.model import open_model
+    from humpback_jax.stages.model import open_named_model
     from humpback_jax.stages.rating import CurationConfig
 
-    folder = _model_folder(model)
+    handle = open_named_model(model)
+    folder = os.fspath(handle.path)
     engine = EngineConfig(tensor_parallelism=compute.tensor_parallelism)
     generation = GenerationConfig(
         engine=engine, shard_size=SHARD_SIZE, dtype=compute.dtype, weight_dtype=compute.weight_dtype
     )
     curation = CurationConfig(mode=mode, generation=generation, signals=True)
-    signaller = Signaller(open_model(folder), load_prompts(prompt_dir), curation, out)
+    signaller = Signaller(handle, load_prompts(prompt_dir), curation, out)
     seeds = seeds or _of_run(folder, run_files.SEED_PAIRS)
     heldout = heldout or _of_run(folder, run_files.HELDOUT_PAIRS)
     data = Calibration(
@@ -108,12 +109,6 @@ def label(run_dir: str, number: int, seed: int, out: str | None, port: int, brow
 
     labelling = open_labelling(run_dir, number, seed, out)
     serve(PageServer(labelling.page, port, labelling.save), browser, as_json)
-
-
-def _model_folder(path: str) -> str:
-    """The model folder itself, where its stage is given."""
-    inner = os.path.join(path, run_files.MODEL)
-    return inner if os.path.isdir(inner) else path
 
 
 def _of_run(folder: str, name: str) -> str:

@@ -13,7 +13,7 @@ def data() -> None:
 
 @data.command("show")
 @click.argument("path", type=click.Path())
-@click.option("--model", required=True, help="Model folder whose tokenizer and chat format to use, or a fetch name.")
+@click.option("--model", required=True, help="The tokenizer and chat format: a model's folder, stage, run or name.")
 @click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
 @tags_option("seed", "Of instructions that are read forward.")
 @click.option("--limit", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
@@ -28,9 +28,9 @@ def data_show(
     from humpback_jax.data.examples import supervised_examples
     from humpback_jax.data.pairs import read_pairs
     from humpback_jax.data.show import show_examples
-    from humpback_jax.stages.sources import base_model
+    from humpback_jax.stages.model import open_named_model
 
-    handle, report = base_model(model, None, None), read_pairs(path)
+    handle, report = open_named_model(model), read_pairs(path)
     tags = tags if direction == "forward" else ()
     examples, _ = supervised_examples(report.pairs[:limit], handle.tokenizer, handle.chat_format, direction, tags=tags)
     if as_json:

@@ -84,13 +84,14 @@ def benchmarks(
     **asking: Any,
 ) -> None:
     """Multiple-choice accuracy by likelihood: ARC, PIQA, SIQA, OpenBookQA, MMLU."""
-    from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, ScoringConfig, open_evaluated_model
+    from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, ScoringConfig
     from humpback_jax.evaluation.benchmarks.multiple_choice import read_questions, run_benchmarks, tasks_in
     from humpback_jax.evaluation.contamination import contamination_figures
     from humpback_jax.files import write_json, write_jsonl
+    from humpback_jax.stages.model import open_named_model
 
     names = tasks.split(",") if tasks else tasks_in(data)
-    scorer = ContinuationScorer(open_evaluated_model(model), ScoringConfig(**dataclasses.asdict(compute), **asking))
+    scorer = ContinuationScorer(open_named_model(model), ScoringConfig(**dataclasses.asdict(compute), **asking))
     figures, results = run_benchmarks(scorer, names, data, shots, limit)
     figures |= contamination_figures(model, train_files, {name: read_questions(name, data, limit) for name in names})
     if out and is_leader():
@@ -132,15 +133,15 @@ def alpaca(
     **sampling: Any,
 ) -> None:
     """Answer AlpacaEval's instructions: model_outputs.json, as its package wants it."""
-    from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
     from humpback_jax.evaluation.contamination import contamination_figures
     from humpback_jax.evaluation.judging.outputs import generate_outputs
     from humpback_jax.evaluation.records import read_outputs
     from humpback_jax.prompts.prompts import load_prompts
+    from humpback_jax.stages.model import open_named_model
 
     rows = read_outputs(instructions, limit)
     name, config = generator or pathlib.Path(out).name, _generation(compute, **sampling)
-    _, figures = generate_outputs(out, open_evaluated_model(model), rows, name, load_prompts(), config, tags)
+    _, figures = generate_outputs(out, open_named_model(model), rows, name, load_prompts(), config, tags)
     texts = {str(i): row["instruction"] for i, row in enumerate(rows)}
     _print(figures | contamination_figures(model, train_files, {instructions: texts}), as_json)
 
@@ -173,7 +174,7 @@ def _generation(
 @click.option("--concurrency", type=int, default=8, show_default=True, help="Calls in flight.")
 @click.option("--attempts", type=int, default=8, show_default=True, help="Of a call whose failure may pass.")
 @click.option("--max_wait", type=float, default=60.0, show_default=True, help="Seconds between attempts, at most.")
-@click.option("--judge_model", help="A local model instead: folder, stage of a run, or fetch name.")
+@click.option("--judge_model", help="A local model instead: folder, run, stage, or name.")
 @click.option("--annotator", help="An annotator of the alpaca_eval package instead.")
 @click.option("--partial", is_flag=True, help="Judge what is there where outputs are missing; the rest is counted.")
 @click.option("--limit", type=int, help="Only the first instructions of the baseline.")
@@ -202,16 +203,16 @@ def judge(
         if is_leader():
             print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
-    from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
     from humpback_jax.evaluation.judging.comparisons import read_contest
     from humpback_jax.evaluation.judging.endpoint import EndpointConfig
     from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model
+    from humpback_jax.stages.model import open_named_model
 
     contest = read_contest(outputs, baseline, limit, partial)
     if judge is not None:
         stage = judge_by_endpoint(out, contest, EndpointConfig(judge, **endpoint))
     else:
-        stage = judge_by_model(out, contest, open_evaluated_model(str(judge_model)), _generation(compute))
+        stage = judge_by_model(out, contest, open_named_model(str(judge_model)), _generation(compute))
     _print({"annotations": str(stage.directory / run_files.ANNOTATIONS)} | stage.manifest["figures"], as_json)
 
 

@@ -9,10 +9,14 @@ from typing import Any
 import click
 
 MAX_BODY = 1 << 20
+OWN_NAMES = ("127.0.0.1", "localhost")
 
 
 class PageServer(http.server.ThreadingHTTPServer):
     """A server of one page at 127.0.0.1; port 0 takes a free one.
+
+    It answers only to requests for its own name: a page elsewhere can let its own name lead here, and the browser would
+    then let it read what it finds.
 
     Args:
       page: HTML in UTF-8, or a function that makes it anew for every reader.
@@ -33,11 +37,19 @@ class PageServer(http.server.ThreadingHTTPServer):
             message = f"port {port} is taken ({error.strerror}); give another one with --port"
             raise OSError(error.errno, message) from error
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """What a browser that means this server sends as `Host`."""
+        return tuple(f"{name}:{self.server_address[1]}" for name in OWN_NAMES)
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: PageServer
 
     def do_GET(self) -> None:
+        if not self.is_meant():
+            self.answer(403, b"refused", "text/plain")
+            return
         page = self.server.page
         if self.path.split("?")[0] == "/":
             self.answer(200, page() if callable(page) else page, "text/html; charset=utf-8")
@@ -46,7 +58,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         receive, length = self.server.receive, int(self.headers.get("Content-Length") or 0)
-        same_page = self.headers.get("Origin") in (None, f"http://{self.headers.get('Host')}")
+        same_page = self.is_meant() and self.headers.get("Origin") in (None, f"http://{self.headers.get('Host')}")
         if receive is None or self.path != "/judgments" or not same_page or not 0 < length <= MAX_BODY:
             self.answer(403, b"refused", "text/plain")
             return
@@ -56,6 +68,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(400, str(error).encode(), "text/plain; charset=utf-8")
             return
         self.answer(200, b"{}", "application/json")
+
+    def is_meant(self) -> bool:
+        """Whether the request names this server as its host."""
+        return (self.headers.get("Host") or "").lower() in self.server.hosts
 
     def answer(self, status: int, content: bytes, kind: str) -> None:
         self.send_response(status)

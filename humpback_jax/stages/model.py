@@ -14,6 +14,7 @@ from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama
 from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import Tokenizer, load_tokenizer
+from humpback_jax.weights.find import find_model
 from humpback_jax.weights.model_folder import ModelCard, load_model_folder, read_model_card
 
 
@@ -101,6 +102,11 @@ def device_groups(devices: Sequence[jax.Device], size: int) -> list[list[jax.Dev
             "choose a divisor, or show the process fewer devices"
         )
     return [list(devices[i : i + size]) for i in range(0, len(devices), size)]
+
+
+def open_named_model(model: PathLike, chat_format: str | None = None) -> ModelHandle:
+    """The model that people name so: a folder, a stage, a run, foreign weights, a name; see `find_model`."""
+    return open_model(find_model(model), chat_format)
 
 
 def open_model(path: PathLike, chat_format: str | None = None) -> ModelHandle:

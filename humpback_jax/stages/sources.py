@@ -18,7 +18,7 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
-from humpback_jax.weights.fetch import fetch_weights
+from humpback_jax.weights.find import find_model
 
 PACKAGE = epath.Path(__file__).parent.parent
 BUILTIN = "builtin:"
@@ -56,12 +56,12 @@ class SegmentsConfig:
 
 
 def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str | None) -> ModelHandle:
-    """Opens the base model: a native model folder, or a name that `humpback weights fetch` knows.
+    """Opens the base model, named as every model is: see `find_model`.
 
     Raises:
       ValueError: its architecture is not the declared one; the differing fields are named.
     """
-    path = weights if epath.Path(weights).exists() else fetch_weights(weights)
+    path = find_model(weights)
     model = open_model(path, chat_format)
     if architecture is not None:
         declared, actual = architecture.architecture(), model.card.config.architecture()

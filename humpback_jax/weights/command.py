@@ -32,10 +32,11 @@ def weights_import(src: str, dst: str, dtype: str, as_json: bool) -> None:
 @click.option("--dtype", default=None, help="dtype of the exported tensors (default: as stored).")
 @json_option
 def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None:
-    """Write a native model as a Hugging Face folder."""
+    """Write a model (of a run, a stage, a folder, a name) as a Hugging Face folder."""
     from humpback_jax.weights.convert import export_weights
+    from humpback_jax.weights.find import find_model
 
-    print_figures(export_weights(src, dst, dtype=dtype), as_json)
+    print_figures(export_weights(find_model(src, convert=False), dst, dtype=dtype), as_json)
 
 
 @weights.command("export-adapter")
@@ -68,10 +69,11 @@ def weights_import_adapter(src: str, base: str, dst: str, dtype: str, as_json: b
 @json_option
 def weights_verify(src: str, as_json: bool) -> None:
     """Compare logits and greedy text with transformers on the same weights."""
+    from humpback_jax.weights.find import find_model
     from humpback_jax.weights.verify import verify_weights
 
     use_compilation_cache()
-    print_figures(verify_weights(src), as_json)
+    print_figures(verify_weights(find_model(src, convert=False)), as_json)
 
 
 @weights.command("fetch")

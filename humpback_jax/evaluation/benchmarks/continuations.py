@@ -6,15 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from etils import epath
 
-from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts, load_prompts
-from humpback_jax.run_files import MODEL
-from humpback_jax.stages.model import ModelHandle, open_model
-from humpback_jax.stages.sources import base_model
+from humpback_jax.stages.model import ModelHandle
 from humpback_jax.tokenizers import HF_JSON, FileTokenizer, Tokenizer
 
 # Coarser than for bulk scoring: a benchmark is small, and every bucket in use costs a compilation.
@@ -154,9 +150,3 @@ def adds_bos(tokenizer: Tokenizer) -> bool:
     return special is not None and special in json.dumps(
         json.loads(tokenizer.files[HF_JSON]).get("post_processor"), ensure_ascii=False
     )
-
-
-def open_evaluated_model(path: PathLike) -> ModelHandle:
-    """A model to evaluate: a stage of a run (RUN_DIR/m2), a native model folder, or a name for `weights fetch`."""
-    inside = epath.Path(path) / MODEL
-    return open_model(inside) if inside.is_dir() else base_model(str(path), None, None)

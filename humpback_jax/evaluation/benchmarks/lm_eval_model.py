@@ -19,12 +19,12 @@ from humpback_jax.evaluation.benchmarks.continuations import (
     ContinuationScorer,
     Encoded,
     ScoringConfig,
-    open_evaluated_model,
 )
 from humpback_jax.inference.requests import Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.progress import progress_bar
+from humpback_jax.stages.model import open_named_model
 
 MAX_GEN_TOKENS = 256
 SEED = 1234
@@ -34,7 +34,7 @@ SEED = 1234
 class HumpbackLM(LM):
     """A native model under the harness.
 
-    Model arguments: `path` (a model folder, a stage of a run, or a name for `humpback weights fetch`), and of
+    Model arguments: `path` (a run, a stage, a folder or a name; see `find_model`), and of
     `ScoringConfig` `dtype`, `weight_dtype`, `max_length`, `chat`, `tensor_parallelism`, and `tags` (both, seed, web or
     none). With `chat=True` every context is a user turn in the model's chat format; `--apply_chat_template` is not for
     this class, because our chat formats are token ids, which a string cannot carry.
@@ -49,7 +49,7 @@ class HumpbackLM(LM):
             raise ValueError(f"model_args: tags is {tags!r}; choose from {', '.join(TAG_CHOICES)}")
         scoring = {name: value for name, value in arguments.items() if name in names}
         config = ScoringConfig(tags=TAG_CHOICES[tags], **scoring)
-        self.scorer = ContinuationScorer(open_evaluated_model(path), config)
+        self.scorer = ContinuationScorer(open_named_model(path), config)
 
     @property
     def tokenizer_name(self) -> str:

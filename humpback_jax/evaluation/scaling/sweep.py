@@ -28,8 +28,7 @@ from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import TAG_CHOICES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader, process_index
-from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.sources import base_model
+from humpback_jax.stages.model import ModelHandle, open_named_model
 from humpback_jax.stages.stage import plain
 
 
@@ -156,7 +155,7 @@ def _win_rate(alignment: Alignment, model: ModelHandle, sweep: Sweep, tags: str)
         config = EndpointConfig(sweep.judge, sweep.base_url, sweep.key_variable)
         stage = judge_by_endpoint(folder / run_files.JUDGED, contest, config)
     else:
-        judge = base_model(str(sweep.judge_model), None, None)
+        judge = open_named_model(str(sweep.judge_model))
         stage = judge_by_model(folder / run_files.JUDGED, contest, judge, generation)
     kept = ("win_rate", "standard_error", "n_total", "n_dropped", "missing_outputs", "avg_length")
     annotations = (stage.directory / run_files.ANNOTATIONS).relative_to(alignment.run_dir.parent.parent)

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer, open_evaluated_model
+from humpback_jax.evaluation.benchmarks.continuations import ContinuationScorer
 from humpback_jax.evaluation.benchmarks.multiple_choice import TASKS, accuracy_figures, read_task, score_items
+from humpback_jax.stages.model import open_named_model
 from humpback_jax.weights.convert import export_weights, import_weights
 
 torch = pytest.importorskip("torch")
@@ -79,7 +80,7 @@ def cached_scorer():
     def scorer(folder):
         if folder not in scorers:
             scorers.clear()
-            scorers[folder] = ContinuationScorer(open_evaluated_model(folder))
+            scorers[folder] = ContinuationScorer(open_named_model(folder))
         return scorers[folder]
 
     return scorer

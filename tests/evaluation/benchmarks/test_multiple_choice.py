@@ -11,7 +11,6 @@ from humpback_jax.evaluation.benchmarks.continuations import (
     ScoringConfig,
     adds_bos,
     buckets_up_to,
-    open_evaluated_model,
 )
 from humpback_jax.evaluation.benchmarks.multiple_choice import (
     accuracy_figures,
@@ -19,6 +18,7 @@ from humpback_jax.evaluation.benchmarks.multiple_choice import (
     read_task,
     run_benchmarks,
 )
+from humpback_jax.stages.model import open_named_model
 
 QUESTIONS = [
     {"id": "q0", "question": "Sky?", "choices": ["blue", "red and green"], "answer": 0},
@@ -28,7 +28,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def scorer(tiny_model_dir):
-    return ContinuationScorer(open_evaluated_model(tiny_model_dir), ScoringConfig(max_length=63))
+    return ContinuationScorer(open_named_model(tiny_model_dir), ScoringConfig(max_length=63))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_spaces_before_the_seam_belong_to_the_continuation(scorer):
 
 
 def test_chat_questions_are_turns(tiny_model_dir):
-    model = open_evaluated_model(tiny_model_dir)
+    model = open_named_model(tiny_model_dir)
     chat = ContinuationScorer(model, ScoringConfig(chat=True, tags=("seed",)))
     encoded = chat.encode("Sky?", " blue")
     assert encoded.context == model.prompt_ids(chat.prompts.tagged("Sky?", ("seed",)))

@@ -5,12 +5,12 @@ import pathlib
 
 import pytest
 
-from humpback_jax.evaluation.benchmarks.continuations import open_evaluated_model
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.jobs import GenerationConfig
+from humpback_jax.stages.model import open_named_model
 
 ROWS = [
     {"instruction": "Say a.", "dataset": "d"},
@@ -21,7 +21,7 @@ ROWS = [
 
 def test_outputs_are_written_as_the_package_wants_them(tiny_model_dir, tmp_path, shared_data):
     config = GenerationConfig(EngineConfig(4, (128,), 8), shard_size=2, dtype="float32")
-    model, prompts = open_evaluated_model(tiny_model_dir), Prompts("{output}", "{instruction}{output}")
+    model, prompts = open_named_model(tiny_model_dir), Prompts("{output}", "{instruction}{output}")
     written, made = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
     rows = json.loads(pathlib.Path(made["outputs"]).read_text())
     assert rows == written
