@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.corpus.segment_files import segments_sha256
 from humpback_jax.files import write_jsonl
 from humpback_jax.inference.engine import PromptIds, ReportProgress
 from humpback_jax.inference.requests import Completion, Probe, Request
 from humpback_jax.inference.slots import SlotStats
 from humpback_jax.models.config import get_config
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.run_files import SEGMENTS
 from humpback_jax.runtime.startup import prepare_process

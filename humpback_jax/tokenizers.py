@@ -39,7 +39,7 @@ CHAT_TEMPLATE, ADDED_TOKENS, SPECIAL_TOKENS = "chat_template.jinja", "added_toke
 # generation_config.json is no tokenizer file, but it holds the ids that end a turn and travels with them.
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = (HF_JSON, SENTENCEPIECE, CONFIG, CHAT_TEMPLATE, ADDED_TOKENS, SPECIAL_TOKENS, GENERATION)
-# How a user turn and its answer can be written (`prompts.chat`); "tokenizer" is the tokenizer's own Jinja template.
+# How a user turn and its answer can be written (`chat.formats`); "tokenizer" is the tokenizer's own Jinja template.
 CHAT_FORMATS = ("plain", "inst", "chatml", "llama3", "tokenizer")
 # Control tokens by their looks: some files forget to mark them as special.
 _CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.pairs import Pair
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.tokenizers import Tokenizer
 

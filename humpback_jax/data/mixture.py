@@ -7,9 +7,9 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import Example, encode_pair
 from humpback_jax.data.pairs import Pair
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.tokenizers import Tokenizer
 

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import Example
 from humpback_jax.data.mixture import ExampleSet, TrainingMixture
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.tokenizers import Tokenizer

@@ -11,11 +11,11 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import Example
 from humpback_jax.data.mixture import ExampleSet, TrainingMixture
 from humpback_jax.data.tasks import FEATURES, SPLIT, register_mixture, text_of, unregister
 from humpback_jax.data.vocabulary import TokenizerVocabulary
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import Tokenizer
 
 PREFIX = "humpback_training"  # of the tasks that the trainer registers

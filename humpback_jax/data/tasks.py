@@ -15,11 +15,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair, read_curated, read_pairs
 from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.tokenizers import Tokenizer
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.files import PathLike
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.precision import quantize_params
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import Tokenizer, load_tokenizer
 from humpback_jax.weights.find import find_model
 from humpback_jax.weights.model_folder import ModelCard, load_model_folder, read_model_card

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.packing import packed_rows
 from humpback_jax.data.pairs import Pair
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import SEED_TAG, Prompts, load_prompts
 
 PAIRS = [Pair("a", "Name a colour.", "Blue.", "test"), Pair("b", "Count.", "eee 1 2 3", "test")]

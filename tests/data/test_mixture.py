@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import humpback_jax
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.packing import FEATURES
 from humpback_jax.data.pairs import Pair, read_pairs
 from humpback_jax.data.readers import DIRECT, SEQIO, read_examples
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.tokenizers import load_tokenizer
 
@@ -116,7 +116,7 @@ import sys
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.readers import read_examples
 from humpback_jax.data.pairs import Pair
-from humpback_jax.prompts.chat import ChatFormat
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.tokenizers import load_tokenizer
 

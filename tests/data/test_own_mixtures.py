@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.mixture import TrainingMixture
 from humpback_jax.data.readers import DIRECT, SEQIO, read_examples, read_own_set
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 
 # As a seqio user writes it: two files of JSON lines, texts as they are, one task each, and a mixture.

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.batching import BatchConfig, plan_batches
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.packing import FEATURES, pack, packed_rows, unpacked_rows
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import load_tokenizer
 
 ROW = 24

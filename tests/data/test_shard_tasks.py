@@ -2,10 +2,10 @@
 
 import seqio
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.data.tasks import register_tasks
 from humpback_jax.inference.shards import Shards
-from humpback_jax.prompts.chat import ChatFormat
 
 
 def answered(members):

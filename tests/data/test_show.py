@@ -4,10 +4,10 @@ import io
 
 from rich.console import Console
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.data.show import ANSWER_STYLE, PROMPT_STYLE, show_examples
-from humpback_jax.prompts.chat import ChatFormat
 
 
 def _styled(panel):

@@ -7,12 +7,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
 from humpback_jax.data.packing import FEATURES, packed_rows
 from humpback_jax.data.pairs import Pair, read_pairs, write_pairs
 from humpback_jax.data.tasks import register_tasks, task_counts
-from humpback_jax.prompts.chat import ChatFormat
 
 CHAT = ChatFormat("chatml")
 

@@ -10,10 +10,10 @@ import pytest
 import seqio
 import tensorflow_datasets as tfds
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data import tfds_builders
 from humpback_jax.data.feature_converter import PackedDecoderFeatureConverter
 from humpback_jax.data.tasks import register_tasks
-from humpback_jax.prompts.chat import ChatFormat
 
 DUMMY = pathlib.Path(__file__).parent / "tfds_dummy"
 

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
@@ -13,7 +14,6 @@ from humpback_jax.data.readers import DIRECT
 from humpback_jax.files import read_json, write_json
 from humpback_jax.gin_utils import parse_recipe
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model

@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.corpus.segment_files import shard_paths
 from humpback_jax.inference.requests import Completion, EngineConfig
 from humpback_jax.inference.slots import SlotStats
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.run_files import PAIRS, SEGMENTS
 from humpback_jax.stages import items, selection
 from humpback_jax.stages.augment import augment

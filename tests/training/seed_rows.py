@@ -4,11 +4,11 @@ import pathlib
 
 import numpy as np
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.examples import Example, supervised_examples
 from humpback_jax.data.packing import packed_rows, unpacked_rows
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.prompts.chat import ChatFormat
 from humpback_jax.tokenizers import load_tokenizer
 
 # Every axis divides by 8, so that every mesh of 8 devices fits; the vocabulary is that of the tokenizer below.

@@ -7,7 +7,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humpback_jax.prompts.chat import CHAT_FORMATS, ChatFormat
+from humpback_jax.chat.formats import CHAT_FORMATS, ChatFormat
 
 _SPECIALS = (
     *("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
