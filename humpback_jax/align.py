@@ -15,6 +15,7 @@ Every stage is a folder of the run directory. A complete stage is skipped, a cut
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 from etils import epath
 
@@ -27,6 +28,7 @@ from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
+from humpback_jax.ranges import OneOf, PathText, PositiveInt, Text, check_fields
 from humpback_jax.stages.arms import ARMS, draw_arm
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.curator import learn, read_curator
@@ -45,6 +47,7 @@ from humpback_jax.stages.sources import (
     read_seeds,
 )
 from humpback_jax.stages.stage import Stage, finished_stage
+from humpback_jax.tokenizers import CHAT_FORMATS
 from humpback_jax.training.monitoring import Monitoring
 
 
@@ -83,28 +86,28 @@ class Recipe:
       rules: logical axis rules.
     """
 
-    base: str
+    base: PathText
     seeds: SeedConfig
     segments: SegmentsConfig
     architecture: LlamaConfig | None = None
-    chat_format: str | None = None
-    prompt_dir: str | None = None
-    rounds: int = 2
-    scored_run: str | None = None
-    sources: tuple[str, ...] = ("seed", "web")
-    extra_mixtures: tuple[str, ...] = ()
-    data_reader: str = SEQIO
-    seed_tags: tuple[str, ...] = ("seed",)
-    web_tags: tuple[str, ...] = ("web",)
-    answer_tags: tuple[str, ...] = BOTH_TAGS
+    chat_format: Annotated[str, OneOf(*CHAT_FORMATS)] | None = None
+    prompt_dir: PathText | None = None
+    rounds: PositiveInt = 2
+    scored_run: PathText | None = None
+    sources: tuple[Annotated[str, OneOf("seed", "web")], ...] = ("seed", "web")
+    extra_mixtures: tuple[Text, ...] = ()
+    data_reader: Annotated[str, OneOf(*READERS)] = SEQIO
+    seed_tags: tuple[Annotated[str, OneOf(*BOTH_TAGS)], ...] = ("seed",)
+    web_tags: tuple[Annotated[str, OneOf(*BOTH_TAGS)], ...] = ("web",)
+    answer_tags: tuple[Annotated[str, OneOf(*BOTH_TAGS)], ...] = BOTH_TAGS
     backward: FinetuneConfig = FinetuneConfig()
     augmentation: GenerationConfig = GenerationConfig()
-    candidates: int = 1
+    candidates: PositiveInt = 1
     seed_model: FinetuneConfig = FinetuneConfig()
     curation: CurationConfig = CurationConfig()
     curator: CuratorConfig | None = None
     selection: SelectionConfig = SelectionConfig()
-    arms: tuple[str, ...] = ()
+    arms: tuple[Annotated[str, OneOf(*ARMS)], ...] = ()
     forward: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     answering: GenerationConfig = GenerationConfig()
@@ -112,14 +115,9 @@ class Recipe:
     rules: LogicalAxisRules = LogicalAxisRules()
 
     def __post_init__(self) -> None:
-        if not self.sources or set(self.sources) - {"seed", "web"}:
+        check_fields(self)
+        if not self.sources:
             raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
-        if self.data_reader not in READERS:
-            raise ValueError(f"Recipe.data_reader is {self.data_reader!r}; choose one of {', '.join(READERS)}")
-        if self.candidates < 1:
-            raise ValueError(f"Recipe.candidates is {self.candidates}; at least one instruction per segment is needed")
-        if unknown := sorted(set(self.arms) - set(ARMS)):
-            raise ValueError(f"Recipe.arms holds {unknown[0]!r}; choose from {', '.join(ARMS)}")
         if self.selection.needs_signals and self.curator is None:
             raise ValueError(
                 "SelectionConfig.by or .gates asks for signals, which only a run with a curator has; set "

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,8 @@ import numpy as np
 from flax.linen.spmd import RulesFallback
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from humpback_jax.ranges import PositiveInt, check_fields
 
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
@@ -32,10 +34,13 @@ Result = TypeVar("Result")
 class MeshShape:
     """Sizes of the mesh axes; one of them may be -1 and takes the devices that are left."""
 
-    data: int = 1
-    fsdp: int = -1
-    sequence: int = 1
-    tensor: int = 1
+    data: PositiveInt | Literal[-1] = 1
+    fsdp: PositiveInt | Literal[-1] = -1
+    sequence: PositiveInt | Literal[-1] = 1
+    tensor: PositiveInt | Literal[-1] = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def resolve(self, num_devices: int) -> tuple[int, int, int, int]:
         """Sizes in the order of `MESH_AXES` whose product is `num_devices`; ValueError says what does not divide."""

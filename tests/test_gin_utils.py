@@ -153,7 +153,7 @@ def test_a_missing_value_is_named():
 
 
 def test_a_value_that_a_dataclass_refuses_says_why():
-    with pytest.raises(ValueError, match=r"unknown mode 'guess'; choose from rationale, sampled, expected"):
+    with pytest.raises(ValueError, match=r"curate/CurationConfig.mode takes a text among rationale, .*found 'guess'"):
         parse("curate/CurationConfig.mode = 'guess'")
 
 
@@ -259,12 +259,12 @@ def test_every_dataclass_of_a_recipe_can_be_configured():
     [
         ("CorpusConfig.max_segments = 5", "CorpusConfig.max_segments is called CorpusConfig.num_segments now"),
         ("CorpusConfig.mask_personal_data = 'false'", "mask_personal_data takes True or False, found 'false'"),
-        ("CorpusConfig.languages = 'en'", "languages takes several texts, found 'en'"),
+        ("CorpusConfig.languages = 'en'", "languages takes several texts .not empty., found 'en'"),
         ("CorpusConfig.languages = ('english',)", "no language has the code 'english'"),
         ("CorpusConfig.blocked_phrases = 'cookie'", "blocked_phrases takes several texts"),
-        ("CorpusConfig.near_duplicates = 80", "near_duplicates must be from 0 to 1"),
-        ("CorpusConfig.max_link_density = '1/3'", "max_link_density takes a number or None"),
-        ("CorpusConfig.nested = 'inner'", "nested must be one of outermost, innermost, all"),
+        ("CorpusConfig.near_duplicates = 80", "near_duplicates takes a number above 0 and of at most 1"),
+        ("CorpusConfig.max_link_density = '1/3'", "max_link_density takes a number from 0 to 1 or None"),
+        ("CorpusConfig.nested = 'inner'", "nested takes a text among outermost, innermost, all"),
     ],
 )
 def test_settings_of_the_corpus_that_cannot_be_meant(binding, message):
@@ -277,3 +277,37 @@ def test_what_an_included_file_sets_up_can_be_switched_off():
     assert parse_recipe(["experiments/quickstart.gin"], off).curator is None
     with pytest.raises(ValueError, match="bindings of LoraConfig have no effect"):
         parse_recipe(["experiments/quickstart.gin"], [*off, "LoraConfig.rank = 4"])
+
+
+def test_an_include_is_looked_for_beside_the_file_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "parts").mkdir(parents=True)
+    (tmp_path / "mine" / "run.gin").write_text("include 'parts/first.gin'\n")
+    (tmp_path / "mine" / "parts" / "first.gin").write_text("include 'second.gin'\n")
+    second = "\ufeffinclude 'defaults.gin'\r\n" + "\r\n".join(NEEDED) + "\r\nRecipe.rounds = 6\r\n"
+    (tmp_path / "mine" / "parts" / "second.gin").write_bytes(second.encode())
+    monkeypatch.chdir(tmp_path)
+    assert parse_recipe(["mine/run.gin"], []).rounds == 6
+    assert parse_recipe([str(tmp_path / "mine" / "run.gin")], []).rounds == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"include 'mine.gin'\n", r"mine\.gin.* -> .*mine\.gin; drop one of the includes"),
+        ("# größer".encode("latin-1"), r"mine\.gin is not UTF-8.*save it as UTF-8"),
+        (b"CorpusConfig.include_header = true\n", r"mine\.gin, line 1: true is no value; write True"),
+        (b"SeedConfig.limit = null\n", r"mine\.gin, line 1: null is no value; write None"),
+        (b"\nRecipe.base = smollm\n", r"mine\.gin, line 2: smollm is no value; write 'smollm'"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.gin").write_bytes(text)
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(["mine.gin"], [])
+
+
+@pytest.mark.parametrize("path", ["a (b)/c.jsonl", "(a) b", "[1].jsonl", "@list of mine", "50%/x", "a=b@c", "{x}-y"])
+def test_a_path_with_marks_of_gin_is_a_text(path):
+    (binding,) = rewrite_gin_args([f"--gin.SeedConfig.path={path}"])
+    assert parse(binding.removeprefix("--gin_bindings=")).seeds.path == path

@@ -1,19 +1,26 @@
 """What becomes a segment: every setting of the corpus stage that can change a byte of it."""
 
 import dataclasses
-import math
-import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated
 
 from humpback_jax.corpus.filters.language_codes import check_languages
 from humpback_jax.corpus.filters.paper import NAVIGATION_HEADERS, NAVIGATION_PHRASES
+from humpback_jax.ranges import (
+    NaturalInt,
+    OneOf,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    Share,
+    Text,
+    check_fields,
+)
 
 SEED_LANGUAGES = "seeds"
 NESTED = ("outermost", "innermost", "all")
 LONG_SECTIONS = ("beginning", "pieces")
-
-_KIND_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,57 +71,42 @@ class CorpusConfig:
       seed: of everything drawn at random.
     """
 
-    min_chars: int = 600
-    max_chars: int = 3000
+    min_chars: PositiveInt = 600
+    max_chars: PositiveInt = 3000
     include_header: bool = False
-    ngram: int = 3
-    jaccard_threshold: float = 0.8
-    min_sentence_words: int = 6
-    max_page_bytes: int = 8_000_000
+    ngram: PositiveInt = 3
+    jaccard_threshold: PositiveFloat = 0.8
+    min_sentence_words: PositiveInt = 6
+    max_page_bytes: PositiveInt = 8_000_000
     url_column: str = ""
     content_column: str = ""
     crawl_root: str = ""
-    navigation_phrases: tuple[str, ...] = NAVIGATION_PHRASES
-    navigation_headers: tuple[str, ...] = NAVIGATION_HEADERS
-    nested: str = "outermost"
+    navigation_phrases: tuple[Text, ...] = NAVIGATION_PHRASES
+    navigation_headers: tuple[Text, ...] = NAVIGATION_HEADERS
+    nested: Annotated[str, OneOf(*NESTED)] = "outermost"
     sections_without_headers: bool = True
-    long_sections: str = "beginning"
+    long_sections: Annotated[str, OneOf(*LONG_SECTIONS)] = "beginning"
     markdown: bool = False
-    languages: tuple[str, ...] = (SEED_LANGUAGES,)
-    min_language_probability: float | None = 0.5
-    max_link_density: float | None = 0.4
-    max_symbol_density: float | None = 0.2
-    max_list_share: float | None = 0.8
-    min_answer_likeness: float | None = None
+    languages: tuple[Text, ...] = (SEED_LANGUAGES,)
+    min_language_probability: Share | None = 0.5
+    max_link_density: Share | None = 0.4
+    max_symbol_density: Share | None = 0.2
+    max_list_share: Share | None = 0.8
+    min_answer_likeness: Share | None = None
     mask_personal_data: bool = False
-    blocked_domains: tuple[str, ...] = ()
-    blocked_phrases: tuple[str, ...] = ()
-    decontaminate: tuple[str, ...] = ()
-    near_duplicates: float | None = 0.65
-    repeated_on_pages: int = 3
-    num_segments: int | None = None
-    max_per_domain: int | None = None
-    seed: int = 0
+    blocked_domains: tuple[Text, ...] = ()
+    blocked_phrases: tuple[Text, ...] = ()
+    decontaminate: tuple[PathText, ...] = ()
+    near_duplicates: Annotated[float, Range(above=0, most=1)] | None = 0.65
+    repeated_on_pages: NaturalInt = 3
+    num_segments: PositiveInt | None = None
+    max_per_domain: PositiveInt | None = None
+    seed: NaturalInt = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked_kind(field.name, field.type, getattr(self, field.name)))
-        if not 0 < self.min_chars <= self.max_chars:
-            raise ValueError(f"expected 0 < min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
-        for name in ("ngram", "min_sentence_words", "max_page_bytes", "num_segments", "max_per_domain"):
-            _check_range(name, getattr(self, name), 1)
-        for name in ("repeated_on_pages", "seed"):
-            _check_range(name, getattr(self, name), 0)
-        for name in ("min_language_probability", "max_link_density", "max_symbol_density", "max_list_share"):
-            _check_range(name, getattr(self, name), 0, 1)
-        _check_range("min_answer_likeness", self.min_answer_likeness, 0, 1)
-        for name in ("jaccard_threshold", "near_duplicates"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, found {value}")
-        _check_range("near_duplicates", self.near_duplicates, 0, 1)
-        for name, choices in (("nested", NESTED), ("long_sections", LONG_SECTIONS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, found {value!r}")
+        check_fields(self)
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"expected min_chars <= max_chars, found {self.min_chars} and {self.max_chars}")
         check_languages(code for code in self.languages if code != SEED_LANGUAGES)
 
     def wanted_languages(self, seed_languages: Iterable[str]) -> frozenset[str]:
@@ -137,25 +129,3 @@ class CorpusConfig:
             marked = (entry for entry in getattr(self, name) if entry.startswith(FILE_MARK))
             named += [(name, entry.removeprefix(FILE_MARK)) for entry in marked]
         return {path: hash_of_setting(name, path) for name, path in named}
-
-
-def _checked_kind(name: str, kind: Any, value: Any) -> Any:
-    """The value as its field declares it, a list as a tuple; ValueError names the setting and what was expected."""
-    if typing.get_origin(kind) is tuple:
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise ValueError(f"{name} takes several texts, found {value!r}; write ({value!r},)")
-        value = tuple(value)
-        if wrong := [each for each in value if not isinstance(each, str) or not each.strip()]:
-            raise ValueError(f"{name} takes texts that are not empty, found {wrong[0]!r}")
-        return value
-    kinds = typing.get_args(kind) or (kind,)
-    allowed = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds) or value != value:
-        raise ValueError(f"{name} takes {' or '.join(_KIND_WORDS[each] for each in kinds)}, found {value!r}")
-    return value
-
-
-def _check_range(name: str, value: float | None, least: float, most: float = math.inf) -> None:
-    if value is not None and not least <= value <= most:
-        bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be {bounds}, found {value}")

@@ -6,12 +6,13 @@ twins, and from people's labels where there are any. The penalty pulls to the fi
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from scipy import optimize
 
 from humpback_jax.curation.features import FEATURES, Rows, Scale, feature_matrix, scales_of
+from humpback_jax.ranges import NaturalInt, PathText, PositiveFloat, Range, check_fields
 
 LEAST_ORIGINALS, LEAST_EXAMPLES = 8, 5  # the latter of each class, so that a fifth may be left out
 _DIGITS = 6
@@ -32,20 +33,15 @@ class CuratorConfig:
       seed: of the twins.
     """
 
-    originals: int = 64
-    labels: str | None = None
-    label_weight: float = 5.0
-    penalty: float = 0.25
-    base_rate: float = 0.15
-    seed: int = 0
+    originals: Annotated[int, Range(LEAST_ORIGINALS)] = 64
+    labels: PathText | None = None
+    label_weight: PositiveFloat = 5.0
+    penalty: PositiveFloat = 0.25
+    base_rate: Annotated[float, Range(above=0, below=1)] = 0.15
+    seed: NaturalInt = 0
 
     def __post_init__(self) -> None:
-        if self.originals < LEAST_ORIGINALS:
-            raise ValueError(f"CuratorConfig.originals is {self.originals}; give {LEAST_ORIGINALS} seed pairs or more")
-        if self.penalty <= 0 or self.label_weight <= 0:
-            raise ValueError(f"{self}: penalty and label_weight must be above 0")
-        if not 0 < self.base_rate < 1:
-            raise ValueError(f"CuratorConfig.base_rate is {self.base_rate}; it is a share, between 0 and 1")
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,13 @@ examples seldom fill a whole number of rows; an update of so many tokens takes e
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
 
 from humpback_jax.data.examples import Example
 from humpback_jax.data.packing import FEATURES, fill_rows, pack
+from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 
 BATCH_UNITS = ("examples", "tokens")
 
@@ -30,12 +32,15 @@ class BatchConfig:
       batch_unit: `examples`, as in the paper, or `tokens`, padding included, of which examples fill nearly all.
     """
 
-    batch_size: int = 32
-    row_length: int = 2048
-    rows_per_microbatch: int = 1
-    seed: int = 0
+    batch_size: PositiveInt = 32
+    row_length: PositiveInt = 2048
+    rows_per_microbatch: PositiveInt = 1
+    seed: NaturalInt = 0
     packing: bool = True
-    batch_unit: str = "examples"
+    batch_unit: Annotated[str, OneOf(*BATCH_UNITS)] = "examples"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,13 +134,8 @@ def plan_batches(examples: Sequence[Example], config: BatchConfig, num_steps: in
 
 
 def _check_sizes(config: BatchConfig, num_steps: int) -> None:
-    sizes = {name: getattr(config, name) for name in ("batch_size", "rows_per_microbatch")} | {"num_steps": num_steps}
-    if wrong := [f"{name} is {size}" for name, size in sizes.items() if size < 1]:
-        raise ValueError(f"{wrong[0]}; it must be at least 1")
-    if config.seed < 0:
-        raise ValueError(f"seed is {config.seed}; it must not be negative")
-    if config.batch_unit not in BATCH_UNITS:
-        raise ValueError(f"unknown batch_unit {config.batch_unit!r}; choose one of {', '.join(BATCH_UNITS)}")
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; it must be at least 1")
     microbatch = config.rows_per_microbatch * config.row_length
     if config.batch_unit == "tokens" and config.batch_size % microbatch:
         raise ValueError(

@@ -1,9 +1,11 @@
 """What goes into the engine and what comes out: shapes, requests, completions, probes."""
 
 import dataclasses
+from typing import Annotated
 
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.models.dtypes import CACHE, dtype_of
+from humpback_jax.models.dtypes import CACHE
+from humpback_jax.ranges import OneOf, PositiveInt, check_fields
 
 PROBE_ROOM = 16  # forced tokens of a probe, the last written one included
 PROBE_ROWS = 4  # slots asked per call
@@ -33,22 +35,23 @@ class EngineConfig:
         devices of all hosts, its rows dealt over the copies.
     """
 
-    slots: int = 32
-    prompt_buckets: tuple[int, ...] = DEFAULT_BUCKETS
-    max_new_tokens: int = 256
-    prefill_tokens: int | None = None
-    decode_steps: int | None = None
+    slots: PositiveInt = 32
+    prompt_buckets: tuple[PositiveInt, ...] = DEFAULT_BUCKETS
+    max_new_tokens: PositiveInt = 256
+    prefill_tokens: PositiveInt | None = None
+    decode_steps: PositiveInt | None = None
     overlap: bool | None = None
     share_prefix: bool = True
-    kv_dtype: str | None = None
-    tensor_parallelism: int = 1
+    kv_dtype: Annotated[str, OneOf(*CACHE)] | None = None
+    tensor_parallelism: PositiveInt = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         ascending = all(a < b for a, b in zip((0, *self.prompt_buckets), self.prompt_buckets, strict=False))
-        if self.slots < 1 or (self.decode_steps or 1) < 1 or not self.prompt_buckets or not ascending:
-            raise ValueError(f"{self}: slots and decode_steps must be positive, prompt_buckets ascending and not empty")
-        if self.kv_dtype is not None:
-            dtype_of(self.kv_dtype, CACHE, "EngineConfig.kv_dtype")
+        if not self.prompt_buckets or not ascending:
+            raise ValueError(
+                f"EngineConfig.prompt_buckets is {self.prompt_buckets}; give one length or more, in ascending order"
+            )
 
     @property
     def max_prompt_length(self) -> int:

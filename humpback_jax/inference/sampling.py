@@ -2,9 +2,12 @@
 
 import dataclasses
 import hashlib
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+
+from humpback_jax.ranges import NaturalFloat, Range, check_fields
 
 _ABOVE_ONE = 0x3F800001  # bit pattern of the smallest float32 above 1.0
 CANDIDATES = 128  # most probable tokens among which the nucleus is looked for first
@@ -14,12 +17,11 @@ CANDIDATES = 128  # most probable tokens among which the nucleus is looked for f
 class SamplingConfig:
     """How tokens are drawn; temperature 0 is greedy. The defaults are the paper's (T = 0.7, p = 0.9)."""
 
-    temperature: float = 0.7
-    top_p: float = 0.9
+    temperature: NaturalFloat = 0.7
+    top_p: Annotated[float, Range(above=0, most=1)] = 0.9
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"{self}: temperature must be at least 0 and top_p in (0, 1]")
+        check_fields(self)
 
 
 def request_number(request_id: str) -> int:

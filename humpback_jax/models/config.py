@@ -7,6 +7,8 @@ from their source (`humpback_jax.weights`), never from this registry.
 import dataclasses
 from typing import Any
 
+from humpback_jax.ranges import PositiveFloat, PositiveInt, check_fields
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
@@ -16,10 +18,13 @@ class RopeScaling:
     shorter than `original_max_position_embeddings / high_freq_factor` are kept, and the ones between are interpolated.
     """
 
-    factor: float = 8.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position_embeddings: int = 8192
+    factor: PositiveFloat = 8.0
+    low_freq_factor: PositiveFloat = 1.0
+    high_freq_factor: PositiveFloat = 4.0
+    original_max_position_embeddings: PositiveInt = 8192
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,23 +48,21 @@ class LlamaConfig:
     """
 
     name: str
-    vocab_size: int
-    emb_dim: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    max_position_embeddings: int
-    rope_theta: float = 10_000.0
+    vocab_size: PositiveInt
+    emb_dim: PositiveInt
+    num_layers: PositiveInt
+    num_heads: PositiveInt
+    num_kv_heads: PositiveInt
+    head_dim: PositiveInt
+    mlp_dim: PositiveInt
+    max_position_embeddings: PositiveInt
+    rope_theta: PositiveFloat = 10_000.0
     rope_scaling: RopeScaling | None = None
-    rms_norm_eps: float = 1e-5
+    rms_norm_eps: PositiveFloat = 1e-5
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("vocab_size", "emb_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "mlp_dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"LlamaConfig {self.name!r}: {field} must be at least 1, got {getattr(self, field)}")
+        check_fields(self)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"LlamaConfig {self.name!r}: num_heads={self.num_heads} is not a multiple of "

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.products import AdaptedKernel
+from humpback_jax.ranges import OneOf, PositiveFloat, PositiveInt, Rate, check_fields
 
 PROJECTIONS = {
     "q": ("attention", "query"),
@@ -41,18 +42,15 @@ class LoraConfig:
       dropout: rate on what enters an adapter.
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    targets: tuple[str, ...] = tuple(PROJECTIONS)
-    dropout: float = 0.0
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    targets: tuple[Annotated[str, OneOf(*PROJECTIONS)], ...] = tuple(PROJECTIONS)
+    dropout: Rate = 0.0
 
     def __post_init__(self) -> None:
-        unknown = [target for target in self.targets if target not in PROJECTIONS]
-        if unknown or not self.targets:
-            wrong = f"unknown target {unknown[0]!r}" if unknown else "no target"
-            raise ValueError(f"LoraConfig: {wrong}; choose from {', '.join(PROJECTIONS)}")
-        if self.rank < 1 or not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"{self}: rank must be at least 1 and dropout in [0, 1)")
+        check_fields(self)
+        if not self.targets:
+            raise ValueError(f"LoraConfig.targets is empty; choose from {', '.join(PROJECTIONS)}")
 
     @property
     def scale(self) -> float:

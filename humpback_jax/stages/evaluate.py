@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
+from humpback_jax.ranges import OneOf, check_fields
 from humpback_jax.run_files import PREDICTIONS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import Prompted
@@ -27,7 +28,10 @@ class EvaluationConfig:
     """Engine for held-out evaluation, and the tags of its instructions; backward instructions are greedy."""
 
     generation: GenerationConfig = GenerationConfig()
-    tags: tuple[str, ...] = ("seed",)
+    tags: tuple[Annotated[str, OneOf(*BOTH_TAGS)], ...] = ("seed",)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def evaluate(

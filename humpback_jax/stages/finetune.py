@@ -19,6 +19,7 @@ from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
+from humpback_jax.ranges import check_fields
 from humpback_jax.run_files import ADAPTER, CHECKPOINTS, MODEL
 from humpback_jax.runtime.distributed import agree
 from humpback_jax.runtime.processes import is_leader
@@ -57,6 +58,9 @@ class FinetuneConfig:
     compute: ComputeConfig = ComputeConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     lora: LoraConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def identity(self) -> dict[str, Any]:
         """All that decides the result, as manifests name it: by the fields' own names, whatever group they are in."""

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, Generic, Protocol
+from typing import Annotated, Any, Generic, Protocol
 
 import numpy as np
 from etils import epath
@@ -20,6 +20,8 @@ from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import Completion, EngineConfig, Request
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.inference.shards import Shards
+from humpback_jax.models.dtypes import COMPUTE
+from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 from humpback_jax.run_files import SHARDS
 from humpback_jax.runtime.processes import is_leader, process_count, process_index
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
@@ -44,10 +46,13 @@ class GenerationConfig:
 
     engine: EngineConfig = EngineConfig()
     sampling: SamplingConfig = SamplingConfig()
-    seed: int = 0
-    shard_size: int = 4096
-    dtype: str = "bfloat16"
-    weight_dtype: str | None = None
+    seed: NaturalInt = 0
+    shard_size: PositiveInt = 4096
+    dtype: Annotated[str, OneOf(*COMPUTE)] = "bfloat16"
+    weight_dtype: Annotated[str, OneOf(*COMPUTE, "int8")] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def requests(self, items: Sequence[Prompted]) -> list[Request]:
         """One sampled completion per item."""

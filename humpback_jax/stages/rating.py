@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_rating
+from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
@@ -45,20 +46,15 @@ class CurationConfig:
       head_tokens, tail_tokens: how much of an answer these readings see.
     """
 
-    mode: str = "rationale"
+    mode: Annotated[str, OneOf(*MODES)] = "rationale"
     generation: GenerationConfig = GenerationConfig()
-    samples: int = 4
+    samples: PositiveInt = 4
     signals: bool = False
-    head_tokens: int = 48
-    tail_tokens: int = 16
+    head_tokens: PositiveInt = 48
+    tail_tokens: NaturalInt = 16
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"CurationConfig: unknown mode {self.mode!r}; choose from {', '.join(MODES)}")
-        if self.samples < 1:
-            raise ValueError(f"CurationConfig: samples={self.samples}; at least one rating per pair is needed")
-        if self.head_tokens < 1 or self.tail_tokens < 0:
-            raise ValueError(f"{self}: head_tokens must be at least 1, tail_tokens at least 0")
+        check_fields(self)
 
     def identity(self) -> dict[str, Any]:
         """What decides the rows: settings of the signals only where they are measured."""

@@ -5,7 +5,7 @@ import dataclasses
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.text_signals import copied_share
 from humpback_jax.data.pairs import domain_of
 from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes, sha256_of_file
+from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, Range, Share, Text, check_fields
 from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain, write_by_reason
@@ -45,27 +46,25 @@ class SelectionConfig:
         larger one. For scaling curves.
     """
 
-    min_score: float = 4.5
-    keep_fraction: float | None = None
-    min_instruction_chars: int = 10
-    max_instruction_chars: int = 800
-    max_copied: float = 0.8
-    sample: int | None = None
-    by: str = RATING
-    min_p_good: float | None = None
-    gates: tuple[str, ...] = ()
-    length_bins: int = 1
-    max_per_domain: int | None = None
+    min_score: Annotated[float, Range(0, 5)] = 4.5
+    keep_fraction: Annotated[float, Range(above=0, most=1)] | None = None
+    min_instruction_chars: NaturalInt = 10
+    max_instruction_chars: PositiveInt = 800
+    max_copied: Share = 0.8
+    sample: PositiveInt | None = None
+    by: Annotated[str, OneOf(RATING, CURATOR)] = RATING
+    min_p_good: Share | None = None
+    gates: tuple[Text, ...] = ()
+    length_bins: PositiveInt = 1
+    max_per_domain: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        if self.by not in (RATING, CURATOR):
-            raise ValueError(f"SelectionConfig.by is {self.by!r}; choose {RATING} or {CURATOR}")
-        for name in ("keep_fraction", "min_p_good"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"SelectionConfig.{name} is {value}; it is a share of 0 to 1")
-        if self.length_bins < 1 or (self.max_per_domain or 1) < 1 or (self.sample or 1) < 1:
-            raise ValueError(f"{self}: length_bins, max_per_domain and sample must be at least 1")
+        check_fields(self)
+        if self.min_instruction_chars > self.max_instruction_chars:
+            raise ValueError(
+                f"SelectionConfig.min_instruction_chars is {self.min_instruction_chars}, above max_instruction_chars = "
+                f"{self.max_instruction_chars}: every pair would be dropped"
+            )
         for gate in self.gates:
             _parse_gate(gate)
 

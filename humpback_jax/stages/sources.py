@@ -15,6 +15,7 @@ from humpback_jax.corpus.segment_files import segments_sha256
 from humpback_jax.data.pairs import read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.ranges import PathText, PositiveInt, check_fields
 from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
@@ -36,9 +37,12 @@ class SeedConfig:
       limit: at most this many seed pairs (the paper has 3,200).
     """
 
-    path: str
-    heldout_path: str | None = None
-    limit: int | None = None
+    path: PathText
+    heldout_path: PathText | None = None
+    limit: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +55,11 @@ class SegmentsConfig:
       corpus: how pages are cut and filtered.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[PathText, ...]
     corpus: CorpusConfig = CorpusConfig()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str | None) -> ModelHandle:

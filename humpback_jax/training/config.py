@@ -1,12 +1,14 @@
 """The settings of a training run, in groups; a field that does not change what the run computes is `operational`."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.models.dtypes import dtype_of
-from humpback_jax.models.llama import Llama
+from humpback_jax.models.dtypes import COMPUTE, dtype_of
+from humpback_jax.models.llama import REMAT_POLICIES, Llama
+from humpback_jax.ranges import NaturalFloat, OneOf, PathText, PositiveFloat, PositiveInt, Rate, check_fields
 
+DROPOUT_SCHEDULES = ("constant", "linear")
 FIRST_UPDATE_FACTOR = 4  # the first update compiles
 
 
@@ -34,10 +36,13 @@ class LoopConfig:
         sets no limit.
     """
 
-    num_steps: int | None = None
-    step_table: tuple[tuple[int, int, int], ...] | None = None
-    epochs: float = 5.0
-    step_limit_minutes: float | None = operational(30.0)
+    num_steps: PositiveInt | None = None
+    step_table: tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...] | None = None
+    epochs: PositiveFloat = 5.0
+    step_limit_minutes: PositiveFloat | None = operational(30.0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def step_limit_seconds(self, *, first: bool) -> float | None:
         """How long an update may take."""
@@ -60,20 +65,17 @@ class CheckpointConfig:
       save_limit_minutes: a save or a restore that takes longer ends the process; None sets no limit.
     """
 
-    init_from: str | None = None
-    resume: str | None = None
+    init_from: PathText | None = None
+    resume: PathText | None = None
     cast_on_resume: bool = operational(False)
-    minutes: float | None = operational(10.0)
-    period: int | None = operational(None)
-    save_limit_minutes: float | None = operational(30.0)
+    minutes: PositiveFloat | None = operational(10.0)
+    period: PositiveInt | None = operational(None)
+    save_limit_minutes: PositiveFloat | None = operational(30.0)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.init_from is not None and self.resume is not None:
             raise ValueError("init_from (weights only) and resume (everything) exclude each other; give one of them")
-        for name in ("minutes", "period", "save_limit_minutes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"checkpoints: {name} is {value}; it must be above 0, or None to switch it off")
 
     @property
     def save_limit_seconds(self) -> float | None:
@@ -97,14 +99,17 @@ class ComputeConfig:
       z_loss: weight of the squared log-normalizer of the logits, added to the loss of every token.
     """
 
-    dtype: str = "bfloat16"
-    param_dtype: str = "float32"
-    gradient_dtype: str = "float32"
-    remat_policy: str = "full"
-    logits_chunk: int = 256
-    dropout: float = 0.1
-    dropout_schedule: str = "constant"
-    z_loss: float = 0.0
+    dtype: Annotated[str, OneOf(*COMPUTE)] = "bfloat16"
+    param_dtype: Annotated[str, OneOf(*COMPUTE)] = "float32"
+    gradient_dtype: Annotated[str, OneOf(*COMPUTE)] = "float32"
+    remat_policy: Annotated[str, OneOf(*REMAT_POLICIES)] = "full"
+    logits_chunk: PositiveInt = 256
+    dropout: Rate = 0.1
+    dropout_schedule: Annotated[str, OneOf(*DROPOUT_SCHEDULES)] = "constant"
+    z_loss: NaturalFloat = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def model(self, llama: LlamaConfig, platform: str) -> Llama:
         """The decoder that is trained."""
@@ -121,8 +126,8 @@ class ComputeConfig:
 
 def dropout_rates(rate: float, num_layers: int, schedule: str) -> tuple[float, ...] | None:
     """Residual dropout per layer: `constant`, or `linear` from 0 at the first layer to `rate` at the last (LIMA)."""
-    if schedule not in ("constant", "linear"):
-        raise ValueError(f"unknown dropout schedule {schedule!r}; choose constant or linear")
+    if schedule not in DROPOUT_SCHEDULES:
+        raise ValueError(f"unknown dropout schedule {schedule!r}; choose one of {', '.join(DROPOUT_SCHEDULES)}")
     if rate == 0.0:
         return None
     if schedule == "constant":

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from humpback_jax.ranges import NaturalFloat, NaturalInt, PositiveFloat, Range, Rate, Share, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,21 +17,29 @@ class OptimizerConfig:
 
     Attributes:
       learning_rate: at the first update.
-      final_learning_rate: at the last update (a value, not a factor).
+      final_learning_rate: at the last update (a value, not a factor); not above `learning_rate`.
       warmup_steps: updates of linear warm-up from 0.
       b1, b2, eps: Adam moments.
       weight_decay: decoupled; not applied to norm scales.
       max_grad_norm: global-norm clip; None switches it off.
     """
 
-    learning_rate: float = 1e-5
-    final_learning_rate: float = 9e-6
-    warmup_steps: int = 0
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    max_grad_norm: float | None = 1.0
+    learning_rate: Annotated[float, Range(above=0, most=1)] = 1e-5
+    final_learning_rate: Share = 9e-6
+    warmup_steps: NaturalInt = 0
+    b1: Rate = 0.9
+    b2: Rate = 0.95
+    eps: PositiveFloat = 1e-8
+    weight_decay: NaturalFloat = 0.1
+    max_grad_norm: PositiveFloat | None = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"OptimizerConfig.final_learning_rate is {self.final_learning_rate:g}, above learning_rate = "
+                f"{self.learning_rate:g}: the rate would rise; set both, the paper's falls by a tenth"
+            )
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         """Learning rate of update `step` = 0 … num_steps - 1."""

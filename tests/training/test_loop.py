@@ -57,11 +57,18 @@ class Data:
         return self.plan.batch(step)
 
 
+def _optimizer(learning_rate):
+    """Also with a rate that no recipe may have, for a loss that is no number."""
+    optimizer = OptimizerConfig(learning_rate=1.0)
+    object.__setattr__(optimizer, "learning_rate", learning_rate)
+    return optimizer
+
+
 def trained(directory, plan, *, kill_at=None, identity=None, num_steps=STEPS, learning_rate=1e-2, lora=None,
             monitoring=None):  # fmt: skip
     model = Llama(TINY, dropout_rates=(0.1, 0.2))
     return train(
-        TrainSetup(model, make_mesh(), optimizer=OptimizerConfig(learning_rate=learning_rate), lora=lora),
+        TrainSetup(model, make_mesh(), optimizer=_optimizer(learning_rate), lora=lora),
         Data(plan, num_steps, kill_at),
         lambda shardings: jax.device_put(init_params(Llama(TINY), jax.random.key(0)), shardings),
         RunRecord(directory, identity or {"data": "abc"}, monitoring or Monitoring()),
