@@ -27,9 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 from inference_peers import SAMPLING, HuggingFace, LlamaServer, Prompts
 
-from humpback_jax.corpus.build import build_corpus
-from humpback_jax.corpus.config import CorpusConfig
-from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.files import read_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.precision import precision_effect, weight_bytes
@@ -60,7 +57,7 @@ def best_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
 
 def machine_limits(dtype: Any) -> dict[str, float]:
     """FLOP/s of a large product in `dtype` and bytes/s of a large copy (read and written)."""
-    size, count = 2048, 2**26
+    size, count = (8192, 2**28) if jax.devices()[0].platform == "gpu" else (2048, 2**26)
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)
     x, passes = jnp.ones((count,), jnp.float32), 8
@@ -71,11 +68,18 @@ def machine_limits(dtype: Any) -> dict[str, float]:
     }
 
 
-def document_prompts(model: ModelHandle, warc: str, count: int, longest: int) -> Prompts:
-    """Backward prompts of segments cut from real pages, chosen at random among those that fit."""
-    with tempfile.TemporaryDirectory() as folder:
-        build_corpus([warc], folder, CorpusConfig())
-        rows = list(read_segments(folder))
+def document_prompts(model: ModelHandle, pages: str, count: int, longest: int) -> Prompts:
+    """Backward prompts of segments, cut from real pages or of a file, chosen at random among those that fit."""
+    if pages.endswith(".jsonl"):
+        rows = [row for _, row in read_jsonl(pages)]
+    else:
+        from humpback_jax.corpus.build import build_corpus
+        from humpback_jax.corpus.config import CorpusConfig
+        from humpback_jax.corpus.segment_files import read_segments
+
+        with tempfile.TemporaryDirectory() as folder:
+            build_corpus([pages], folder, CorpusConfig())
+            rows = list(read_segments(folder))
     random.Random(0).shuffle(rows)
     backward = load_prompts().backward
     prompts = ((row["id"], model.prompt_ids(backward(row["text"]))) for row in rows)
@@ -198,7 +202,7 @@ def in_turns(
     engine = model.engine(config, dtype)
     prepare_generation(engine, model, documents)
     alone = model.engine(dataclasses.replace(config, share_prefix=False), dtype)
-    peer = HuggingFace(model)
+    peer = HuggingFace(model, dtype)
     results: dict[str, list[dict[str, Any]]] = {}
 
     def record(name: str, figures: dict[str, Any]) -> None:
@@ -251,7 +255,7 @@ def speeds(rounds: dict[str, list[dict[str, Any]]], model: ModelHandle, limits: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2_135m", help="native model folder, or a name to fetch")
-    parser.add_argument("--warc", required=True)
+    parser.add_argument("--warc", required=True, help="pages, or a segments.jsonl cut from them")
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2, help="0: no speeds")

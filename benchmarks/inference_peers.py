@@ -25,16 +25,18 @@ START_SECONDS = 120  # for the server to load a model
 class HuggingFace:
     """Hugging Face `generate`: static batches, padded on the left."""
 
-    def __init__(self, model: ModelHandle) -> None:
+    def __init__(self, model: ModelHandle, dtype: str = "float32") -> None:
+        """Loads the weights in `dtype`, onto the GPU where torch sees one."""
         import torch
         import transformers
 
-        self.torch = torch
+        self.torch, self.device = torch, "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(0)
         self.stop_ids = list(model.stop_ids)
         with tempfile.TemporaryDirectory() as folder:
             export_weights(model.path, folder + "/hf")
-            self.model = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=torch.float32).eval()
+            weights = transformers.AutoModelForCausalLM.from_pretrained(folder + "/hf", dtype=getattr(torch, dtype))
+        self.model = weights.eval().to(self.device)
 
     def generate(
         self, prompts: Prompts, batch_size: int, new_tokens: int, ordered: bool, documents: int, turn: float = 0.5
@@ -55,8 +57,8 @@ class HuggingFace:
 
     def _batch(self, batch: Sequence[Sequence[int]], new_tokens: int) -> int:
         torch, pad, width = self.torch, self.stop_ids[0], max(map(len, batch))
-        ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in batch])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+        ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in batch], device=self.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=self.device)
         with torch.no_grad():
             out = self.model.generate(
                 ids,

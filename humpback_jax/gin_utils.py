@@ -23,7 +23,7 @@ T = typing.TypeVar("T")
 
 GIN_CONFIGS = str(importlib.resources.files("humpback_jax.gin_configs"))
 # What a gin file may bind beside the recipe: classes of rooms that this module does not know.
-BESIDE_THE_RECIPE = ("Sweep",)
+BESIDE_THE_RECIPE = ("Sweep", "Evidence")
 _ROOMS = "rooms"  # gin takes two names for one where they have one module
 # Bindings of earlier versions, and what they are called now.
 _MOVED = {

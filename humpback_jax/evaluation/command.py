@@ -19,7 +19,7 @@ from humpback_jax.command_options import (
     unless_subcommand,
 )
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
-from humpback_jax.runtime.console import print_figures, print_json
+from humpback_jax.runtime.console import print_figures, print_json, say
 from humpback_jax.runtime.processes import is_leader
 
 train_option = click.option(
@@ -255,6 +255,35 @@ def sweep(experiment: Experiment, out: str, base: str, as_json: bool) -> None:
         for row in rows:
             click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
     _print({"table": rows, "fits": fits} if as_json else fits, as_json)
+
+
+@evaluate.command()
+@recipe_options
+@click.option("--out", required=True, type=click.Path(), help="Folder for the run, the trainings, and evidence.md.")
+@click.option("--plan_only", is_flag=True, help="Print what would be trained, and what is done, and stop.")
+@process_options
+@json_option
+def evidence(experiment: Experiment, out: str, plan_only: bool, as_json: bool) -> None:
+    """Put the paper's findings to the test (sweeps/evidence_*.gin): many trainings from one A, and a page."""
+    from humpback_jax.align import Alignment
+    from humpback_jax.evaluation.evidence.page import evidence_figures, write_page
+    from humpback_jax.evaluation.evidence.run import RUN, plan_lines, run_evidence
+    from humpback_jax.evaluation.evidence.trials import Evidence
+
+    settings = experiment.parse(Evidence)
+    alignment = Alignment(experiment.recipe(), pathlib.Path(out) / RUN)
+    for line in plan_lines(out, settings, alignment):
+        say(line)
+    if plan_only:
+        return
+    measured = run_evidence(out, settings, alignment)
+    figures = evidence_figures(out, settings, alignment, measured)
+    words = [f"--gin_file={name}" for name in experiment.gin_files]
+    words += [f"--gin.{binding.replace(' ', '')}" for binding in experiment.gin_bindings]
+    page = write_page(out, figures, " ".join([*words, f"--out={out}"]))
+    if not as_json:
+        say(f"evidence: {page}")
+    _print(figures if as_json else {"verdicts": {f["name"]: f["verdict"] for f in figures["findings"]}}, as_json)
 
 
 @evaluate.command()

@@ -59,7 +59,9 @@ def evaluate(
     if claim.finished:
         return claim.stage
 
-    measured = {name: _log_likelihoods(model, heldout, prompts, config) for name, model in forward_models.items()}
+    measured = {
+        name: heldout_log_likelihoods(model, heldout, prompts, config) for name, model in forward_models.items()
+    }
     nll = {name: _nll(*each) for name, each in measured.items()}
     written = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
     if not is_leader():
@@ -83,7 +85,7 @@ def evaluate(
     return claim.finish(StageResult(counts, outputs, figures))
 
 
-def _log_likelihoods(
+def heldout_log_likelihoods(
     model: ModelHandle, pairs: Sequence[Pair], prompts: Prompts, config: EvaluationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of the answer and its tokens, float64 and int64 [n], of the pairs that fit the engine."""
