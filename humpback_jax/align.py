@@ -313,4 +313,5 @@ class Alignment:
             self.recipe.rules,
             self.monitoring,
             self.recipe.data_reader,
+            self.recipe.answer_tags,
         )

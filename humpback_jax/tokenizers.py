@@ -18,6 +18,10 @@ class Tokenizer(Protocol):
     unk_id: int | None
     chat_template: str | None  # the Jinja source of the tokenizer's own chat template
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """What ends a text for the model's makers, besides `eos_id`."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; adds nothing, and never reads a special token out of the text."""
 
@@ -36,13 +40,19 @@ class Tokenizer(Protocol):
 
 HF_JSON, SENTENCEPIECE, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 CHAT_TEMPLATE, ADDED_TOKENS, SPECIAL_TOKENS = "chat_template.jinja", "added_tokens.json", "special_tokens_map.json"
+CHAT_TEMPLATE_JSON = "chat_template.json"
 # generation_config.json is no tokenizer file, but it holds the ids that end a turn and travels with them.
 GENERATION = "generation_config.json"
-TOKENIZER_FILES = (HF_JSON, SENTENCEPIECE, CONFIG, CHAT_TEMPLATE, ADDED_TOKENS, SPECIAL_TOKENS, GENERATION)
+TOKENIZER_FILES = (
+    *(HF_JSON, SENTENCEPIECE, CONFIG, CHAT_TEMPLATE, CHAT_TEMPLATE_JSON, ADDED_TOKENS, SPECIAL_TOKENS),
+    GENERATION,
+)
 # How a user turn and its answer can be written (`chat.formats`); "tokenizer" is the tokenizer's own Jinja template.
 CHAT_FORMATS = ("plain", "inst", "chatml", "llama3", "tokenizer")
-# Control tokens by their looks: some files forget to mark them as special.
-_CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+# Control tokens by their looks: some files forget to mark them as special. `<think>` or `<td>` are words of the model.
+_CONTROL = re.compile(r"<[|｜][^<>\s]+[|｜]>|</?s>|<(?:unk|pad|bos|eos|mask|sep|cls|[a-z]+_of_[a-z]+)>|\[/?[A-Z_]+\]")
+# Put before pieces that text must not match: noncharacters, which no text holds.
+_UNREACHABLE = "\U0010fffe\U0010ffff"
 
 
 class FileTokenizer(Tokenizer):
@@ -61,7 +71,7 @@ class FileTokenizer(Tokenizer):
         self.files = dict(files)
         self.where = where
         self.config = _object(files, CONFIG, where)
-        self.chat_template = _chat_template(files, self.config)
+        self.chat_template = _chat_template(files, self.config, where)
         self._specials: dict[str, int] = {}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -73,6 +83,13 @@ class FileTokenizer(Tokenizer):
 
     def special_id(self, token: str) -> int | None:
         return self._specials.get(token)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that generation_config.json says end a text; an ordinary token is none, whatever a default says."""
+        stated = _object(self.files, GENERATION, self.where).get("eos_token_id")
+        special = set(self._specials.values())
+        return tuple(number for number in (stated if isinstance(stated, list) else [stated]) if number in special)
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -121,10 +138,10 @@ class HFTokenizer(FileTokenizer):
         self._backend.no_truncation()
         self._backend.no_padding()
         self.vocab_size = max(self._backend.get_vocab().values(), default=-1) + 1
-        unknown = self._configured_token("unk") or fields["model"].get("unk_token")
-        unknown_id = self._backend.token_to_id(unknown) if unknown is not None else None
-        if unknown is not None and unknown_id is not None:
-            self._specials.setdefault(unknown, unknown_id)
+        unknown = self._configured_token("unk") or _unknown_token(_object(files, HF_JSON, where)["model"])
+        if unknown is not None and unknown not in self._specials:
+            unknown_id = self._backend.token_to_id(unknown)
+            self._specials |= {} if unknown_id is None else {unknown: unknown_id}
         self.unk_id = self._specials.get(unknown) if unknown is not None else None
         self.bos_id, self.eos_id, self.pad_id = (self._configured_id(role) for role in roles)
         for token, number in control.items():
@@ -139,7 +156,9 @@ class HFTokenizer(FileTokenizer):
         return [encoding.ids for encoding in self._backend.encode_batch_fast(valid, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._backend.decode([int(i) for i in ids if 0 <= i < self.vocab_size], skip_special_tokens=True)
+        special = set(self._specials.values())
+        text_ids = [int(i) for i in ids if 0 <= i < self.vocab_size and int(i) not in special]
+        return self._backend.decode(text_ids, skip_special_tokens=True)
 
 
 class SentencePieceTokenizer(FileTokenizer):
@@ -223,21 +242,34 @@ def _object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]
     return value
 
 
-def _chat_template(files: Mapping[str, bytes], config: Mapping[str, Any]) -> str | None:
+def _chat_template(files: Mapping[str, bytes], config: Mapping[str, Any], where: str) -> str | None:
     """The template's own file wins over tokenizer_config.json, where several named ones may stand."""
     if CHAT_TEMPLATE in files:
-        return files[CHAT_TEMPLATE].decode()
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template
+        return files[CHAT_TEMPLATE].decode("utf-8-sig")
+    template = _object(files, CHAT_TEMPLATE_JSON, where).get("chat_template") or config.get("chat_template")
+    if not isinstance(template, list):
+        return template
+    named = {entry["name"]: entry["template"] for entry in template}
+    if "default" in named or len(named) < 2:
+        return named.get("default", next(iter(named.values()), None))
+    # None of them is what the makers mean by default: whoever asks for the tokenizer's template hears their names.
+    names = ", ".join(sorted(named))
+    words = f"none of the templates {names} is called default; put the one to use into {CHAT_TEMPLATE}"
+    return "{{ raise_exception(" + json.dumps(words) + ") }}"
+
+
+def _unknown_token(model: Mapping[str, Any]) -> str | None:
+    """What stands for letters that a model of a tokenizer.json does not have: Unigram names its place."""
+    number = model.get("unk_id")
+    return model.get("unk_token") if number is None else model["vocab"][number][0]
 
 
 def _mark_control_tokens(fields: dict[str, Any], also: set[str]) -> dict[str, int]:
     """Changes a parsed tokenizer.json so that text cannot produce control tokens; returns {control token: id}.
 
-    Control tokens are marked special, which the library can be told not to look for, and merges that would build one
-    from ordinary pieces are dropped. `also` are further tokens to protect, such as the end-of-text token.
+    Control tokens are marked special, which the library can be told not to look for; merges that would build one from
+    ordinary pieces are dropped, and pieces of Unigram that spell one are given another spelling. `also` are further
+    tokens to protect, such as the end-of-text token.
     """
     added, model = fields.get("added_tokens", []), fields.get("model", {})
     for token in added:
@@ -246,6 +278,13 @@ def _mark_control_tokens(fields: dict[str, Any], also: set[str]) -> dict[str, in
     vocab = model.get("vocab")
     if isinstance(vocab, dict):
         control |= {token: vocab[token] for token in also - control.keys() if token in vocab}
+    elif isinstance(vocab, list):  # Unigram: a row per id
+        pieces = {piece: number for number, (piece, _) in enumerate(vocab)}
+        control |= {token: pieces[token] for token in also - control.keys() if token in pieces}
+        hidden = {pieces[token] for token in control if token in pieces}
+        rows = enumerate(vocab)
+        model["vocab"] = [[_UNREACHABLE * (i in hidden) + piece, score] for i, (piece, score) in rows]
+        fields["added_tokens"] = [token for token in added if token["content"] not in pieces or not token["special"]]
     if model.get("merges"):
         model["merges"] = [merge for merge in model["merges"] if _merged(merge) not in control]
     return control

@@ -7,23 +7,20 @@ still spell the mark; use a format with special tokens where that matters.
 """
 
 import dataclasses
-import datetime
 import enum
 import functools
 import itertools
-import json
+import string
 from collections.abc import Iterable, Sequence
 
-import jinja2
-import jinja2.sandbox
-
+from humpback_jax.chat.rendering import render_template
 from humpback_jax.tokenizers import CHAT_FORMATS, Tokenizer
 
 # Stand-ins while the template is rendered: private-use characters, which no template spells.
 _USER_MARK, _ANSWER_MARK, _BOS_MARK, _EOS_MARK = "\ue001", "\ue002", "\ue003", "\ue004"
 _PADDING = " \n "
-# A template that prints the date would give other ids every day; this is the date LLaMA 3's templates fall back to.
-TEMPLATE_DATE = datetime.date(2024, 7, 26)
+# What a template must leave as it is inside a text.
+_CONTENT = string.printable.strip() + "äöü ß 漢字 🙂  \n\ta\r\n"
 _LONGEST_SPECIAL = 64
 
 
@@ -60,30 +57,34 @@ Part = str | Special | Slot | Edge
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The pieces of a prompt and of an answer; the answer's last piece is its end-of-turn token."""
+    """The pieces of a prompt and of an answer; the answer's last piece is its end-of-turn token.
+
+    Attributes:
+      prompt: the user's turn, and the opening of the assistant's.
+      answer: what follows the prompt.
+      closed: the user's turn alone: the prompt without the opening.
+      separator: text between an answer and the next turn, which is never learned.
+    """
 
     prompt: tuple[Part, ...]
     answer: tuple[Part, ...]
+    closed: tuple[Part, ...]
+    separator: str = ""
 
 
 _TRIMMED = Slot(left=True, right=True)
+_PLAIN: tuple[Part, ...] = (BOS, "User: ", Slot())
+_INST: tuple[Part, ...] = (BOS, "[INST] ", _TRIMMED, " [/INST]")
+_CHATML: tuple[Part, ...] = (Special("<|im_start|>"), "user\n", Slot(), Special("<|im_end|>"), "\n")
+_START, _END, _EOT = Special("<|start_header_id|>"), Special("<|end_header_id|>"), Special("<|eot_id|>")
+_LLAMA3: tuple[Part, ...] = (BOS, _START, "user", _END, "\n\n", _TRIMMED, _EOT)
 _LAYOUTS = {
-    "plain": Layout((BOS, "User: ", Slot(), "\n\nAssistant:"), (" ", Slot(), EOS)),
-    "inst": Layout((BOS, "[INST] ", _TRIMMED, " [/INST]"), (" ", _TRIMMED, EOS)),
+    "plain": Layout((*_PLAIN, "\n\nAssistant:"), (" ", Slot(), EOS), _PLAIN),
+    "inst": Layout(_INST, (" ", _TRIMMED, EOS), _INST),
     "chatml": Layout(
-        (
-            *(Special("<|im_start|>"), "user\n", Slot(), Special("<|im_end|>"), "\n"),
-            *(Special("<|im_start|>"), "assistant\n"),
-        ),
-        (Slot(), Special("<|im_end|>")),
+        (*_CHATML, Special("<|im_start|>"), "assistant\n"), (Slot(), Special("<|im_end|>")), _CHATML, separator="\n"
     ),
-    "llama3": Layout(
-        (
-            *(BOS, Special("<|start_header_id|>"), "user", Special("<|end_header_id|>"), "\n\n", _TRIMMED),
-            *(Special("<|eot_id|>"), Special("<|start_header_id|>"), "assistant", Special("<|end_header_id|>"), "\n\n"),
-        ),
-        (_TRIMMED, Special("<|eot_id|>")),
-    ),
+    "llama3": Layout((*_LLAMA3, _START, "assistant", _END, "\n\n"), (_TRIMMED, _EOT), _LLAMA3),
 }
 
 
@@ -107,24 +108,25 @@ class ChatFormat:
 
     def all_prompt_ids(self, users: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
         """What `prompt_ids` gives for every user turn, tokenized together."""
-        return self._encode(self._layout(tokenizer).prompt, users, tokenizer)
+        return self._encode(self.layout(tokenizer).prompt, users, tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: Tokenizer) -> list[int]:
         """Ids of the answer and of its end-of-turn token, as they follow the prompt."""
-        layout = self._layout(tokenizer)
+        layout = self.layout(tokenizer)
         text = _fill(layout.answer[:-1], answer)
         return _encode_after(layout.prompt[-1], text, tokenizer) + self._end_ids(tokenizer)
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """Ids that end an answer: the format's end of turn first, then the tokenizer's EOS if that is another."""
+        """Ids that end an answer: the format's end of turn first, then the tokenizer's EOS, then the makers' others."""
         eos = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-        return tuple(dict.fromkeys([*self._end_ids(tokenizer), *eos]))
+        return tuple(dict.fromkeys([*self._end_ids(tokenizer), *eos, *tokenizer.end_ids]))
 
-    def _layout(self, tokenizer: Tokenizer) -> Layout:
+    def layout(self, tokenizer: Tokenizer) -> Layout:
+        """The pieces of a turn and its answer."""
         return layout_of_template(tokenizer) if self.name == "tokenizer" else _LAYOUTS[self.name]
 
     def _end_ids(self, tokenizer: Tokenizer) -> list[int]:
-        return self._encode(self._layout(tokenizer).answer[-1:], [""], tokenizer)[0]
+        return self._encode(self.layout(tokenizer).answer[-1:], [""], tokenizer)[0]
 
     def _encode(self, parts: Sequence[Part], texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
         """Ids of the parts with each of the texts in their slot."""
@@ -185,9 +187,10 @@ def layout_of_template(tokenizer: Tokenizer) -> Layout:
     if not tokenizer.chat_template:
         raise ValueError("the tokenizer brings no chat template; choose another chat format (plain needs only an EOS)")
     user = _render(tokenizer, _USER_MARK)
-    user_slot = _slot_of(_USER_MARK, user, _render(tokenizer, _PADDING + _USER_MARK + _PADDING))
+    user_slot = _slot_of(_USER_MARK, user, *(_render(tokenizer, around) for around in _around(_USER_MARK)))
     whole = _render(tokenizer, _USER_MARK, _ANSWER_MARK)
-    answer_slot = _slot_of(_ANSWER_MARK, whole, _render(tokenizer, _USER_MARK, _PADDING + _ANSWER_MARK + _PADDING))
+    answers = (_render(tokenizer, _USER_MARK, around) for around in _around(_ANSWER_MARK))
+    answer_slot = _slot_of(_ANSWER_MARK, whole, *answers)
     if not whole.startswith(user) or whole.count(_ANSWER_MARK) != 1:
         raise ValueError(
             "the tokenizer's chat template does not continue its generation prompt with the answer, "
@@ -200,15 +203,25 @@ def layout_of_template(tokenizer: Tokenizer) -> Layout:
         raise ValueError("the tokenizer's chat template puts special tokens into an answer; choose another chat format")
     # A template without an end-of-turn token would teach the model never to stop.
     ended = answer[: after[0] + 1] if after else [*answer, EOS]
-    return Layout(tuple(_parts(user, _USER_MARK, user_slot, tokenizer)), tuple(ended))
+    closed = _render(tokenizer, _USER_MARK, opened=False)
+    closed = closed if user.startswith(closed) and _USER_MARK in closed else user
+    turns = (_parts(text, _USER_MARK, user_slot, tokenizer) for text in (user, closed))
+    prompt, alone = map(tuple, turns)
+    return Layout(prompt, tuple(ended), alone)
 
 
-def _slot_of(mark: str, rendered: str, padded: str) -> Slot:
-    """Whether the template drops the whitespace around a text, seen from a rendering with padding around it."""
+def _around(mark: str) -> tuple[str, str]:
+    """A mark between whitespace, and between texts that a template has no reason to change."""
+    return _PADDING + mark + _PADDING, _CONTENT + mark + _CONTENT
+
+
+def _slot_of(mark: str, rendered: str, padded: str, surrounded: str) -> Slot:
+    """Whether the template drops the whitespace around a text, seen from renderings with more around the mark."""
     for left, right in itertools.product((False, True), repeat=2):
-        text = ("" if left else _PADDING) + mark + ("" if right else _PADDING)
-        if mark in rendered and rendered.replace(mark, text) == padded:
-            return Slot(left, right)
+        slot = Slot(left, right)
+        expected = [rendered.replace(mark, slot.fill(text)) for text in _around(mark)]
+        if mark in rendered and expected == [padded, surrounded]:
+            return slot
     raise ValueError("the tokenizer's chat template changes or leaves out a turn's text; choose another chat format")
 
 
@@ -238,28 +251,17 @@ def _part_at(rendered: str, position: int, mark: str, slot: Slot, tokenizer: Tok
     return rendered[position], 1
 
 
-def _render(tokenizer: Tokenizer, user: str, answer: str | None = None) -> str:
-    """A user turn and the opening of the assistant's, or both turns; in a sandbox: templates come with downloads."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
-    environment.globals.update(raise_exception=_raise_exception, strftime_now=TEMPLATE_DATE.strftime)
+def _render(tokenizer: Tokenizer, user: str, answer: str | None = None, opened: bool = True) -> str:
+    """A user turn and the opening of the assistant's (unless `opened` is false), or both turns; without tags."""
     turns = [("user", user)] if answer is None else [("user", user), ("assistant", answer)]
     try:
-        return environment.from_string(tokenizer.chat_template or "").render(
-            messages=[{"role": role, "content": content} for role, content in turns],
-            add_generation_prompt=answer is None,
+        return render_template(
+            tokenizer.chat_template or "",
+            turns,
+            add_generation_prompt=answer is None and opened,
             bos_token="" if tokenizer.bos_id is None else _BOS_MARK,
             eos_token="" if tokenizer.eos_id is None else _EOS_MARK,
-            tools=None,
-            documents=None,
+            tags="",
         )
-    except jinja2.TemplateError as error:
-        raise ValueError(
-            f"the tokenizer's chat template cannot be rendered ({error}); choose another chat format"
-        ) from error
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    except ValueError as error:
+        raise ValueError(f"{error}; choose another chat format") from error

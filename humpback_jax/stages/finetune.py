@@ -19,6 +19,7 @@ from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
+from humpback_jax.prompts.prompts import BOTH_TAGS
 from humpback_jax.ranges import check_fields
 from humpback_jax.run_files import ADAPTER, CHECKPOINTS, MODEL
 from humpback_jax.runtime.distributed import agree
@@ -35,7 +36,13 @@ from humpback_jax.training.monitoring import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.training.step import TrainSetup
 from humpback_jax.weights.adapters import WEIGHTS, write_adapter
-from humpback_jax.weights.model_folder import is_model_folder, load_model_folder, read_model_card, save_model_folder
+from humpback_jax.weights.model_folder import (
+    ModelCard,
+    is_model_folder,
+    load_model_folder,
+    read_model_card,
+    save_model_folder,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +111,14 @@ def finetune(
     rules: LogicalAxisRules,
     monitoring: Monitoring = Monitoring(),  # noqa: B008 (immutable)
     reader: str = SEQIO,
+    answer_tags: Sequence[str] = BOTH_TAGS,
 ) -> Stage:
     """Finetunes `base` on the union of the mixture's sets; the product is DIRECTORY/model.
 
     Where `jax.distributed` is on, all processes train together. The mesh, its rules, the `reader` of the data (see
     `read_examples`) and operational settings are no part of the stage's identity: a run may go on elsewhere. With LoRA
-    the model has its adapters merged, and DIRECTORY/adapter holds them as a PEFT folder.
+    the model has its adapters merged, and DIRECTORY/adapter holds them as a PEFT folder. The model folder keeps what
+    training decided, with `answer_tags`, those of instructions that the model is asked.
     """
     data = {
         "chat_format": mixture.chat_format.name,
@@ -131,7 +140,16 @@ def finetune(
     if not is_model_folder(folder / MODEL):
         setup = config.setup(base.card.config, mesh, rules)
         record = RunRecord(folder, inputs | data | plain(plan.config), monitoring)
-        figures |= _train_and_save(base, plan, config, setup, record)
+        model_card = dataclasses.replace(
+            base.card,
+            source=f"{base.card.source}, finetuned as {folder.name}",
+            chat_format=base.chat_format.name,
+            tags=inference_tags(mixture, answer_tags),
+            training={"stage": folder.name, "base": base.card.source, "base_name": base.card.config.name}
+            | {"counts": read.counts, "num_steps": plan.num_steps, "batch_size": plan.config.batch_size}
+            | settings,
+        )
+        figures |= _train_and_save(base, plan, config, setup, record, model_card)
     if is_leader():  # the model folder now holds the result; checkpoints are three times its size
         delete_temporary(folder / CHECKPOINTS, config.checkpoints.period)
     if not is_leader():
@@ -140,6 +158,13 @@ def finetune(
     if config.lora is not None:
         outputs["adapter"] = sha256_of_file(folder / ADAPTER / WEIGHTS)
     return claim.finish(StageResult(read.counts, outputs, figures))
+
+
+def inference_tags(mixture: TrainingMixture, answer_tags: Sequence[str]) -> str:
+    """What is appended to a user turn when the model is asked; nothing for a model that writes instructions."""
+    if any(pair_set.direction == "backward" for pair_set in mixture.sets):
+        return ""
+    return mixture.prompts.tagged("", answer_tags).strip()
 
 
 def _start(config: CheckpointConfig) -> dict[str, str]:
@@ -154,9 +179,14 @@ def _start(config: CheckpointConfig) -> dict[str, str]:
 
 
 def _train_and_save(
-    base: ModelHandle, plan: BatchPlan, config: FinetuneConfig, setup: TrainSetup, record: RunRecord
+    base: ModelHandle,
+    plan: BatchPlan,
+    config: FinetuneConfig,
+    setup: TrainSetup,
+    record: RunRecord,
+    card: ModelCard,
 ) -> dict[str, float]:
-    """Trains and writes the model, and with LoRA its adapters before it; returns the speed.
+    """Trains and writes the model with its card, and with LoRA its adapters before it; returns the speed.
 
     SIGTERM waits for a whole checkpoint or model.
     """
@@ -176,8 +206,10 @@ def _train_and_save(
                 base.card.config,
                 params,
                 base.path / "tokenizer",
-                source=f"{base.card.source}, finetuned as {folder.name}",
-                chat_format=base.chat_format.name,
+                source=card.source,
+                chat_format=card.chat_format,
+                tags=card.tags,
+                training=card.training,
                 overwrite=True,
             )
         if agree(stop_requested())[0]:

@@ -7,6 +7,7 @@ import click
 from humpback_jax.command_options import json_option
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
+from humpback_jax.tokenizers import CHAT_FORMATS
 
 
 @click.group()
@@ -18,12 +19,18 @@ def weights() -> None:
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
 @click.option("--dtype", default="float32", show_default=True, help="dtype of the stored parameters.")
+@click.option("--name", default=None, help="Label of the model (default: what the source calls it).")
+@click.option("--tokenizer", default=None, type=click.Path(), help="Tokenizer folder or file, for that of the source.")
+@click.option("--chat_format", default=None, type=click.Choice(CHAT_FORMATS), help="How turns are written.")
 @json_option
-def weights_import(src: str, dst: str, dtype: str, as_json: bool) -> None:
+def weights_import(
+    src: str, dst: str, dtype: str, name: str | None, tokenizer: str | None, chat_format: str | None, as_json: bool
+) -> None:
     """Convert a Hugging Face folder or a GGUF file to a native model folder."""
     from humpback_jax.weights.convert import import_weights
 
-    print_figures(import_weights(src, dst, dtype=dtype), as_json)
+    figures = import_weights(src, dst, dtype=dtype, name=name, tokenizer=tokenizer, chat_format=chat_format)
+    print_figures(figures, as_json)
 
 
 @weights.command("export")

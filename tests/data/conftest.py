@@ -15,6 +15,7 @@ class ByteTokenizer:
     eos_id: int | None = 257
     unk_id: int | None = None
     chat_template: str | None = None
+    end_ids: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return [(byte - ord("e")) % 256 for byte in text.encode(errors="surrogatepass")]

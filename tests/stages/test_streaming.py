@@ -25,7 +25,7 @@ INSTRUCTION, RATIONALE = "Where does a heron stand while it waits for fish?", "I
 class WordTokenizer:
     """An id per word, numbered as they come."""
 
-    bos_id, eos_id, unk_id, chat_template = None, 0, None, None
+    bos_id, eos_id, unk_id, chat_template, end_ids = None, 0, None, None, ()
 
     def __init__(self):
         self.words, self.ids = [""], {"": 0}

@@ -149,3 +149,35 @@ def test_tokenizer_of_the_file_goes_into_the_folder(tmp_path: pathlib.Path) -> N
     assert (saved.bos_id, saved.eos_id, saved.unk_id, saved.vocab_size) == (1, 2, 0, 300)
     assert saved.decode(saved.encode("he said a 12 <|im_end|>")) == "he said a 12 <|im_end|>"
     assert not {0, 1, 2} & set(saved.encode("<|im_start|><|im_end|><|endoftext|>"))
+
+
+def test_a_model_in_parts_is_read_from_any_of_them(tmp_path: pathlib.Path) -> None:
+    tensors = tiny_models.random_tensors(GQA)
+    names = list(tensors)
+    whole = import_weights(tiny_models.write_gguf(tmp_path / "whole.gguf", GQA, tensors), tmp_path / "a")
+    files = [tmp_path / f"toy-0000{number}-of-00002.gguf" for number in (1, 2)]
+    tiny_models.write_gguf(files[0], GQA, {name: tensors[name] for name in names[:9]}, split=(0, 2))
+    tiny_models.write_gguf_part(files[1], GQA, {name: tensors[name] for name in names[9:]}, split=(1, 2))
+    for number, file in enumerate(files):
+        figures = import_weights(file, tmp_path / f"parts{number}")
+        assert figures["params_sha256"] == whole["params_sha256"]
+    assert load_model_folder(tmp_path / "parts1").config.name == "toy"
+    files[0].unlink()
+    with pytest.raises(FileNotFoundError, match=r"part 2 of 2.*toy-00001-of-00002\.gguf is missing"):
+        import_weights(files[1], tmp_path / "out")
+
+
+def test_a_tokenizer_can_be_given_where_that_of_the_file_is_unknown(tmp_path: pathlib.Path) -> None:
+    tensors = tiny_models.random_tensors(GQA)
+    for name, changes, words in (
+        ("other", {"pre": "tekken"}, "tokenizer.ggml.pre = 'tekken'.*--tokenizer"),
+        ("untyped", {"without_types": True}, "tokenizer.ggml.token_type is missing.*--tokenizer"),
+    ):
+        file = tiny_models.write_gguf(tmp_path / f"{name}.gguf", GQA, tensors, **changes)
+        with pytest.raises(ValueError, match=words):
+            import_weights(file, tmp_path / "out")
+        (tmp_path / name).mkdir()
+        tiny_models.write_tokenizer(tmp_path / name)
+        import_weights(file, tmp_path / f"{name}_native", tokenizer=tmp_path / name)
+        given = load_tokenizer(load_model_folder(tmp_path / f"{name}_native").tokenizer_dir)
+        assert given == load_tokenizer(tmp_path / name)

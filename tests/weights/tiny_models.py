@@ -159,7 +159,8 @@ def gguf_name(name: str) -> str:
 def write_gguf(path: pathlib.Path, config: dict, tensors: dict[str, np.ndarray], **changes: Any) -> pathlib.Path:
     """A GGUF file of architecture llama; `changes` may replace the pre-tokenizer, the architecture or add tensors.
 
-    Keys: architecture, pre, kind, rope_freqs, quantize (name of a quantization type), extra_key.
+    Keys: architecture, pre, kind, rope_freqs, quantize (name of a quantization type), extra_key, without_types, split
+    (number of the part and of all parts).
     """
     import gguf
 
@@ -180,7 +181,33 @@ def write_gguf(path: pathlib.Path, config: dict, tensors: dict[str, np.ndarray],
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if "extra_key" in changes:
         writer.add_float32(f"llama.{changes['extra_key']}", 0.5)
-    _add_gguf_tokenizer(writer, config["vocab_size"], str(changes.get("pre", "smollm")))
+    _add_gguf_tokenizer(writer, config["vocab_size"], str(changes.get("pre", "smollm")), "without_types" in changes)
+    if "split" in changes:
+        _add_split(writer, *changes["split"])
+    _write_tensors(writer, config, tensors, changes)
+    return path
+
+
+def write_gguf_part(path: pathlib.Path, config: dict, tensors: dict[str, np.ndarray], split: tuple) -> pathlib.Path:
+    """A further part of a file, with tensors only, as gguf-split writes it."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    _add_split(writer, *split)
+    _write_tensors(writer, config, tensors, {})
+    return path
+
+
+def _add_split(writer: Any, part: int, parts: int) -> None:
+    writer.add_uint16("split.no", part)
+    writer.add_uint16("split.count", parts)
+
+
+def _write_tensors(writer: Any, config: dict, tensors: dict[str, np.ndarray], changes: dict) -> None:
+    import gguf
+
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
     kind = changes.get("quantize")
     for name, tensor in tensors.items():
         if name.endswith("q_proj.weight"):
@@ -198,10 +225,9 @@ def write_gguf(path: pathlib.Path, config: dict, tensors: dict[str, np.ndarray],
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
-def _add_gguf_tokenizer(writer: Any, size: int, pre: str) -> None:
+def _add_gguf_tokenizer(writer: Any, size: int, pre: str, without_types: bool) -> None:
     from tokenizers import pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -212,7 +238,8 @@ def _add_gguf_tokenizer(writer: Any, size: int, pre: str) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    if not without_types:
+        writer.add_token_types(types)
     writer.add_token_merges(["Ġ a", "h e"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
