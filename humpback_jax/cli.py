@@ -25,7 +25,7 @@ from humpback_jax.runtime.console import print_json
 from humpback_jax.runtime.distributed import leave_at_once
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import Stopped, retry_status
-from humpback_jax.topology.command import fit, plan
+from humpback_jax.topology.command import fit, plan, show_stages
 from humpback_jax.weights.command import weights
 
 USER_ERRORS = (ValueError, OSError, KeyError, FloatingPointError)
@@ -69,10 +69,23 @@ def _print_manifest(stage: Any, as_json: bool) -> None:
 @cli.command()
 @experiment_options
 @monitoring_options
+@click.option("--check", is_flag=True, help="Only check what the run needs, and say what it will do.")
 @process_options
 @json_option
-def align(experiment: Experiment, as_json: bool) -> None:
-    """Run the whole algorithm: what is complete is skipped, what was cut off goes on."""
+def align(experiment: Experiment, check: bool, as_json: bool) -> None:
+    """Run the whole algorithm: what is complete is skipped, what was cut off goes on.
+
+    All that the run needs is checked first, and every fault is in one list.
+    """
+    recipe, found = experiment.findings()
+    if is_leader():
+        for text in found.warnings:
+            click.secho(f"warning: {text}", fg="yellow", err=True)
+    if found.faults:
+        raise ValueError(found.list_of_faults())
+    if check:
+        show_stages(recipe, experiment.directory, as_json)
+        return
     alignment = experiment.open_alignment()
     complete = alignment.complete_stages()
     alignment.align()

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import click
 
+from humpback_jax.ranges import expand_path
 from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import say
@@ -59,6 +60,22 @@ class Experiment:
 
         return parse(cls, self.gin_files, self.gin_bindings)
 
+    @property
+    def directory(self) -> str:
+        """The run directory: as given, else named after the gin files."""
+        return expand_path(self.run_dir) if self.run_dir else default_run_dir(self.gin_files)
+
+    def findings(self) -> tuple[Any, Any]:
+        """What the gin files describe, None where that is no recipe, and the `Findings` of all that it will need."""
+        from humpback_jax.gin_utils import RecipeFaults
+        from humpback_jax.preflight import check_run, fault
+
+        try:
+            recipe, found = self.recipe(), fault()
+        except RecipeFaults as error:
+            recipe, found = error.rest, fault(*error.faults)
+        return recipe, found if recipe is None else found + check_run(recipe, self.directory)
+
     def open_alignment(self) -> Any:
         """The `Alignment` in its run directory, where the leader keeps the gin text that began it."""
         from humpback_jax.align import Alignment
@@ -67,7 +84,7 @@ class Experiment:
 
         profile_steps = parse_profile_steps(self.profile_steps) if self.profile_steps else None
         recipe = self.recipe()
-        run_dir = self.run_dir or default_run_dir(self.gin_files)
+        run_dir = self.directory
         alignment = Alignment(recipe, run_dir, Monitoring(profile_steps, self.wandb_project))
         if is_leader():
             # The directory was once named after the last gin file alone, whatever came before it.

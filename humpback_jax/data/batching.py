@@ -100,18 +100,24 @@ class BatchPlan:
         )
 
 
-def plan_batches(examples: Sequence[Example], config: BatchConfig, num_steps: int) -> BatchPlan:
+def plan_batches(
+    examples: Sequence[Example], config: BatchConfig, num_steps: int, rows_per_microbatch: int | None = None
+) -> BatchPlan:
     """Plans `num_steps` updates.
 
     The stream is one epoch after another, each in its own order; example i is permutation(seed, i // N)[i % N]. Every
     update takes the examples that follow those of the one before, running on into the next epoch. The steps are packed
-    once here, by lengths alone, to learn the shape.
+    once here, by lengths alone, to learn the shape. `rows_per_microbatch`, where given, replaces that of the config, as
+    a mesh wants it: the examples of an update are the same for any.
 
     Raises:
       ValueError: no examples, a size below 1, an unknown unit, an example longer than a row, or a number of tokens that
         is no multiple of a microbatch's.
     """
-    _check_sizes(config, num_steps)
+    check_batch(config)
+    config = dataclasses.replace(config, rows_per_microbatch=rows_per_microbatch or config.rows_per_microbatch)
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; it must be at least 1")
     if not examples:
         raise ValueError("no examples to train on; look at the counts of the pairs and of those that were too long")
     lengths = [example.num_positions for example in examples]
@@ -133,9 +139,8 @@ def plan_batches(examples: Sequence[Example], config: BatchConfig, num_steps: in
     return BatchPlan(tuple(examples), config, tuple(starts), most, fill)
 
 
-def _check_sizes(config: BatchConfig, num_steps: int) -> None:
-    if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; it must be at least 1")
+def check_batch(config: BatchConfig) -> None:
+    """ValueError where an update of so many tokens is no whole number of microbatches."""
     microbatch = config.rows_per_microbatch * config.row_length
     if config.batch_unit == "tokens" and config.batch_size % microbatch:
         raise ValueError(

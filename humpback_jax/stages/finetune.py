@@ -30,7 +30,7 @@ from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 from humpback_jax.training.checkpoints import checkpoint_folder, delete_temporary, restore_params
 from humpback_jax.training.config import CheckpointConfig, ComputeConfig, LoopConfig, deciding_fields
-from humpback_jax.training.layout import check_layout
+from humpback_jax.training.layout import check_layout, rows_on
 from humpback_jax.training.loop import RunRecord, train
 from humpback_jax.training.monitoring import Monitoring
 from humpback_jax.training.optimizer import OptimizerConfig
@@ -96,10 +96,11 @@ class FinetuneConfig:
         model = compute.model(llama, mesh.devices.flat[0].platform)
         return TrainSetup(model, mesh, rules, self.optimizer, self.lora, compute.logits_chunk, compute.z_loss)
 
-    def plan(self, examples: Sequence[Example]) -> BatchPlan:
-        """What every update on these examples reads."""
+    def plan(self, examples: Sequence[Example], rows_per_microbatch: int | None = None) -> BatchPlan:
+        """What every update on these examples reads, in microbatches of the config's rows or of these."""
         num_steps, batch_size = self.steps_for(len(examples), sum(example.num_positions for example in examples))
-        return plan_batches(examples, dataclasses.replace(self.batches, batch_size=batch_size), num_steps)
+        batches = dataclasses.replace(self.batches, batch_size=batch_size)
+        return plan_batches(examples, batches, num_steps, rows_per_microbatch)
 
 
 def finetune(
@@ -132,14 +133,17 @@ def finetune(
     if claim.finished:
         return claim.stage
     folder, mesh = claim.folder, make_mesh(mesh_shape)
-    check_layout(base.card.config, mesh, rules, config.batches.rows_per_microbatch, config.batches.row_length)
+    rows = rows_on(mesh, rules, config.batches.rows_per_microbatch)
+    check_layout(base.card.config, mesh, rules, rows, config.batches.row_length)
     read = read_examples(mixture, config.batches.row_length, reader)
-    plan = config.plan(read.examples)
+    plan = config.plan(read.examples, rows)
     figures: dict[str, Any] = {"num_steps": plan.num_steps, "packing_fill": round(plan.fill, 4)}
     figures |= {"num_devices": jax.device_count(), "data_reader": read.reader}
     if not is_model_folder(folder / MODEL):
         setup = config.setup(base.card.config, mesh, rules)
-        record = RunRecord(folder, inputs | data | plain(plan.config), monitoring)
+        # As the recipe has them: a checkpoint may be gone on from on another number of devices.
+        batches = dataclasses.replace(plan.config, rows_per_microbatch=config.batches.rows_per_microbatch)
+        record = RunRecord(folder, inputs | data | plain(batches), monitoring)
         model_card = dataclasses.replace(
             base.card,
             source=f"{base.card.source}, finetuned as {folder.name}",

@@ -60,6 +60,12 @@ class GenerationConfig:
         return [Request(item.id, item.prompt_ids, limit, self.sampling) for item in items]
 
 
+def longest_prompt(model: ModelHandle, config: GenerationConfig) -> int:
+    """Most tokens of a prompt: what the engine takes, and the model's window has room for beside the new tokens."""
+    window = model.card.config.max_position_embeddings
+    return min(config.engine.max_prompt_length, max(1, window - config.engine.max_new_tokens))
+
+
 class Job(Protocol):
     """What a model does to prompts."""
 

@@ -12,7 +12,7 @@ from humpback_jax.corpus.filters.language import seed_languages
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
 from humpback_jax.corpus.readers.web_file import WebPath
 from humpback_jax.corpus.segment_files import segments_sha256
-from humpback_jax.data.pairs import read_curated, read_pairs, write_pairs
+from humpback_jax.data.pairs import PairsReport, read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.ranges import PathText, PositiveInt, check_fields
@@ -83,17 +83,14 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
 
 def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
-    sources = {"seed": config.path} | ({"heldout": config.heldout_path} if config.heldout_path else {})
-    paths = {name: local_path(path) for name, path in sources.items()}
-    inputs = {name: sha256_of_file(path) for name, path in paths.items()}
+    inputs = {name: sha256_of_file(path) for name, path in _pair_files(config).items()}
     claim = begin_stage(directory, {"limit": config.limit}, inputs)
     if claim.finished:
         return claim.stage
 
     rejected: collections.Counter[str] = collections.Counter()
     outputs, figures = {}, {}
-    for name, path in paths.items():
-        report = read_pairs(path, limit=config.limit if name == "seed" else None)
+    for name, report in read_pair_files(config).items():
         product = claim.folder / (SEED_PAIRS if name == "seed" else HELDOUT_PAIRS)
         write_pairs(product, report.pairs)
         outputs[name] = sha256_of_file(product)
@@ -103,6 +100,17 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
         raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
     total = {there: sum(counts[key] for counts in figures.values()) for there, key in (("in", "read"), ("out", "kept"))}
     return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures))
+
+
+def read_pair_files(config: SeedConfig) -> dict[str, PairsReport]:
+    """What the files of `seed` and, where there are any, `heldout` pairs hold; raises as `read_pairs`."""
+    limits = {"seed": config.limit}
+    return {name: read_pairs(path, limit=limits.get(name)) for name, path in _pair_files(config).items()}
+
+
+def _pair_files(config: SeedConfig) -> dict[str, str]:
+    sources = {"seed": config.path} | ({"heldout": config.heldout_path} if config.heldout_path else {})
+    return {name: local_path(path) for name, path in sources.items()}
 
 
 def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | None = None) -> Stage:

@@ -149,3 +149,49 @@ def _print_corpus(corpus: dict[str, Any]) -> None:
         f"{corpus['segments']:,} segments ({corpus['segment_bytes']:.3g} bytes): {corpus['core_hours']:,.2f} core-hours"
         f"{cost}, {shuffled:.3g} bytes between its steps"
     )
+
+
+def show_stages(recipe: Any, run_dir: str, as_json: bool) -> None:
+    """What a run will do: its stages, the seconds of those that are complete, on a CPU an estimate of the others'."""
+    import jax
+
+    from humpback_jax.preflight import finished_seconds
+
+    on_cpu = jax.default_backend() == "cpu"
+    estimated = _estimated_seconds(recipe) if on_cpu else {}
+    stages: list[dict[str, Any]] = [
+        {"stage": name, "complete": seconds is not None, "seconds": seconds, "estimated_seconds": estimated.get(name)}
+        for name, seconds in finished_seconds(recipe, run_dir)
+    ]
+    if as_json:
+        print_json({"run_dir": run_dir, "stages": stages})
+        return
+    click.echo(f"{run_dir}: everything that the run needs is there.")
+    for stage in stages:
+        seconds = stage["seconds"] if stage["complete"] else stage["estimated_seconds"]
+        state = "complete" if stage["complete"] else "to do"
+        about = "about " if not stage["complete"] else ""
+        click.echo(f"  {stage['stage']:16}{state:10}{'' if seconds is None else about + _duration(seconds)}")
+    left = [stage["estimated_seconds"] for stage in stages if not stage["complete"]]
+    if any(left):
+        total = _duration(sum(filter(None, left)))
+        click.echo(f"To do: about {total} on this machine, an estimate (`humpback plan` says of what).")
+    elif left:
+        click.echo("How long it may take: `humpback plan GIN_FILE --slice NAME`.")
+
+
+def _estimated_seconds(recipe: Any) -> dict[str, float]:
+    """By stage, on this machine; empty where the recipe does not say how large its model or corpus is."""
+    from humpback_jax.topology.plan import PlanRequest, plan_recipe
+
+    try:
+        planned = plan_recipe(PlanRequest(recipe, "cpu"))
+    except (ValueError, KeyError):
+        return {}
+    return {stage["name"]: 3600 * stage["hours"] for stage in planned["stages"]}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

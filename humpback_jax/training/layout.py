@@ -55,6 +55,15 @@ def check_layout(
         raise ValueError(f"model {config.name!r} does not fit the mesh ({sizes}):\n  " + "\n  ".join(problems))
 
 
+def rows_on(mesh: Mesh | AbstractMesh, rules: LogicalAxisRules, rows_per_microbatch: int) -> int:
+    """The rows of a microbatch on a mesh: raised to a multiple of the devices that they are dealt over.
+
+    What an update computes is the same for any number; on more devices than there are rows, some rows are padding.
+    """
+    parts = axes_size(mesh, tuple(rules.activation_batch))
+    return -(-rows_per_microbatch // parts) * parts
+
+
 def _splits(
     length: int, names: tuple[str, ...], mesh: Mesh | AbstractMesh, rules: LogicalAxisRules
 ) -> list[tuple[str, int, list[str]]]:

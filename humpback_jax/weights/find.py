@@ -10,7 +10,7 @@ from humpback_jax.run_files import CONFIG, MODEL, MODEL_STAGE, SEEDS_STAGE, roun
 from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.runtime.console import say
 from humpback_jax.weights.convert import import_weights
-from humpback_jax.weights.fetch import fetch_weights
+from humpback_jax.weights.fetch import cached_folder, fetch_weights
 from humpback_jax.weights.model_folder import is_model_folder
 
 MODEL_ARGUMENT = "a run directory, a stage of it, a model folder, a Hugging Face folder, a .gguf file, or a fetch name"
@@ -54,6 +54,22 @@ def find_model(model: PathLike, convert: bool = True) -> str:
     return os.fspath(fetch_weights(text.removeprefix(HUB)))
 
 
+def model_at_hand(model: PathLike) -> str | None:
+    """The native model folder that `find_model` would give; None where it would convert or download weights first.
+
+    Raises:
+      FileNotFoundError, ValueError: as `find_model`; nothing is downloaded to find that out.
+    """
+    text = os.fspath(model)
+    if _is_foreign(epath.Path(text)):
+        folder = _cache_folder(pathlib.Path(text).absolute())
+    elif epath.Path(text).exists() or text.startswith((os.sep, ".", "~")):
+        return find_model(text)
+    else:
+        folder = cached_folder(text.removeprefix(HUB))
+    return str(folder) if is_model_folder(folder) else None
+
+
 def is_run_directory(folder: epath.Path) -> bool:
     """Whether `humpback align` has worked in a folder."""
     return any((folder / name).exists() for name in (CONFIG, SEEDS_STAGE))
@@ -73,11 +89,8 @@ def _is_foreign(path: epath.Path) -> bool:
 
 
 def _converted(path: pathlib.Path) -> str:
-    """The native folder of foreign weights, made unless files of the same names, sizes and times were converted."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    stats = [(str(file), file.stat()) for file in files]
-    identity = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    folder = default_cache() / "models" / f"{path.stem}-{sha256_of_bytes(identity.encode())[:12]}"
+    """The native folder of foreign weights, made unless the same files were converted before."""
+    folder = _cache_folder(path)
     if not is_model_folder(folder):
         say(f"converting {path} once, into {folder}")
         try:
@@ -86,3 +99,11 @@ def _converted(path: pathlib.Path) -> str:
             if not is_model_folder(folder):
                 raise
     return str(folder)
+
+
+def _cache_folder(path: pathlib.Path) -> pathlib.Path:
+    """Where the conversion of foreign weights lies, by the names, sizes and times of their files."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files]
+    identity = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return default_cache() / "models" / f"{path.stem}-{sha256_of_bytes(identity.encode())[:12]}"
