@@ -24,7 +24,7 @@ from humpback_jax.curation.curator import Curator, CuratorConfig
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.data.readers import READERS, SEQIO, read_own_set
-from humpback_jax.files import PathLike, sha256_of_bytes, write_atomically
+from humpback_jax.files import PathLike, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
@@ -34,7 +34,7 @@ from humpback_jax.stages.augment import augment
 from humpback_jax.stages.curator import learn, read_curator
 from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
-from humpback_jax.stages.generate import generate
+from humpback_jax.stages.generate import answers_name, generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import CurationConfig, curate
@@ -258,14 +258,18 @@ class Alignment:
         tags: Sequence[str] | None = None,
         t: int | None = None,
         directory: PathLike | None = None,
+        config: GenerationConfig | None = None,
     ) -> Stage:
-        """Answers (id, instruction) pairs with M_t (default: the last) and `tags` (default: the recipe's)."""
+        """Answers (id, instruction) pairs with M_t (default: the last), `tags` and `config` (default: the recipe's).
+
+        `directory` None: a folder of the run, another one for every other question and setting.
+        """
         tags = self.recipe.answer_tags if tags is None else tags
         model = self.model(self.recipe.rounds if t is None else t)
+        config = self.recipe.answering if config is None else config
         if directory is None:
-            name = sha256_of_bytes(repr((model.sha256, tuple(tags), list(instructions))).encode())[:12]
-            directory = self.run_dir / run_files.ANSWERS_STAGE / name
-        return generate(directory, model, instructions, self.prompts, self.recipe.answering, tags)
+            directory = self.run_dir / run_files.ANSWERS_STAGE / answers_name(model, instructions, config, tags)
+        return generate(directory, model, instructions, self.prompts, config, tags)
 
     def model(self, t: int) -> ModelHandle:
         """M_t, which must be complete."""
@@ -283,7 +287,7 @@ class Alignment:
 
     def _open(self, name: str) -> ModelHandle:
         stage = finished_stage(self.run_dir / name, f"humpback train --model {name}")
-        return open_model(stage.directory / run_files.MODEL, self.base.chat_format.name)
+        return open_model(stage.directory / run_files.MODEL, self.recipe.chat_format)
 
     @property
     def _curation(self) -> CurationConfig:

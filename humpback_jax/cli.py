@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
+from humpback_jax.asking.command import chat
 from humpback_jax.command_options import (
     Experiment,
     experiment_options,
     json_option,
     monitoring_options,
     process_options,
+    recipe_of_model,
     tags_option,
 )
 from humpback_jax.corpus.command import corpus
@@ -140,8 +142,12 @@ def augment(experiment: Experiment, as_json: bool) -> None:
 @experiment_options
 @click.argument("prompts", nargs=-1)
 @click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
-@click.option("--model", metavar="m0|m1|…", help="Which model generates (default: the last round's).")
+@click.option("--model", metavar="m0|m1|…|MODEL", help="Which model generates (default: the last round's), or any.")
 @tags_option(None, "Appended to every prompt (default: the recipe's, both).")
+@click.option("--max_new_tokens", type=click.IntRange(min=1), help="Limit of an answer (default: the recipe's).")
+@click.option("--temperature", type=float, help="Of sampling; 0 is greedy (default: the recipe's).")
+@click.option("--top_p", type=float, help="Of sampling (default: the recipe's).")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the draws (default: the recipe's).")
 @click.option("--out", type=click.Path(), help="Folder for answers.jsonl and its resumable shards.")
 @process_options
 @json_option
@@ -153,24 +159,38 @@ def generate(
     tags: tuple[str, ...] | None,
     out: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Generate answers to prompts with the aligned model."""
-    from humpback_jax.files import read_jsonl
-    from humpback_jax.stages.generate import ANSWERS, read_instructions
+    """Generate answers to prompts with the aligned model of a run (--run_dir), or with any model (--model)."""
+    from humpback_jax.asking.answers import answer_with_model
+    from humpback_jax.asking.asked import as_asked
+    from humpback_jax.stages.generate import check_all_answered, read_answers, read_instructions, with_options
+    from humpback_jax.stages.model import open_named_model
 
-    alignment = experiment.open_alignment()
     instructions = read_instructions(prompts, prompts_file)
-    stage = alignment.generate(instructions, tags, _round_of(model) if model else None, out)
+    of_run = bool(experiment.gin_files or experiment.run_dir)
+    if model is None and not of_run:
+        raise ValueError("nothing to ask: give --run_dir of a run, or --model MODEL")
+    if of_run and (model is None or (model[:1] == "m" and model[1:].isdigit())):
+        alignment = experiment.open_alignment()
+        config = with_options(alignment.recipe.answering, **options)
+        stage = alignment.generate(instructions, tags, _round_of(model) if model else None, out, config)
+    else:
+        stage_of_run = os.path.join(experiment.run_dir or "", str(model))
+        named = stage_of_run if os.path.exists(stage_of_run) else str(model)
+        handle = open_named_model(named)
+        asked = as_asked(handle, recipe_of_model(handle.path))
+        stage, config = answer_with_model(asked, instructions, tags, out, options)
     if not is_leader():
         return
-    rows = [row for _, row in read_jsonl(stage.directory / ANSWERS)]
+    rows = read_answers(stage)
     if as_json:
         print_json(rows)
-        return
-    for row in rows:
+    for row in () if as_json else rows:
         click.secho(row["instruction"], bold=True)
         click.echo(row["output"] + (" […]" if row["truncated"] else "") + "\n")
+    check_all_answered(stage, config)
 
 
-for command in (curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
+for command in (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
     cli.add_command(command)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import click
 
 from humpback_jax.ranges import expand_path
-from humpback_jax.run_files import default_run_dir
+from humpback_jax.run_files import CONFIG, default_run_dir
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.distributed import join_processes
@@ -52,13 +52,23 @@ class Experiment:
         """The `Recipe` of the gin files and bindings, with `bindings` on top."""
         from humpback_jax.gin_utils import parse_recipe
 
-        return parse_recipe(self.gin_files, (*self.gin_bindings, *bindings))
+        return parse_recipe(self.recipe_files, (*self.gin_bindings, *bindings))
+
+    @property
+    def recipe_files(self) -> tuple[str, ...]:
+        """The gin files that are named; where none is, what the run directory was begun with."""
+        if self.gin_files or self.run_dir is None:
+            return self.gin_files
+        own = os.path.join(expand_path(self.run_dir), CONFIG)
+        if not os.path.exists(own):
+            raise ValueError(f"{self.run_dir} is no run: {CONFIG} is missing; name a recipe with --gin_file")
+        return (own,)
 
     def parse(self, cls: type[T]) -> T:
         """What the gin files bind beside the recipe: a room's own dataclass."""
         from humpback_jax.gin_utils import parse
 
-        return parse(cls, self.gin_files, self.gin_bindings)
+        return parse(cls, self.recipe_files, self.gin_bindings)
 
     @property
     def directory(self) -> str:
@@ -95,6 +105,20 @@ class Experiment:
         return alignment
 
 
+def recipe_of_model(folder: Any) -> Any:
+    """The `Recipe` of the run that a model folder, RUN_DIR/STAGE/model, lies in; None where it lies in none."""
+    from humpback_jax.gin_utils import parse_recipe
+
+    config = os.path.join(os.path.dirname(os.path.dirname(os.fspath(folder))), CONFIG)
+    if not os.path.exists(config):
+        return None
+    try:
+        return parse_recipe([config], ())
+    except ValueError as error:
+        say(f"{config} is not a recipe here, so the defaults are taken ({error})")
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
 class ComputeOptions:
     """How a model is computed: dtype of activations and weights, dtype of weights if another, devices per copy."""
@@ -125,14 +149,14 @@ def recipe_options(verb: Any) -> Any:
     """Options that name a recipe; the verb takes `experiment`."""
     return with_options(
         gathered(verb, "experiment", Experiment),
-        click.option("--gin_file", "gin_files", multiple=True, help="Gin file (needed); overrides: --gin.NAME=VALUE."),
+        click.option("--gin_file", "gin_files", multiple=True, help="Gin file; overrides: --gin.NAME=VALUE."),
         click.option("--gin_bindings", multiple=True, hidden=True),
     )
 
 
 def experiment_options(verb: Any) -> Any:
     """Options that name a recipe and its run directory; the verb takes `experiment`."""
-    help_text = "Where results go (default: runs/ and the names of the gin files)."
+    help_text = "Where results go (default: runs/ and the names of the gin files); has its own recipe once begun."
     return with_options(recipe_options(verb), click.option("--run_dir", type=click.Path(), help=help_text))
 
 
@@ -207,7 +231,7 @@ def unless_subcommand(verb: Any) -> Any:
     def alone(**options: Any) -> None:
         context = click.get_current_context()
         if context.invoked_subcommand is None:
-            verb(**options) if options["gin_files"] else click.echo(context.get_help())
+            verb(**options) if options["gin_files"] or options.get("run_dir") else click.echo(context.get_help())
 
     return alone
 

@@ -17,7 +17,7 @@ from humpback_jax.run_files import default_run_dir
 from humpback_jax.runtime.processes import COUNT_VARIABLE, INDEX_VARIABLE, process_count, process_index
 
 VERBS = [
-    *(("align",), ("train",), ("augment",), ("generate",), ("report",)),
+    *(("align",), ("train",), ("augment",), ("generate",), ("chat",), ("report",)),
     *(("weights", "import"), ("weights", "export"), ("weights", "verify"), ("weights", "fetch")),
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", verb) for verb in ("build", "show", "stats", "explain")),

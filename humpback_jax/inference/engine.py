@@ -21,7 +21,7 @@ from humpback_jax.inference.likelihood import (
 from humpback_jax.inference.loaded import LoadedModel
 from humpback_jax.inference.requests import Completion, Probe, Reading, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
-from humpback_jax.inference.slots import Prompt, Slots
+from humpback_jax.inference.slots import Finished, Prompt, Slots
 
 PromptIds = Sequence[tuple[str, Sequence[int]]]  # id and token ids
 ReportProgress = Callable[[int], None]
@@ -110,6 +110,22 @@ class Engine(LoadedModel):
             if progress is not None:
                 progress(len(finished))
         return [completions[request.id] for request in requests]
+
+    def stream(self, request: Request, seed: int, stop_ids: Sequence[int]) -> Iterator[Completion]:
+        """Completes one request, in a slot as `generate` does, and yields what it holds after every chunk of steps.
+
+        Every completion but the last is `truncated`: that is what it is where nobody asks for the next one. Arguments
+        and errors are those of `generate`.
+        """
+        self._check_requests([request])
+        programs = SlotPrograms(self, stop_ids, (), [request], seed)
+        programs.insert(self._bucket(len(request.prompt_ids)), [(0, 0)])
+        done = False
+        while not done:
+            report = programs.read(programs.decode(self.config.slots))
+            ids, done = tuple(report.output[0, : report.counts[0]].tolist()), bool(report.done[0])
+            finished = Finished(0, 0, ids, bool(report.stopped[0]), bool(report.finite[0]))
+            yield from programs.completions([finished], None)
 
     def candidate_log_probs(
         self, prompts: PromptIds, candidates: Sequence[Sequence[int]], progress: ReportProgress | None = None

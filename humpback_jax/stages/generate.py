@@ -1,6 +1,11 @@
 """Inference with the aligned model: prompts carry both tags, as the paper found best (section 4.3)."""
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
@@ -9,7 +14,9 @@ from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import InMemory, JobItems, Prompted
 from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
+
+NAMED = 20  # instructions that are too long, in the manifest
 
 
 def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> list[tuple[str, str]]:
@@ -38,11 +45,17 @@ def generate(
 ) -> Stage:
     """Answers (id, instruction) pairs in resumable shards: DIRECTORY/answers.jsonl.
 
-    An answer that the limit cut is kept and marked `truncated`; an instruction that does not fit is rejected.
+    An answer that the limit cut is kept and marked `truncated`; an instruction that does not fit is rejected, and named
+    with its length in the figures. Where DIRECTORY holds answers to other questions, or to these with other settings,
+    they stay, and these are in a folder of DIRECTORY; the stage says which.
     """
     settings = {"generation": config, "tags": list(tags), "chat_format": model.chat_format.name, "prompts": prompts}
     inputs = {"model": model.sha256, "instructions": sha256_of_bytes(repr(list(instructions)).encode())}
-    claim = begin_stage(directory, settings, inputs, shared=True)
+    try:
+        claim = begin_stage(directory, settings, inputs, shared=True)
+    except ValueError:
+        directory = epath.Path(directory) / answers_name(model, instructions, config, tags)
+        claim = begin_stage(directory, settings, inputs, shared=True)
     if claim.finished:
         return claim.stage
 
@@ -54,4 +67,48 @@ def generate(
         return claim.finish(None)
     answers = claim.folder / ANSWERS
     write_jsonl(answers, (row for _, row in written.joined() if row is not None))
-    return claim.finish(StageResult(items.counts, {"answers": sha256_of_file(answers)}, written.figures))
+    limit = config.engine.max_prompt_length
+    too_long = {item.id: len(item.prompt_ids) for item in prompted if len(item.prompt_ids) > limit}
+    figures = written.figures | {"too_long": dict(itertools.islice(too_long.items(), NAMED))}
+    return claim.finish(StageResult(items.counts, {"answers": sha256_of_file(answers)}, figures))
+
+
+def answers_name(
+    model: ModelHandle, instructions: Sequence[tuple[str, str]], config: GenerationConfig, tags: Sequence[str]
+) -> str:
+    """A short name for everything that decides the answers."""
+    decides = (model.sha256, model.chat_format.name, tuple(tags), plain(config), list(instructions))
+    return sha256_of_bytes(repr(decides).encode())[:12]
+
+
+def with_options(
+    config: GenerationConfig,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+) -> GenerationConfig:
+    """The config with what is not None in the place of its own."""
+    sampling = {"temperature": temperature, "top_p": top_p}
+    given = {name: value for name, value in sampling.items() if value is not None}
+    config = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, **given))
+    if max_new_tokens is not None:
+        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, max_new_tokens=max_new_tokens))
+    return config if seed is None else dataclasses.replace(config, seed=seed)
+
+
+def read_answers(stage: Stage) -> list[dict[str, Any]]:
+    """The rows of a finished stage."""
+    return [row for _, row in read_jsonl(stage.directory / ANSWERS)]
+
+
+def check_all_answered(stage: Stage, config: GenerationConfig) -> None:
+    """ValueError where instructions were too long to be answered; the first are named with their lengths."""
+    rejected = sum(stage.counts["rejected"].values())
+    if rejected:
+        named = ", ".join(f"{name}: {length} tokens" for name, length in stage.manifest["figures"]["too_long"].items())
+        raise ValueError(
+            f"{rejected} of {stage.counts['in']} instructions are longer than the {config.engine.max_prompt_length} "
+            f"tokens that a prompt may have, with its tags, and were not answered ({named}); shorten them, or raise "
+            "the last of answer/EngineConfig.prompt_buckets"
+        )
