@@ -71,7 +71,7 @@ def test_every_verb_has_help(humpback, verb):
     status, out, _ = humpback(*verb, "--help")
     assert status == 0
     assert out.startswith(f"Usage: humpback {' '.join(verb)} ")
-    without_json = {("weights", "fetch"), ("evaluate", "harness")}  # the harness has its own arguments
+    without_json = {("chat",), ("weights", "fetch"), ("evaluate", "harness")}  # the harness has its own arguments
     if verb not in without_json and (verb[0] != "launch" or verb[1] == "status"):
         assert "--json" in out
 

@@ -7,7 +7,7 @@ import jax
 from humpback_jax.align import Recipe
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import EngineConfig
-from humpback_jax.prompts.prompts import Prompts, load_prompts
+from humpback_jax.prompts.prompts import TAG_CHOICES, Prompts, load_prompts
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle
 
@@ -23,7 +23,7 @@ class Asked:
     Attributes:
       model: who answers.
       config: shapes, sampling and dtype: those of its run, `Recipe.answering`, or the defaults in float32.
-      tags: appended to instructions: `Recipe.answer_tags` of its run; none for a model of no run.
+      tags: appended to instructions: `Recipe.answer_tags` of its run, else what its card says.
     """
 
     model: ModelHandle
@@ -75,4 +75,6 @@ def as_asked(model: ModelHandle, recipe: Recipe | None) -> Asked:
         return Asked(model, recipe.answering, tuple(recipe.answer_tags))
     last = model.card.config.max_position_embeddings - 1
     shapes = EngineConfig(prompt_buckets=doublings(SMALLEST_BUCKET, last), max_new_tokens=min(ROOM, last))
-    return Asked(model, GenerationConfig(engine=shapes, dtype="float32"), ())
+    words = (model.card.tags or "").strip()
+    tags = next((tags for tags in TAG_CHOICES.values() if load_prompts().tagged("", tags).strip() == words), ())
+    return Asked(model, GenerationConfig(engine=shapes, dtype="float32"), tags)

@@ -78,7 +78,7 @@ class Conversation:
             forget = ", or forget the earlier turns" if self.history else ""
             raise ValueError(
                 f"this question{turns} is {len(ids)} tokens long; the model's window of {self.asked.window} less "
-                f"max_new_tokens {self.settings.max_new_tokens} leaves {room}: shorten it, lower the limit{forget}"
+                f"max_new_tokens {self.settings.max_new_tokens} leaves {room}: shorten it or lower the limit{forget}"
             )
         return tuple(ids)
 

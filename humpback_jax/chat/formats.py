@@ -110,6 +110,14 @@ class ChatFormat:
         """What `prompt_ids` gives for every user turn, tokenized together."""
         return self._encode(self.layout(tokenizer).prompt, users, tokenizer)
 
+    def next_prompt_ids(self, user: str, tokenizer: Tokenizer) -> list[int]:
+        """Ids of a user turn that follows an answer, and of the opening of the assistant's turn."""
+        if self.name == "tokenizer":
+            return self._encode(following_turn(tokenizer), [user], tokenizer)[0]
+        layout = self.layout(tokenizer)
+        parts = [layout.separator, *(part for part in layout.prompt if part is not BOS)]
+        return self._encode(parts, [user], tokenizer)[0]
+
     def answer_ids(self, answer: str, tokenizer: Tokenizer) -> list[int]:
         """Ids of the answer and of its end-of-turn token, as they follow the prompt."""
         layout = self.layout(tokenizer)
@@ -208,6 +216,27 @@ def layout_of_template(tokenizer: Tokenizer) -> Layout:
     turns = (_parts(text, _USER_MARK, user_slot, tokenizer) for text in (user, closed))
     prompt, alone = map(tuple, turns)
     return Layout(prompt, tuple(ended), alone)
+
+
+@functools.lru_cache(maxsize=8)
+def following_turn(tokenizer: Tokenizer) -> tuple[Part, ...]:
+    """The pieces that the tokenizer's own template puts behind an answer's end: a second user turn and an opening."""
+    layout = layout_of_template(tokenizer)
+    slot = next(part for part in layout.prompt if isinstance(part, Slot))
+    rendered = render_template(
+        tokenizer.chat_template or "",
+        [("user", "."), ("assistant", _ANSWER_MARK), ("user", _USER_MARK)],
+        add_generation_prompt=True,
+        bos_token="" if tokenizer.bos_id is None else _BOS_MARK,
+        eos_token="" if tokenizer.eos_id is None else _EOS_MARK,
+        tags="",
+    )
+    parts = _parts(rendered.partition(_ANSWER_MARK)[2], _USER_MARK, slot, tokenizer)
+    if slot not in parts:
+        raise ValueError("the tokenizer's chat template leaves out the second turn of a user; use /history off")
+    # The end of an answer is part of the answer, unless the template has none.
+    ends = [number for number, part in enumerate(parts) if part == layout.answer[-1]]
+    return tuple(parts[ends[0] + 1 :] if ends and ends[0] < parts.index(slot) else parts)
 
 
 def _around(mark: str) -> tuple[str, str]:

@@ -13,14 +13,8 @@ def conversation_ids(
 
     Without history these are the format's `prompt_ids`.
     """
-    ids: list[int] = []
-    for turn, answer in history:
-        ids += _follow(ids, chat_format.prompt_ids(turn, tokenizer), tokenizer)
-        ids += chat_format.answer_ids(answer, tokenizer)
-    return ids + _follow(ids, chat_format.prompt_ids(user, tokenizer), tokenizer)
-
-
-def _follow(before: Sequence[int], prompt: list[int], tokenizer: Tokenizer) -> list[int]:
-    """A turn behind others: BOS stands at the beginning only."""
-    has_bos = bool(before) and tokenizer.bos_id is not None and prompt[:1] == [tokenizer.bos_id]
-    return prompt[1:] if has_bos else prompt
+    users = [turn for turn, _ in history] + [user]
+    ids = chat_format.prompt_ids(users[0], tokenizer)
+    for (_, answer), following in zip(history, users[1:], strict=True):
+        ids += chat_format.answer_ids(answer, tokenizer) + chat_format.next_prompt_ids(following, tokenizer)
+    return ids

@@ -60,7 +60,7 @@ def test_what_is_longer_than_the_window_is_named(open_conversation):
     with pytest.raises(ValueError, match=f"with 1 earlier turns is .* window of {window} less max_new_tokens 8 leaves"):
         conversation.prompt_ids("Why?")
     conversation.forget()
-    with pytest.raises(ValueError, match=f"this question is .* leaves {window - 8}: shorten it, or lower the limit$"):
+    with pytest.raises(ValueError, match=f"this question is .* leaves {window - 8}: shorten it or lower the limit$"):
         conversation.prompt_ids("e" * window)
 
 

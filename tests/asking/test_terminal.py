@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-m", "humpback_jax", "chat"]
 
 
 def test_questions_come_through_a_pipe(run_dir):
-    lines = "Why?\n\n/tags off\n/prompt Wh\\\ny?\n/nonsense\n/set temperature hot\nHow?"
+    lines = "Why?\n\n/reset\n/tags off\n/prompt Wh\\\ny?\n/nonsense\n/set temperature hot\nHow?"
     result = CliRunner().invoke(cli, ["chat", str(run_dir), "--temperature=1"], input=lines)
     assert result.exit_code == 0, result.output
     assert "tags: none\n<|im_start|>user\nWh\ny?<|im_end|>" in result.stdout
@@ -114,17 +114,16 @@ def terminal(run_dir):
 
 
 def test_a_terminal_stops_an_answer_takes_pasted_lines_and_leaves_at_ctrl_d(terminal):
-    terminal.read_until("> $")
+    terminal.read_until("> ")
     terminal.send("\x03")
-    terminal.read_until(r"Ctrl-D leaves\s+.*> $")
+    terminal.read_until(r"Ctrl-D leaves[^>]*> ")
     # Two lines as a terminal pastes them, and a return.
     terminal.send("\x1b[200~/prompt first\nsecond\x1b[201~\r")
     assert "user\r\nfirst\r\nsecond" in terminal.read_until(r"tokens\)")
-    terminal.read_until("> $")
+    terminal.read_until("> ")
     terminal.send("Why?\r")
-    time.sleep(0.5)
+    terminal.read_until(r"Why\?\s+\S")
     os.kill(terminal.process.pid, signal.SIGINT)
-    terminal.read_until(r"(\[stopped\]\s+)?.*> $")
     terminal.send("/history\r")
     terminal.read_until(r"> Why\?")
     terminal.send("\x04")
