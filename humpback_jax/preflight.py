@@ -3,7 +3,6 @@
 Nothing is written, downloaded or compiled. What depends on tokens is checked where the base model is at hand.
 """
 
-import collections
 import dataclasses
 import os
 import pathlib
@@ -21,6 +20,7 @@ from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.data.batching import check_batch
 from humpback_jax.data.examples import encode_pair
 from humpback_jax.data.pairs import Pair
+from humpback_jax.data.readers import length_histogram
 from humpback_jax.files import PathLike, read_json
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import DTYPES
@@ -29,7 +29,7 @@ from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle, device_groups, open_model, spans_hosts
-from humpback_jax.stages.sources import PYTHON_REFERENCE, local_path, read_pair_files
+from humpback_jax.stages.sources import PYTHON_REFERENCE, local_path, pairs_in_both, read_pair_files
 from humpback_jax.training.layout import check_layout, rows_on
 from humpback_jax.weights.convert import open_source
 from humpback_jax.weights.find import model_at_hand
@@ -133,12 +133,11 @@ def _pairs(recipe: Recipe) -> tuple[dict[str, list[Pair]], Findings]:
         path = recipe.seeds.path if name == "seed" else recipe.seeds.heldout_path
         if not pairs[name]:
             found += fault(f"{path} holds no usable {name} pair: {report.counts}")
-    seen = {_same_words(pair.instruction) for pair in pairs["seed"]}
-    leaked = [pair for pair in pairs.get("heldout", ()) if _same_words(pair.instruction) in seen]
+    leaked = pairs_in_both(pairs["seed"], pairs.get("heldout", ()))
     if leaked:
         found += warning(
             f"{len(leaked)} of {len(pairs['heldout'])} held-out pairs of {recipe.seeds.heldout_path} are seed pairs "
-            f"too, {_named([pair.id for pair in leaked])}: models are trained on them, and the evaluation is too good"
+            f"too, {_named(leaked)}: models are trained on them, and the evaluation is too good"
         )
     if len(pairs["seed"]) < (recipe.curator.originals if recipe.curator else 0):
         found += warning(
@@ -146,10 +145,6 @@ def _pairs(recipe: Recipe) -> tuple[dict[str, list[Pair]], Findings]:
             f"{len(pairs['seed'])} seed pairs"
         )
     return pairs, found
-
-
-def _same_words(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _named(names: Sequence[str]) -> str:
@@ -348,13 +343,7 @@ def _too_long(setting: str, what: str, lengths: Sequence[int], room: int, window
     if lost < len(lengths):
         return warning(f"{lost} of {len(lengths)} {what} are longer than {name} and will be left out")
     advice = f"raise it to {max(lengths)}" if room <= window and max(lengths) <= window else "give shorter ones"
-    return fault(f"none of {len(lengths)} {what} fits {name}; {advice}. {histogram(lengths)}")
-
-
-def histogram(lengths: Sequence[int]) -> str:
-    """Lengths in tokens, counted by powers of two."""
-    bins = collections.Counter(1 << max(0, int(length) - 1).bit_length() for length in lengths)
-    return "Tokens: " + ", ".join(f"up to {bound}: {bins[bound]}" for bound in sorted(bins))
+    return fault(f"none of {len(lengths)} {what} fits {name}; {advice}. {length_histogram(lengths)}")
 
 
 def _segment_lengths(recipe: Recipe, base: ModelHandle, prompts: Prompts, seeds: Sequence[Pair]) -> Findings:

@@ -4,13 +4,14 @@ Batches, packing and resume stay the trainer's own, so it reads the same example
 imported only when it is asked for.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from humpback_jax.chat.formats import ChatFormat
@@ -21,6 +22,7 @@ from humpback_jax.runtime.processes import is_leader
 from humpback_jax.tokenizers import Tokenizer
 
 SEQIO, DIRECT = "seqio", "direct"
+TOO_LONG, PAST_WINDOW = "too_long", "past_window"
 READERS = (SEQIO, DIRECT)
 _CPP_LOG = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
 
@@ -31,16 +33,20 @@ class MixtureExamples:
 
     Attributes:
       examples: of all sets, one set after the other; ids are prefixed by the set's name.
-      counts: `{"in": n, "out": m, "rejected": {"too_long": k}}`.
+      counts: `{"in": n, "out": m, "rejected": {reason: k}}`: `too_long` for a row, `past_window` of the model.
+      sets: the same of every set by its name.
       reader: the one of `READERS` that read them.
     """
 
     examples: tuple[Example, ...]
     counts: dict[str, Any]
+    sets: dict[str, dict[str, Any]]
     reader: str
 
 
-def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO) -> MixtureExamples:
+def read_examples(
+    mixture: TrainingMixture, max_length: int, reader: str = SEQIO, window: int | None = None
+) -> MixtureExamples:
     """Reads every set of a mixture once, in order.
 
     Args:
@@ -48,9 +54,10 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
       max_length: the row length, in positions: an example of n tokens takes n - 1. A longer one is left out, never cut.
       reader: `seqio`, through the registered tasks; where that cannot be imported, and with `direct`, the same examples
         come straight from the pairs.
+      window: positions that the model knows; None for any number.
 
     Raises:
-      ValueError: an unknown reader, or no example is left.
+      ValueError: an unknown reader, or no example of a set is left: training goes on with nothing of what it names.
     """
     if reader not in READERS:
         raise ValueError(f"unknown reader {reader!r}; choose one of {', '.join(READERS)}")
@@ -66,15 +73,50 @@ def read_examples(mixture: TrainingMixture, max_length: int, reader: str = SEQIO
     else:
         ours = ((each.name, [mixture.encode(each, pair) for pair in each.read()]) for each in mixture.sets)
     groups = [*ours, *((added.name, added.examples) for added in mixture.own_sets)]
-    examples = [dataclasses.replace(example, id=f"{name}/{example.id}") for name, group in groups for example in group]
-    kept = tuple(example for example in examples if example.num_positions <= max_length)
-    rejected = {"too_long": len(examples) - len(kept)} if len(examples) > len(kept) else {}
-    if not kept:
-        raise ValueError(
-            f"no training example is left of {len(examples)} pairs (rejected: {rejected}); raise "
-            f"BatchConfig.row_length above {max_length}, or give other pairs"
-        )
-    return MixtureExamples(kept, {"in": len(examples), "out": len(kept), "rejected": rejected}, reader)
+    kept: list[Example] = []
+    sets: dict[str, dict[str, Any]] = {}
+    for name, group in groups:
+        lengths = [example.num_positions for example in group]
+        reasons = [_rejection(length, max_length, window) for length in lengths]
+        fitting = [example for example, reason in zip(group, reasons, strict=True) if reason is None]
+        rejected = dict(sorted(collections.Counter(reason for reason in reasons if reason is not None).items()))
+        if not fitting:
+            raise ValueError(_nothing_left(name, lengths, rejected, max_length, window))
+        sets[name] = {"in": len(lengths), "out": len(fitting), "rejected": rejected}
+        kept += [dataclasses.replace(example, id=f"{name}/{example.id}") for example in fitting]
+    if is_leader():
+        for name, counts in sets.items():
+            if counts["rejected"]:
+                losses = f"of {counts['in']} {name} pairs {counts['out']} are trained on: {counts['rejected']}"
+                say(f"[yellow]{losses}[/yellow]")
+    total = {key: sum(counts[key] for counts in sets.values()) for key in ("in", "out")}
+    rejected = sum((collections.Counter(counts["rejected"]) for counts in sets.values()), collections.Counter())
+    return MixtureExamples(tuple(kept), total | {"rejected": dict(rejected)}, sets, reader)
+
+
+def _rejection(length: int, max_length: int, window: int | None) -> str | None:
+    if length > max_length:
+        return TOO_LONG
+    return PAST_WINDOW if window is not None and length > window else None
+
+
+def _nothing_left(name: str, lengths: list[int], rejected: dict[str, int], max_length: int, window: int | None) -> str:
+    """Why a set has no example, and which setting to change."""
+    if not lengths:
+        return f"no {name!r} pair to train on: the set is empty; look at what the stage that made it rejected"
+    knob = f"raise BatchConfig.row_length above {max_length}" if TOO_LONG in rejected else ""
+    if rejected.get(PAST_WINDOW) or (window is not None and min(lengths) > window):
+        knob = f"the model knows {window} positions; take one with a larger window"
+    return (
+        f"no training example is left of {len(lengths)} {name!r} pairs (rejected: {rejected}); {knob}, or give shorter "
+        f"pairs (CorpusConfig.max_chars bounds those of web pages). {length_histogram(lengths)}"
+    )
+
+
+def length_histogram(lengths: Sequence[int]) -> str:
+    """Lengths in tokens, counted by powers of two."""
+    bins = collections.Counter(1 << max(0, int(length) - 1).bit_length() for length in lengths)
+    return "Tokens: " + ", ".join(f"up to {bound}: {bins[bound]}" for bound in sorted(bins))
 
 
 def read_own_set(name: str, chat_format: ChatFormat, tokenizer: Tokenizer) -> ExampleSet:

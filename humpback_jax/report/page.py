@@ -18,6 +18,7 @@ from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.display.page import clip, pack, page_environment, render_page
 from humpback_jax.display.plots import Plot, inline_svg
 from humpback_jax.files import PathLike, write_atomically
+from humpback_jax.report.alarms import alarms
 from humpback_jax.report.heldout import comparisons, last_model, reference_model
 from humpback_jax.report.pairs import PairRecord, RunPairs, contributions_of, read_pairs
 from humpback_jax.report.plots import draw_plots
@@ -86,6 +87,7 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         pairs=pairs,
         plots=drawings,
         examples=_examples(run, pairs),
+        alarms=alarms(run.run_dir),
         gains=comparisons(run.evaluation),
         last_model=last_model(run.heldout_nll),
         reference=reference_model(run.heldout_nll),

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from humpback_jax.display.page import clip
 from humpback_jax.files import PathLike, read_jsonl
+from humpback_jax.report.alarms import alarms
 from humpback_jax.report.heldout import comparisons, reference_model
 from humpback_jax.report.run_data import figures_by_round, read_manifests
 from humpback_jax.report.words import feature_label, twin_words
@@ -37,6 +38,8 @@ def run_figures(run_dir: PathLike) -> dict[str, Any]:
 def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) -> None:
     """Prints the tables, and some kept and dropped pairs of the last round."""
     console = Console()
+    for text in alarms(run_dir):
+        console.print(f"! {text}", style="bold red", markup=False, highlight=False)
     console.print(_stages_table(figures))
     if any("histogram" in stage["figures"] for stage in figures.values()):
         console.print(_scores_table(figures))

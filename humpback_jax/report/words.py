@@ -18,6 +18,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     "not_english": ("Not English", "written in another language"),
     # candidates
     "truncated": ("Cut off", "the instruction did not end within {max_new_tokens} tokens"),
+    "past_window": ("Past the window", "more tokens than the model knows positions"),
     "prompt_too_long": ("Does not fit", "the prompt is longer than the engine takes"),
     # selection
     "unscored": ("Not rated", "its rating prompt did not fit the engine"),
@@ -33,6 +34,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     # arms
     "not_of_this_arm": ("Not of this arm", "it takes only as many pairs as the curated set has"),
 }
+_TOO_MANY_TOKENS = ("Too long", "more tokens than a row (BatchConfig.row_length) or the engine takes")
 _GATE = "gate_"  # how the reasons of `SelectionConfig.gates` begin; the signal's name follows
 
 
@@ -194,6 +196,8 @@ def stage_reason(stage: str, reason: str, settings: Mapping[str, Any] | None = N
     """(label, why) of a reason that a stage counts: the same name may mean another thing in another stage."""
     if stage == SEGMENTS_STAGE:
         return web_words("segment", reason, settings)
+    if reason == "too_long":  # of pairs, not of a section of a page
+        return _TOO_MANY_TOKENS
     return reason_label(reason), reason_text(reason, settings)
 
 

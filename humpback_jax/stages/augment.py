@@ -11,7 +11,7 @@ from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import JobItems, Prompted, Repeated, Rows
-from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, run_job
+from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
 
@@ -45,7 +45,7 @@ def augment(
     rows: Rows[dict] = JsonLines(shard_paths(segments.directory, SEGMENTS))
     rows = Repeated(rows, candidates) if candidates > 1 else rows
     prompted = functools.partial(_prompted, backward_model, prompts)
-    items = JobItems(rows, prompted, config.engine.max_prompt_length, "segments")
+    items = JobItems(rows, prompted, longest_prompt(backward_model, config), "segments")
     job = Completions(backward_model, config, "instruction")
     written = run_job(claim.folder, job, items, config, "augment")
     if not any(reason is None for reason, _ in _candidates(written, candidates)):

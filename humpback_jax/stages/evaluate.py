@@ -16,7 +16,7 @@ from humpback_jax.ranges import OneOf, check_fields
 from humpback_jax.run_files import PREDICTIONS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import Prompted
-from humpback_jax.stages.jobs import GenerationConfig
+from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle, spans_hosts
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 
@@ -90,12 +90,13 @@ def heldout_log_likelihoods(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of the answer and its tokens, float64 and int64 [n], of the pairs that fit the engine."""
     engine_config = config.generation.engine
+    room = min(engine_config.max_prompt_length, model.card.config.max_position_embeddings)
     examples, _ = supervised_examples(
-        pairs, model.tokenizer, model.chat_format, "forward", prompts, config.tags, engine_config.max_prompt_length - 1
+        pairs, model.tokenizer, model.chat_format, "forward", prompts, config.tags, room - 1
     )
     if not examples:
         raise ValueError(
-            f"none of {len(pairs)} held-out pairs fits the engine's {engine_config.max_prompt_length} tokens; raise "
+            f"none of {len(pairs)} held-out pairs fits the {room} tokens of the engine and the model; raise "
             "EngineConfig.prompt_buckets of evaluation, or give other held-out pairs"
         )
     engine = model.engine(engine_config, config.generation.dtype, config.generation.weight_dtype)
@@ -127,7 +128,7 @@ def _instructions(
 ) -> dict[str, str]:
     """Greedy backward instruction per pair id; empty where the prompt does not fit."""
     items = [Prompted(pair.id, model.prompt_ids(prompts.backward(pair.output))) for pair in pairs]
-    fitting = [item for item in items if len(item.prompt_ids) <= config.generation.engine.max_prompt_length]
+    fitting = [item for item in items if len(item.prompt_ids) <= longest_prompt(model, config.generation)]
     greedy = dataclasses.replace(config.generation, sampling=SamplingConfig(temperature=0.0))
     engine = model.engine(greedy.engine, greedy.dtype, greedy.weight_dtype)
     completions = engine.generate(greedy.requests(fitting), greedy.seed, model.stop_ids)

@@ -135,10 +135,11 @@ def finetune(
     folder, mesh = claim.folder, make_mesh(mesh_shape)
     rows = rows_on(mesh, rules, config.batches.rows_per_microbatch)
     check_layout(base.card.config, mesh, rules, rows, config.batches.row_length)
-    read = read_examples(mixture, config.batches.row_length, reader)
+    window = base.card.config.max_position_embeddings
+    read = read_examples(mixture, config.batches.row_length, reader, window)
     plan = config.plan(read.examples, rows)
     figures: dict[str, Any] = {"num_steps": plan.num_steps, "packing_fill": round(plan.fill, 4)}
-    figures |= {"num_devices": jax.device_count(), "data_reader": read.reader}
+    figures |= {"num_devices": jax.device_count(), "data_reader": read.reader, "sets": read.sets}
     if not is_model_folder(folder / MODEL):
         setup = config.setup(base.card.config, mesh, rules)
         # As the recipe has them: a checkpoint may be gone on from on another number of devices.

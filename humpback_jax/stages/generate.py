@@ -12,7 +12,7 @@ from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.run_files import ANSWERS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import InMemory, JobItems, Prompted
-from humpback_jax.stages.jobs import Completions, GenerationConfig, run_job
+from humpback_jax.stages.jobs import Completions, GenerationConfig, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
@@ -61,7 +61,7 @@ def generate(
 
     all_ids = model.all_prompt_ids([prompts.tagged(text, tags) for _, text in instructions])
     prompted = [Prompted(name, ids, text) for (name, text), ids in zip(instructions, all_ids, strict=True)]
-    items = JobItems(InMemory(prompted), list, config.engine.max_prompt_length, "prompts")
+    items = JobItems(InMemory(prompted), list, longest_prompt(model, config), "prompts")
     written = run_job(claim.folder, Completions(model, config, "output"), items, config, "generate")
     if not is_leader():
         return claim.finish(None)

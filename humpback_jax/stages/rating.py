@@ -24,7 +24,7 @@ from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import JobItems, Prompted, Rows
-from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, run_job
+from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.readings import READINGS, Readings
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
@@ -101,7 +101,12 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
 
 def rating_items(rows: Rows[dict], scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> JobItems[dict]:
     """Pairs, rows with `id`, `instruction` and `output`, as items of a rating job."""
-    return JobItems(rows, functools.partial(_prompted, scorer, prompts), config.max_prompt_length, "pairs")
+    return JobItems(
+        rows,
+        functools.partial(_prompted, scorer, prompts),
+        min(config.max_prompt_length, longest_prompt(scorer, config.generation)),
+        "pairs",
+    )
 
 
 def _prompted(scorer: ModelHandle, prompts: Prompts, pairs: list[dict]) -> list[Prompted]:

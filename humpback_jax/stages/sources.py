@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -12,7 +13,7 @@ from humpback_jax.corpus.filters.language import seed_languages
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
 from humpback_jax.corpus.readers.web_file import WebPath
 from humpback_jax.corpus.segment_files import segments_sha256
-from humpback_jax.data.pairs import PairsReport, read_curated, read_pairs, write_pairs
+from humpback_jax.data.pairs import Pair, PairsReport, read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.ranges import PathText, PositiveInt, check_fields
@@ -89,8 +90,9 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
         return claim.stage
 
     rejected: collections.Counter[str] = collections.Counter()
-    outputs, figures = {}, {}
+    outputs, figures, pairs = {}, {}, {}
     for name, report in read_pair_files(config).items():
+        pairs[name] = report.pairs
         product = claim.folder / (SEED_PAIRS if name == "seed" else HELDOUT_PAIRS)
         write_pairs(product, report.pairs)
         outputs[name] = sha256_of_file(product)
@@ -98,8 +100,22 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
         rejected.update(report.counts["rejected"])
     if not figures["seed"]["kept"]:
         raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
+    if "heldout" in figures and not figures["heldout"]["kept"]:
+        raise ValueError(f"{config.heldout_path} holds no usable held-out pair: {figures['heldout']}")
     total = {there: sum(counts[key] for counts in figures.values()) for there, key in (("in", "read"), ("out", "kept"))}
-    return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures))
+    in_both = pairs_in_both(pairs["seed"], pairs.get("heldout", ()))
+    leaked = {"heldout_in_seeds": len(in_both)} if in_both else {}
+    return claim.finish(StageResult(total | {"rejected": dict(rejected)}, outputs, figures | leaked))
+
+
+def pairs_in_both(seeds: Sequence[Pair], heldout: Sequence[Pair]) -> list[str]:
+    """Ids of the held-out pairs whose instruction, whatever its case and spaces, is also that of a seed pair."""
+    seen = {_same_words(pair.instruction) for pair in seeds}
+    return [pair.id for pair in heldout if _same_words(pair.instruction) in seen]
+
+
+def _same_words(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def read_pair_files(config: SeedConfig) -> dict[str, PairsReport]:

@@ -149,3 +149,21 @@ def test_the_data_order_needs_neither_tensorflow_nor_jax():
         "assert not {'tensorflow', 'seqio', 'jax', 'gin'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("unit", ["examples", "tokens"])
+def test_rows_that_a_mesh_asks_for_change_no_update(unit):
+    examples = make_examples([4, 9, 3, 7, 5, 8, 6])
+    config = BatchConfig(
+        batch_size=4 if unit == "examples" else 64, row_length=16, rows_per_microbatch=2, batch_unit=unit
+    )
+    declared, raised = plan_batches(examples, config, 5), plan_batches(examples, config, 5, rows_per_microbatch=8)
+    assert raised.starts == declared.starts
+    for step in range(5):
+        ours, theirs = declared.batch(step), raised.batch(step)
+        assert ours.example_ids == theirs.example_ids
+        assert theirs.arrays["decoder_input_tokens"].shape[1:] == (8, 16)
+        for name in ours.arrays:
+            flat, wide = (each.arrays[name].reshape(-1, 16) for each in (ours, theirs))
+            rows = flat[ours.arrays["decoder_segment_ids"].reshape(-1, 16).any(axis=1)]
+            assert (wide[: len(rows)] == rows).all() and not wide[len(rows) :].any()

@@ -75,7 +75,7 @@ def test_long_examples_are_counted_the_same(byte_tokenizer, strange_pairs):
     read = assert_both_ways_equal(sets_of("m1", strange_pairs), byte_tokenizer, "plain", max_length=76)
     assert 0 < read.counts["rejected"]["too_long"] < 64
     assert read.counts["in"] == read.counts["out"] + read.counts["rejected"]["too_long"] == 64
-    with pytest.raises(ValueError, match=r"no training example is left of 64 pairs \(rejected: .*64.*above 2"):
+    with pytest.raises(ValueError, match=r"no training example is left of 32 'seed' pairs .rejected: .*32.*above 2"):
         assert_both_ways_equal(sets_of("m1", strange_pairs), byte_tokenizer, "plain", max_length=2)
 
 
@@ -148,3 +148,23 @@ def test_seqio_reads_quietly_and_takes_no_accelerator(byte_tokenizer_dir):
     assert first == "seqio 1 True"
     assert "CPU" in devices and "GPU" not in devices
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("reader", [DIRECT])
+def test_a_set_that_ends_empty_stops_the_training_and_names_the_setting(byte_tokenizer, reader):
+    short = [Pair(f"s{i}", "Say a.", "a", "made") for i in range(3)]
+    long = [Pair(f"w{i}", "Say b.", "b" * (100 + i), "made") for i in range(4)]
+
+    def mixture(web):
+        sets = [PairSet("seed", short), PairSet("web", web)]
+        return TrainingMixture(sets, load_prompts(), ChatFormat("plain"), byte_tokenizer)
+
+    with pytest.raises(ValueError, match=r"left of 4 'web' pairs.*too_long.*raise BatchConfig.row_length above 60"):
+        read_examples(mixture(long), 60, reader)
+    with pytest.raises(ValueError, match=r"left of 4 'web' pairs.*past_window.*knows 60 positions.*Tokens: up to"):
+        read_examples(mixture(long), 400, reader, window=60)
+    with pytest.raises(ValueError, match=r"no 'web' pair to train on: the set is empty"):
+        read_examples(mixture([]), 400, reader)
+    read = read_examples(mixture([*long, short[0]]), 400, reader, window=60)
+    assert read.sets["web"] == {"in": 5, "out": 1, "rejected": {"past_window": 4}}
+    assert read.counts == {"in": 8, "out": 4, "rejected": {"past_window": 4}}

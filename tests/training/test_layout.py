@@ -7,7 +7,7 @@ from jax.sharding import AbstractMesh
 
 from humpback_jax.models.config import REGISTRY, get_config
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules
-from humpback_jax.training.layout import check_layout
+from humpback_jax.training.layout import check_layout, rows_on
 
 TINY = get_config("tiny")  # vocab 320, emb 32, heads 4, kv heads 2, mlp 64
 
@@ -54,3 +54,11 @@ def test_the_papers_sizes_fit_pods(name):
     assert name in REGISTRY
     check_layout(get_config(name), abstract_mesh(data=2, fsdp=16, tensor=4), LogicalAxisRules(), 32, 2048)
     check_layout(get_config(name), abstract_mesh(fsdp=8, sequence=2, tensor=4), LogicalAxisRules(), 8, 2048)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rows", "expected"),
+    [({}, 3, 3), ({"fsdp": 8}, 2, 8), ({"data": 2, "fsdp": 2}, 5, 8), ({"fsdp": 4}, 8, 8), ({"tensor": 2}, 1, 1)],
+)
+def test_rows_of_a_microbatch_are_raised_to_what_the_devices_ask(mesh, rows, expected):
+    assert rows_on(abstract_mesh(**mesh), LogicalAxisRules(), rows) == expected
