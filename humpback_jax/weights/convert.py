@@ -38,6 +38,7 @@ from humpback_jax.weights.model_folder import (
     read_model_card,
     save_model_folder,
 )
+from humpback_jax.weights.model_page import PAGE, model_page
 from humpback_jax.weights.params_store import StoredParams
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -122,8 +123,12 @@ def export_weights(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     show_progress: bool = True,
+    licences: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Writes a native model as a Hugging Face folder that `transformers.AutoModelForCausalLM` loads.
+
+    The folder says all that training decided: the chat template with its tags, what ends an answer, and in its README
+    what the model was trained on and how to ask it.
 
     Args:
       src: a native model folder, or anything that `import_weights` reads.
@@ -131,6 +136,7 @@ def export_weights(
       dtype: float32, bfloat16 or float16; default the stored dtype.
       max_shard_bytes: start a new safetensors file before this size; one shard is in memory at a time.
       show_progress: draw a progress bar.
+      licences: of the base model and of the data, by what they are of, for the README.
 
     Returns:
       {"tensors", "bytes", "seconds", "path"}.
@@ -147,6 +153,8 @@ def export_weights(
         write_json(folder / "config.json", config)
         for name, content in chat.files.items():
             (folder / name).write_bytes(content)
+        page = model_page(src, card, chat, dtype, pathlib.Path(dst).absolute().name, licences)
+        (folder / PAGE).write_text(page, encoding="utf-8")
     seconds = round(time.monotonic() - started, 2)
     return {"tensors": tensors, "bytes": num_bytes, "seconds": seconds, "path": str(pathlib.Path(dst).absolute())}
 
