@@ -42,42 +42,9 @@ def model_page(
       folder: how readers name the exported model.
       licences: of the base model and of the data, by what they are of.
     """
-    training, run = card.training, _run_of(pathlib.Path(model))
-    sets = training.get("tags", {})
-    backward = any(how[0] == "backward" for how in sets.values())
-    stage = training.get("stage", "")
-    config = card.config
-    values: dict[str, Any] = {
-        "title": f"{training.get('base_name', config.name)}, {stage}" if stage else config.name,
-        "made": f"{_name(training.get('base', ''))}, finetuned by instruction backtranslation ({stage}).",
-        "trained": bool(training),
-        "backward": backward,
-        "backward_prompt": training.get("prompts", {}).get("backward_template", ""),
-        "template": chat.template,
-        "folder": folder,
-        "question": "Why is the sky blue?",
-        "tags": card.tags,
-        "chat_format": card.chat_format,
-        "end_ids": chat.end_ids,
-        "end_tokens": chat.end_tokens,
-        "sizes": {
-            "Parameters": f"{config.num_params:,}",
-            "Layers": config.num_layers,
-            "Width": config.emb_dim,
-            "Vocabulary": config.vocab_size,
-            "Window": f"{config.max_position_embeddings} tokens",
-            "Rotary base": config.rope_theta,
-            "dtype": dtype,
-        },
-        "base": _name(training.get("base", "")),
-        "source": _name(card.source),
-        "sha256": card.params_sha256,
-        "training": _training(training),
-        "licences": dict(licences or {}),
-        "data": _data(run, stage, training),
-        "inputs": sorted({_name(name) for name in _manifest(run, run_files.SEGMENTS_STAGE).get("inputs", {})}),
-        "nll": _manifest(run, run_files.EVALUATION_STAGE).get("figures", {}).get("nll_per_token", {}),
-    }
+    run = _run_of(pathlib.Path(model))
+    values = _asking(card, chat, folder) | _made_of(card, run)
+    values |= {"sizes": _sizes(card, dtype), "licences": dict(licences or {})}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("humpback_jax", "weights/templates"),
         trim_blocks=True,
@@ -85,6 +52,53 @@ def model_page(
         undefined=jinja2.ChainableUndefined,
     )
     return environment.get_template("model_page.md.j2").render(values).rstrip() + "\n"
+
+
+def _asking(card: ModelCard, chat: ExportedChat, folder: str) -> dict[str, Any]:
+    """How the model is asked."""
+    training = card.training
+    return {
+        "template": chat.template,
+        "folder": folder,
+        "question": "Why is the sky blue?",
+        "tags": card.tags,
+        "chat_format": card.chat_format,
+        "end_ids": chat.end_ids,
+        "end_tokens": chat.end_tokens,
+        "backward": any(how[0] == "backward" for how in training.get("tags", {}).values()),
+        "backward_prompt": training.get("prompts", {}).get("backward_template", ""),
+    }
+
+
+def _made_of(card: ModelCard, run: pathlib.Path | None) -> dict[str, Any]:
+    """Where the weights came from, and what they were trained on."""
+    training = card.training
+    stage, base = training.get("stage", ""), _name(training.get("base", ""))
+    return {
+        "title": f"{training['base_name']}, {stage}" if stage else card.config.name,
+        "made": f"{base}, finetuned by instruction backtranslation ({stage}).",
+        "trained": bool(training),
+        "base": base,
+        "source": _name(card.source),
+        "sha256": card.params_sha256,
+        "training": _training(training),
+        "data": _data(run, stage, training),
+        "inputs": sorted({_name(name) for name in _manifest(run, run_files.SEGMENTS_STAGE).get("inputs", {})}),
+        "nll": _manifest(run, run_files.EVALUATION_STAGE).get("figures", {}).get("nll_per_token", {}),
+    }
+
+
+def _sizes(card: ModelCard, dtype: str) -> dict[str, Any]:
+    config = card.config
+    return {
+        "Parameters": f"{config.num_params:,}",
+        "Layers": config.num_layers,
+        "Width": config.emb_dim,
+        "Vocabulary": config.vocab_size,
+        "Window": f"{config.max_position_embeddings} tokens",
+        "Rotary base": config.rope_theta,
+        "dtype": dtype,
+    }
 
 
 def _run_of(model: pathlib.Path) -> pathlib.Path | None:
