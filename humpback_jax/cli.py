@@ -56,6 +56,13 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("humpback: stopped; run the same command again to go on", err=True)
         sys.exit(130)
+    except Exception as error:
+        # What reads gs://… raises errors of TensorFlow, which are none of Python's own.
+        if os.environ.get("HUMPBACK_DEBUG") or not type(error).__module__.startswith("tensorflow."):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        click.echo(f"humpback: error: a remote path cannot be read or written: {'; '.join(lines)}", err=True)
+        sys.exit(retry_status(1))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

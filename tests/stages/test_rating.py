@@ -96,7 +96,7 @@ def test_sampled_ratings_are_means_of_single_ones(tiny_model, short_prompts, sma
         assert row["score"] == pytest.approx(np.mean(row["ratings"]), abs=1e-6)
         assert all(1 <= rating <= 5 for rating in row["ratings"])
     assert any(len(set(row["rationales"])) > 1 for row in rows)
-    with pytest.raises(ValueError, match="samples=0; at least one"):
+    with pytest.raises(ValueError, match="samples takes a whole number of at least 1, found 0"):
         CurationConfig("sampled", small_generation, samples=0)
 
 
@@ -154,5 +154,5 @@ def test_a_rerun_after_a_crash_gives_the_same_scores(
 
 
 def test_an_unknown_mode_names_the_choices():
-    with pytest.raises(ValueError, match="unknown mode 'guess'; choose from rationale, sampled, expected"):
+    with pytest.raises(ValueError, match="mode takes a text among rationale, sampled, expected"):
         CurationConfig(mode="guess")
