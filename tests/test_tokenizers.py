@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.tokenizers import (
     HFTokenizer,
     SentencePieceTokenizer,
@@ -220,3 +221,48 @@ def test_sentencepiece_inside_a_gguf_file(mistral: SentencePieceTokenizer, tmp_p
     for text in HOSTILE:
         assert rebuilt.encode(text) == mistral.encode(text), text
         assert rebuilt.decode(rebuilt.encode(text)) == mistral.decode(mistral.encode(text)), text
+
+
+def test_words_in_angle_brackets_stay_words_where_the_file_says_so() -> None:
+    added = [{"id": 262, "content": "<think>", "special": False}, {"id": 263, "content": "<|stop|>", "special": False}]
+    tokenizer = tokenizer_from_files(byte_level(added), "here")
+    ids = tokenizer.encode("<think>a plan</think>b")
+    assert ids[0] == 262 and tokenizer.decode([*ids, 263]) == "<think>a plan</think>b"
+    assert tokenizer.special_id("<think>") is None and tokenizer.special_id("<|stop|>") == 263
+    assert 263 not in tokenizer.encode("<|stop|>")
+
+
+def unigram(**config: object) -> dict[str, bytes]:
+    """Files of a Unigram tokenizer whose vocabulary holds the spelling of its special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = ["<unk>", "<s>", "</s>", "▁", "a", "b", "<", "s", ">", "/", "▁ab"]
+    tokenizer = Tokenizer(models.Unigram([(piece, -float(n)) for n, piece in enumerate(pieces)], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(config).encode()}
+
+
+@pytest.mark.parametrize("config", [{}, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}])
+def test_unigram_loads_and_text_spells_no_special_token(config: dict) -> None:
+    tokenizer = tokenizer_from_files(unigram(**config), "here")
+    assert tokenizer.unk_id == 0 and tokenizer.special_id("</s>") == 2
+    assert tokenizer.encode("ab") == [10]
+    ids = tokenizer.encode("a</s><s>b")
+    assert not {1, 2} & set(ids) and tokenizer.decode([1, *ids, 2]) == "a</s><s>b"
+    assert tokenizer.encode("aZ")[-1] == 0
+
+
+def test_templates_in_other_places() -> None:
+    files = byte_level() | {"chat_template.jinja": "\ufeffhello".encode()}
+    assert tokenizer_from_files(files, "here").chat_template == "hello"
+    files = byte_level() | {
+        "tokenizer_config.json": b"{}",
+        "chat_template.json": json.dumps({"chat_template": "from json"}).encode(),
+    }
+    assert tokenizer_from_files(files, "here").chat_template == "from json"
+    named = [{"name": "tool_use", "template": "a"}, {"name": "rag", "template": "b"}]
+    files = byte_level() | {"tokenizer_config.json": json.dumps({"chat_template": named}).encode()}
+    with pytest.raises(ValueError, match=r"none of the templates rag, tool_use is called default"):
+        ChatFormat("tokenizer").prompt_ids("x", tokenizer_from_files(files, "here"))

@@ -300,3 +300,28 @@ def test_a_template_without_an_end_of_turn_gets_the_eos(byte_level):
     assert byte_level.decode(chat.prompt_ids("x", tokenizer)) == "user: x\nassistant: "
     assert chat.answer_ids("y", tokenizer)[-1] == tokenizer.eos_id
     assert byte_level.decode(chat.answer_ids("y", tokenizer)) == "y\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "written"),
+    [
+        ("{% generation %}{{ 'g' }}{% endgeneration %}", "g"),
+        ("{{ {'b': 1, 'a': 'ü'} | tojson(separators=(',', ':'), sort_keys=True) }}", '{"a":"ü","b":1}'),
+        ("{{ {'a': 'ü'} | tojson(ensure_ascii=True) }}", '{"a": "\\u00fc"}'),
+    ],
+)
+def test_what_templates_in_use_say_is_rendered(byte_level, head, written):
+    prompt = ChatFormat("tokenizer").prompt_ids("x", byte_level.with_template(head + CHATML))
+    assert byte_level.decode(prompt).startswith(written)
+
+
+@pytest.mark.parametrize("fault", ["{{ 'a' + 1 }}", "{{ nothing.at.all }}", "{{ 1 / 0 }}", "{{ [][3].x }}"])
+def test_a_template_that_fails_in_any_way_is_refused_in_words(byte_level, fault):
+    with pytest.raises(ValueError, match=r"cannot be rendered.*choose another chat format"):
+        ChatFormat("tokenizer").prompt_ids("x", byte_level.with_template(fault + CHATML))
+
+
+def test_a_template_that_rewrites_letters_of_a_text_is_refused(byte_level):
+    template = CHATML.replace("message['content']", "message['content'] | replace('a', 'b')")
+    with pytest.raises(ValueError, match="changes or leaves out"):
+        ChatFormat("tokenizer").prompt_ids("x", byte_level.with_template(template))

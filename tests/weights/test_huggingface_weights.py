@@ -11,6 +11,7 @@ import pytest
 
 from humpback_jax.models.config import LlamaConfig, RopeScaling
 from humpback_jax.models.llama import Llama
+from humpback_jax.tokenizers import load_tokenizer
 from humpback_jax.weights.convert import export_weights, import_weights
 from humpback_jax.weights.huggingface import HuggingFaceSource, config_from_huggingface, config_to_huggingface
 from humpback_jax.weights.model_folder import load_model_folder
@@ -233,3 +234,30 @@ def test_stories260k_logits_and_recorded_greedy_text(shared_data: pathlib.Path, 
     assert len(ids) == 200
     # Our argmax after every prefix is the recorded next id exactly when our own greedy text is the recorded one.
     assert our_logits(tmp_path / "native", np.asarray([ids[:-1]], np.int32))[0].argmax(-1).tolist() == ids[1:]
+
+
+def test_a_padding_token_behind_the_embedding_is_left_out(tmp_path: pathlib.Path) -> None:
+    config = tiny_models.CONFIGS["llama1"] | {"vocab_size": 258}
+    source = tiny_models.write_hf_folder(
+        tmp_path / "hf", config, tiny_models.random_tensors(config), num_extra_tokens=1
+    )
+    fields = json.loads((source / "tokenizer_config.json").read_text()) | {"pad_token": "<|extra_0|>"}
+    (source / "tokenizer_config.json").write_text(json.dumps(fields))
+    import_weights(source, tmp_path / "native")
+    tokenizer = load_tokenizer(tmp_path / "native" / "tokenizer")
+    assert tokenizer.vocab_size == 258 and tokenizer.pad_id is None and tokenizer.eos_id == 257
+    (source / "tokenizer_config.json").write_text(json.dumps(fields | {"eos_token": "<|extra_0|>"}))
+    with pytest.raises(ValueError, match=r"259 ids.*258 rows.*--tokenizer"):
+        import_weights(source, tmp_path / "other")
+
+
+def test_every_id_that_ends_a_text_is_kept(tmp_path: pathlib.Path) -> None:
+    """It may stand in config.json alone, as in the files of LLaMA 3."""
+    config = tiny_models.CONFIGS["llama1"] | {"eos_token_id": [257, 258, 3]}
+    source = tiny_models.write_hf_folder(
+        tmp_path / "hf", config, tiny_models.random_tensors(config), num_extra_tokens=1
+    )
+    import_weights(source, tmp_path / "native", chat_format="plain")
+    assert load_tokenizer(tmp_path / "native" / "tokenizer").end_ids == (257, 258)
+    export_weights(tmp_path / "native", tmp_path / "out", show_progress=False)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == [257, 258]
