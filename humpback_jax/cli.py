@@ -22,6 +22,7 @@ from humpback_jax.data.command import data
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import t5x
 from humpback_jax.launch.command import launch
+from humpback_jax.publish.command import publish
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.runtime.console import print_json
 from humpback_jax.runtime.distributed import leave_at_once
@@ -199,5 +200,5 @@ def generate(
     check_all_answered(stage, config)
 
 
-for command in (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, t5x):
+for command in (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, publish, t5x):
     cli.add_command(command)

@@ -16,6 +16,9 @@ PLOTS = "plots"
 # What a person said of pairs of the run, a line each; `humpback curate label` adds to it.
 LABELS = "labels.jsonl"
 
+# What `humpback publish` has pushed to the hub, a folder per repository.
+PUBLISHED = "published"
+
 # Stages: a folder each, skipped once it is complete.
 
 # The seed pairs and the held-out pairs, in one format.

@@ -24,6 +24,7 @@ VERBS = [
     *(("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
     *(("fit",), ("plan",), ("curate", "calibrate"), ("curate", "label")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
+    *(("publish", "data"), ("publish", "model")),
     *(("launch", verb) for verb in ("init", "create", "wait", "setup", "run", "status", "logs")),
     *(("launch", verb) for verb in ("stop", "resume", "delete")),
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),

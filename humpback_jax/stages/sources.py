@@ -29,6 +29,25 @@ HASHED_WHOLE = 64 << 20  # bytes; a larger input file is identified by name and 
 
 
 @dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """What may be done with the texts of a source; read when a run's data are published, and by no stage.
+
+    Attributes:
+      pattern: which texts: an entry of `SegmentsConfig.inputs`; a host, with everything below it; or a pattern (`*`) of
+        addresses and file names.
+      licence: for the card; None: unknown.
+      private: the texts are never published, nor what was written for them.
+    """
+
+    pattern: str
+    licence: str | None = None
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class SeedConfig:
     """Where seed pairs come from.
 
@@ -36,11 +55,14 @@ class SeedConfig:
       path: JSONL, Alpaca JSON or OASST1; `builtin:NAME` is a file of the package's quickstart folder.
       heldout_path: pairs kept out of every training set, for evaluation; None for no evaluation.
       limit: at most this many seed pairs (the paper has 3,200).
+      licence, private: of both files; see `SourceConfig`.
     """
 
     path: PathText
     heldout_path: PathText | None = None
     limit: PositiveInt | None = None
+    licence: str | None = None
+    private: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -54,10 +76,12 @@ class SegmentsConfig:
       inputs: archives, pages or tables of pages, folders of them or patterns; `builtin:python_reference` is Python's
         language reference.
       corpus: how pages are cut and filtered.
+      sources: licences of some inputs, and which are private; the first that matches a text counts.
     """
 
     inputs: tuple[PathText, ...]
     corpus: CorpusConfig = CorpusConfig()
+    sources: tuple[SourceConfig, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
