@@ -6,7 +6,7 @@
 # Writes OUT/SECTION.json and OUT/SECTION.log; a section that fails is named and the others go on. Without sections all
 # of them run. --tiny is a dry run on a CPU. From the environment:
 #   PYTHON    an interpreter that has the project and, for the peers, torch and transformers (default: python3)
-#   MODEL     SmolLM2-135M: a native model folder, or the name to fetch (default: smollm2_135m)
+#   MODEL     a native model folder (default: SmolLM2-135M, fetched)
 #   SEGMENTS  segments.jsonl whose instructions are written (default: of a new corpus, see benchmarks/inference.py)
 #   PAIRS     pairs.jsonl that are rated
 set -u
@@ -16,7 +16,6 @@ tiny=
 [ "${1:-}" = --tiny ] && tiny=--tiny && shift
 here=$(dirname "$0")
 python=${PYTHON:-python3}
-model=${MODEL:-smollm2_135m}
 mkdir -p "$out"
 
 # A JAX process beside a torch one must leave it memory.
@@ -35,6 +34,9 @@ run() { # section, seconds, command…
 }
 
 section() {
+    case $1 in
+    parity | inference | signals) model=${MODEL:-$("$python" -m humpback_jax weights fetch smollm2_135m)} ;;
+    esac
     case $1 in
     limits | attention | train | decode)
         run "$1" 150 "$python" "$here/device.py" "$1" --out "$out" $tiny
