@@ -18,8 +18,6 @@ here=$(dirname "$0")
 python=${PYTHON:-python3}
 mkdir -p "$out"
 
-# A JAX process beside a torch one must leave it memory.
-shared_card="env XLA_PYTHON_CLIENT_PREALLOCATE=false"
 documents=1000 peer_documents=256 peer_sizes=64,128 count=256 dtype=bfloat16
 [ -n "$tiny" ] && documents=8 peer_documents=4 peer_sizes=4 count=4
 
@@ -27,7 +25,7 @@ run() { # section, seconds, command…
     name=$1 limit=$2
     shift 2
     started=$(date +%s)
-    if timeout "$limit" "$@" >"$out/$name.out" 2>"$out/$name.log"; then said=done; else said="failed with $?"; fi
+    if timeout "$limit" "$@" >"$out/$name.out" 2>"$out/$name.log"; then said='done'; else said="failed with $?"; fi
     [ -s "$out/$name.json" ] || tail -n 1 "$out/$name.out" >"$out/$name.json"
     echo "$name: $said after $(($(date +%s) - started)) s: $(tail -c 1500 "$out/$name.json" | tr -d '\n ')"
     case $said in failed*) tail -n 12 "$out/$name.log" ;; esac
@@ -44,11 +42,12 @@ section() {
     train_peer)
         run "$1" 120 "$python" "$here/device.py" "$1" --out "$out" $tiny
         ;;
+    # A JAX process beside a torch one must leave it memory.
     parity)
-        run "$1" 60 $shared_card "$python" -m humpback_jax weights verify "$model" --json
+        run "$1" 60 env XLA_PYTHON_CLIENT_PREALLOCATE=false "$python" -m humpback_jax weights verify "$model" --json
         ;;
     inference)
-        run "$1" 150 $shared_card "$python" "$here/inference.py" --model "$model" --warc "$SEGMENTS" --pairs "$PAIRS" \
+        run "$1" 150 env XLA_PYTHON_CLIENT_PREALLOCATE=false "$python" "$here/inference.py" --model "$model" --warc "$SEGMENTS" --pairs "$PAIRS" \
             --dtype $dtype --documents $documents --rounds 1 --peer_documents $peer_documents \
             --peer_batch_sizes $peer_sizes --peer_pairs 64 --precision_pairs 0
         ;;

@@ -7,6 +7,7 @@ Programs are compiled and the weights loaded before anything is timed.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from humpback_jax.files import read_jsonl
+from humpback_jax.data.pairs import read_pairs
 from humpback_jax.inference.engine import Engine
 from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.run_files import MODEL
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = [row for _, row in read_jsonl(arguments.pairs)][: arguments.count]
+    rows = [dataclasses.asdict(pair) for pair in read_pairs(arguments.pairs).pairs[: arguments.count]]
     figures = measure(arguments.model, rows, arguments.rounds, arguments.dtype)
     print(json.dumps(figures) if arguments.json else "\n".join(f"{k}: {v:.4g}" for k, v in figures.items()))
 
