@@ -149,7 +149,7 @@ def augment(experiment: Experiment, as_json: bool) -> None:
 @cli.command()
 @experiment_options
 @click.argument("prompts", nargs=-1)
-@click.option("--prompts_file", type=click.Path(), help="JSON lines with `instruction` and, if you like, `id`.")
+@click.option("--prompts_file", type=click.Path(), help="Instructions, in any format of seed pairs.")
 @click.option("--model", metavar="m0|m1|…|MODEL", help="Which model generates (default: the last round's), or any.")
 @tags_option(None, "Appended to every prompt (default: the recipe's, both).")
 @click.option("--max_new_tokens", type=click.IntRange(min=1), help="Limit of an answer (default: the recipe's).")

@@ -85,13 +85,13 @@ def read_json_values(path: PathLike) -> list[Any]:
             raise ValueError(f"{path} is neither JSON nor JSON lines ({error}); get this file again") from error
     if isinstance(value, dict):
         columns = bool(value) and all(isinstance(column, dict | list) for column in value.values())
-        return _rows_of_columns(value) if columns else [value]  # or JSON lines with a single line
+        return rows_of_columns(value) if columns else [value]  # or JSON lines with a single line
     if not isinstance(value, list):
         raise ValueError(f"{path} holds {type(value).__name__}; expected a list of annotations")
     return value
 
 
-def _rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     """{column: {row: value}} or {column: [value]}, as pandas writes them, as one object per row."""
     by_row = {name: c if isinstance(c, dict) else dict(enumerate(c)) for name, c in columns.items()}
     index = list(dict.fromkeys(row for column in by_row.values() for row in column))

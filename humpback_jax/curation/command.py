@@ -65,7 +65,8 @@ def calibrate(
     """How well every signal and the curator tell good pairs: on labels, broken twins, ranked siblings."""
     from humpback_jax.curation.curator import CuratorConfig
     from humpback_jax.curation.labels import read_labels
-    from humpback_jax.data.pairs import read_pairs, read_siblings
+    from humpback_jax.data.open_assistant import read_siblings
+    from humpback_jax.data.pairs import read_pairs
     from humpback_jax.inference.requests import EngineConfig
     from humpback_jax.prompts.prompts import load_prompts
     from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate

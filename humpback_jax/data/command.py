@@ -17,20 +17,33 @@ def data() -> None:
 @click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
 @tags_option("seed", "Of instructions that are read forward.")
 @click.option("--limit", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
+@click.option("--column", "columns", multiple=True, help="Where it holds what, such as instruction=q.")
+@click.option("--language", "languages", multiple=True, help="Of Open Assistant's messages (default: en).")
 @click.option("--ids", is_flag=True, help="Show token ids too.")
 @json_option
 def data_show(
-    path: str, model: str, direction: str, tags: tuple[str, ...], limit: int, ids: bool, as_json: bool
+    path: str,
+    model: str,
+    direction: str,
+    tags: tuple[str, ...],
+    limit: int,
+    columns: tuple[str, ...],
+    languages: tuple[str, ...],
+    ids: bool,
+    as_json: bool,
 ) -> None:
     """Print the examples of a pairs file; the tokens that carry loss are green."""
     from rich.console import Console
 
     from humpback_jax.data.examples import supervised_examples
-    from humpback_jax.data.pairs import read_pairs
+    from humpback_jax.data.open_assistant import ENGLISH
+    from humpback_jax.data.pair_rows import column_names
+    from humpback_jax.data.pairs import PairsFormat, read_pairs
     from humpback_jax.data.show import show_examples
     from humpback_jax.stages.model import open_named_model
 
-    handle, report = open_named_model(model), read_pairs(path)
+    report = read_pairs(path, PairsFormat(columns=column_names(columns), languages=languages or ENGLISH))
+    handle = open_named_model(model)
     tags = tags if direction == "forward" else ()
     examples, _ = supervised_examples(report.pairs[:limit], handle.tokenizer, handle.chat_format, direction, tags=tags)
     if as_json:
@@ -40,6 +53,8 @@ def data_show(
     for panel in show_examples(examples, handle.tokenizer, limit, ids):
         Console().print(panel)
     print_figures(report.counts, as_json)
+    if report.problems:
+        click.secho(report.summary(), fg="yellow", err=True)
 
 
 @data.command("tfds")

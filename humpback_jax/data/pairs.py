@@ -1,29 +1,25 @@
-"""Pairs of an instruction and an output: readers for the seed formats in use, each with a count of what was left out.
+"""Pairs of an instruction and an output: seed files in any of the formats in use, with a count of what was left out.
 
-JSON lines, Alpaca JSON, and Open Assistant's two exports. From Open Assistant the paper's selection is taken (section
-3.1): English, the first turn of each tree, the reply that annotators ranked best (rank 0). Replies and prompts that are
-deleted or failed review are left out.
+`row_files` reads rows, `pair_rows` and `open_assistant` make pairs of them.
 """
 
 import collections
 import dataclasses
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from etils import epath
 
-from humpback_jax.files import PathLike, json_lines, read_jsonl, write_jsonl
+from humpback_jax.data.candidates import Candidate
+from humpback_jax.data.open_assistant import ENGLISH, is_message, is_tree, message_candidates, tree_candidates
+from humpback_jax.data.pair_rows import RowReader
+from humpback_jax.data.row_files import NOT_UTF8, FileRow, read_rows
+from humpback_jax.files import PathLike, read_jsonl, write_jsonl
 
-OASST_LANGUAGE = "en"
-
-# Keys by which seed files name the same thing: ours first, then Dolly's and others'.
-INSTRUCTION_KEYS = ("instruction", "prompt")
-CONTEXT_KEYS = ("input", "context")
-OUTPUT_KEYS = ("output", "response")
+FORMATS = ("auto", "pairs", "oasst_trees", "oasst_messages")
+MAX_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,95 +33,93 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sibling:
-    """One of several answers to a prompt, and its rank among them: 0 is the best; `of` is the tree."""
-
-    id: str
-    of: str
-    rank: int
-    instruction: str
-    output: str
-
-
-@dataclasses.dataclass(frozen=True)
 class PairsReport:
-    """What a reader kept, and the counts: `{"read": n, "kept": m, "rejected": {reason: k}}` with n = m + Σ k."""
+    """What a reader kept, and the counts.
+
+    Attributes:
+      pairs: in the order of the file.
+      counts: `{"read": n, "kept": m, "rejected": {reason: k}}` with n = m + Σ k; under `notes`, where there are any,
+        how many of the kept have had a system text or later turns.
+      problems: every row that is no pair, `FILE:ROW: reason`, but for those over the limit.
+    """
 
     pairs: tuple[Pair, ...]
     counts: dict[str, Any]
+    problems: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """What was left out, in a line; empty for nothing."""
+        if not self.problems:
+            return ""
+        more = len(self.problems) - MAX_NAMED
+        named = "; ".join(self.problems[:MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        return f"{len(self.problems)} of {self.counts['read']} rows are no pairs: {named}"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Candidate:
-    """A record of a source file: a pair, or the reason why it is none. `quality` orders candidates under a limit."""
+class PairsFormat:
+    """How a file of pairs is read where its content does not say.
 
-    pair: Pair
-    reason: str | None = None
-    quality: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Message:
-    """What the selection needs of an Open Assistant message; `rank` 0 is the best of its siblings, `quality` is 0..1.
-
-    `reason` says why the message is left out, None where it may be taken.
+    Attributes:
+      format: one of `FORMATS`; "auto": told from the first row that can be read.
+      columns: {"instruction": "column of the file"}, see `pair_rows.NAMES`.
+      system: what becomes of system texts, see `RowReader`.
+      languages: of Open Assistant; none are all.
     """
 
-    id: str
-    text: str
-    reason: str | None
-    rank: int | None
-    quality: float
+    format: str = "auto"
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    system: str = "join"
+    languages: Sequence[str] = ENGLISH
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"unknown seed format {self.format!r}; choose from {', '.join(FORMATS)}")
 
 
-def read_pairs(path: PathLike, format: str = "auto", limit: int | None = None) -> PairsReport:
-    """Reads seed pairs.
+_AUTO = PairsFormat()
 
-    Texts are stripped of outer whitespace; an input or context is appended to its instruction after a blank line; a
-    pair without an instruction or an output is rejected and counted. An id that occurs again gets `#2`, `#3`, ...
-    For Open Assistant the unit that is counted is the conversation tree.
+
+def read_pairs(path: PathLike, settings: PairsFormat = _AUTO, limit: int | None = None) -> PairsReport:
+    """Reads seed pairs: see `row_files` for the files, `pair_rows` and `open_assistant` for what a row may be.
+
+    Texts are stripped of outer whitespace; an input or context is appended to its instruction after a blank line. A
+    row that cannot be read or makes no pair, and a pair that occurs again, is rejected and counted, and the file goes
+    on. An id that occurs again gets `#2`, `#3`, ... Of Open Assistant the unit that is counted is the tree.
 
     Args:
-      path: the file, `.gz` or not.
-      format: one of `READERS`, or "auto": told from the content.
+      path: the file, packed or not.
+      settings: what the content does not say.
       limit: keep at most so many pairs: of Open Assistant those with the best "quality" label (how the paper came to
         3,200 is not said), otherwise the first; in file order either way. The rest is counted as "over_limit".
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: the format is unknown or not recognised, or a record (named by file and line) is damaged or lacks the
-        instruction or the output.
+      ValueError: a setting is unknown, the file is empty or damaged, or no row is a pair: the first ones are named.
     """
-    if format not in ("auto", *READERS):
-        raise ValueError(f"unknown seed format {format!r}; choose auto or one of {', '.join(READERS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all pairs")
-    if not epath.Path(path).exists():
-        raise FileNotFoundError(f"seed file {path} does not exist; give the path of a JSONL, Alpaca or OASST1 file")
-    chosen = _recognise(path) if format == "auto" else format
-    return _report(list(READERS[chosen](path)), limit)
+    reader = RowReader(settings.columns, settings.system)
+    report = _report(list(_candidates(path, settings, reader)), limit)
+    if not report.pairs:
+        found = report.summary() or report.counts
+        raise ValueError(f"{path} holds no usable pair: {found}. {_advice(report, settings)}")
+    return report
 
 
-def read_siblings(path: PathLike) -> list[Sibling]:
-    """Ranked first replies of Open Assistant's trees (one nested tree per line), of prompts with two or more of them.
+def read_prompts(path: PathLike, settings: PairsFormat = _AUTO) -> PairsReport:
+    """Instructions alone, of the same files as pairs; an output that stands beside one is not looked at.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: a line is no tree, or no prompt has two ranked replies.
+      FileNotFoundError, ValueError: as `read_pairs`.
     """
-    siblings = []
-    for number, row in _rows(path):
-        where, prompt = f"{path}:{number}", row.get("prompt")
-        if not isinstance(prompt, dict):
-            raise ValueError(f"{where}: no 'prompt' message; expected one Open Assistant tree per line")
-        asked = _message(prompt, where)
-        replies = [_message(reply, where) for reply in prompt.get("replies") or ()]
-        ranked = [reply for reply in replies if reply.rank is not None and not reply.reason]
-        if not asked.reason and len(ranked) > 1:
-            siblings += [Sibling(r.id, asked.id, int(r.rank or 0), asked.text, r.text) for r in ranked]
-    if not siblings:
-        raise ValueError(f"{path}: no prompt has two ranked replies; give an export with ranks")
-    return siblings
+    reader = RowReader(settings.columns, settings.system, with_outputs=False)
+    name = epath.Path(path).name
+    candidates = [candidate for row in read_rows(path) for candidate in _row_candidates(row, reader, path, name)]
+    report = _report(candidates, None, unique=False)
+    if not report.pairs:
+        raise ValueError(f"{path} holds no usable instruction: {report.summary()}")
+    return report
 
 
 def write_pairs(path: PathLike, pairs: Iterable[Pair]) -> None:
@@ -164,16 +158,75 @@ def domain_of(source: str) -> str:
     return source.rstrip("/").rsplit("/", 1)[-1] or source
 
 
-def _report(candidates: list[_Candidate], limit: int | None) -> PairsReport:
+def _candidates(path: PathLike, settings: PairsFormat, reader: RowReader) -> Iterator[Candidate]:
+    rows, chosen = read_rows(path), settings.format
+    unreadable: list[FileRow] = []
+    if chosen == "auto":
+        first = None
+        for first in rows:
+            if first.value is not None:
+                break
+            unreadable.append(first)
+        else:
+            first = None
+        value = first.value if first is not None and first.value is not None else {}
+        chosen = "oasst_trees" if is_tree(value) else "oasst_messages" if is_message(value) else "pairs"
+        rows = itertools.chain(unreadable, [first] if first is not None else [], rows)
+    if chosen == "oasst_trees":
+        return tree_candidates(rows, path, settings.languages)
+    if chosen == "oasst_messages":
+        return message_candidates(rows, path, settings.languages)
+    name = epath.Path(path).name
+    return (candidate for row in rows for candidate in _row_candidates(row, reader, path, name))
+
+
+def _row_candidates(row: FileRow, reader: RowReader, path: PathLike, name: str) -> Iterable[Candidate]:
+    where = f"{path}:{row.number}"
+    if row.value is None:
+        return [Candidate(where, f"{name}:{row.number}", source=name, reason=row.reason, detail=row.detail)]
+    return reader.candidates(row.value, where, name, row.number)
+
+
+def _report(candidates: list[Candidate], limit: int | None, unique: bool = True) -> PairsReport:
+    candidates = list(_without_repeats(candidates)) if unique else candidates
     rejected: collections.Counter[str] = collections.Counter(c.reason for c in candidates if c.reason)
     accepted = [candidate for candidate in candidates if not candidate.reason]
     if limit is not None and len(accepted) > limit:
         best = sorted(range(len(accepted)), key=lambda index: (-accepted[index].quality, index))[:limit]
         rejected["over_limit"] = len(accepted) - limit
         accepted = [accepted[index] for index in sorted(best)]
-    pairs = tuple(_with_unique_ids(candidate.pair for candidate in accepted))
-    counts = {"read": len(candidates), "kept": len(pairs), "rejected": dict(sorted(rejected.items()))}
-    return PairsReport(pairs, counts)
+    pairs = tuple(_with_unique_ids(Pair(c.id, c.instruction, c.output, c.source) for c in accepted))
+    counts: dict[str, Any] = {"read": len(candidates), "kept": len(pairs), "rejected": dict(sorted(rejected.items()))}
+    if notes := collections.Counter(note for candidate in accepted for note in candidate.notes):
+        counts["notes"] = dict(sorted(notes.items()))
+    return PairsReport(pairs, counts, tuple(map(_problem, (c for c in candidates if c.reason))))
+
+
+def _without_repeats(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    """A pair whose texts have occurred is a candidate no more: it would be trained on twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for candidate in candidates:
+        texts = (candidate.instruction, candidate.output)
+        if candidate.reason or seen.setdefault(texts, candidate.where) == candidate.where:
+            yield candidate
+        else:
+            yield dataclasses.replace(candidate, reason="duplicate", detail=f"the pair of {seen[texts]} again")
+
+
+def _problem(candidate: Candidate) -> str:
+    detail = f" ({candidate.detail})" if candidate.detail else ""
+    return f"{candidate.where}: {candidate.reason}{detail}"
+
+
+def _advice(report: PairsReport, settings: PairsFormat) -> str:
+    reasons = report.counts["rejected"]
+    if any("other_language" in reason for reason in reasons):
+        return f"Languages are {', '.join(settings.languages)}; name others with SeedConfig.languages, () takes all"
+    if NOT_UTF8 in reasons:
+        return "Convert the file to UTF-8"
+    if any(reason.startswith(("no_", "two_")) for reason in reasons) and settings.format != "oasst_trees":
+        return "Name its columns: SeedConfig.columns = ('instruction=…', 'output=…')"
+    return "docs/your_seeds.md says what a row may be"
 
 
 def _with_unique_ids(pairs: Iterable[Pair]) -> Iterator[Pair]:
@@ -186,171 +239,3 @@ def _with_unique_ids(pairs: Iterable[Pair]) -> Iterator[Pair]:
             name = f"{pair.id}#{number}"
         seen.add(name)
         yield pair if name == pair.id else dataclasses.replace(pair, id=name)
-
-
-def _recognise(path: PathLike) -> str:
-    """The format of a file, from its first character and the keys of its first record."""
-    with _open_text(path) as stream:
-        try:
-            line = next((line for line in stream if line.strip()), "").lstrip()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not readable as text ({error}); fetch it again") from error
-    if line.startswith("["):
-        return "alpaca"
-    if not line.startswith("{"):
-        raise ValueError(f"{path}: neither JSON lines nor a JSON list; expected one of {', '.join(READERS)}")
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return "jsonl"
-    if "message_tree_id" in row:
-        return "oasst_trees" if "prompt" in row else "oasst_messages"
-    return "jsonl"
-
-
-def _open_text(path: PathLike) -> Any:
-    if str(path).endswith(".gz"):
-        return gzip.open(epath.Path(path).open("rb"), "rt", encoding="utf-8")
-    return epath.Path(path).open("r", encoding="utf-8")
-
-
-def _rows(path: PathLike) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of a JSONL file, unzipped where its name ends in .gz."""
-    number = 0
-    try:
-        with _open_text(path) as stream:
-            for number, row in json_lines(stream, path):
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); convert the file to UTF-8") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged gzip after line {number} ({error}); fetch the file again") from error
-
-
-def _read_jsonl_pairs(path: PathLike) -> Iterator[_Candidate]:
-    for number, row in _rows(path):
-        yield _candidate(row, path, number, f"{path}:{number}")
-
-
-def _read_alpaca_pairs(path: PathLike) -> Iterator[_Candidate]:
-    with _open_text(path) as stream:
-        try:
-            records = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{error.lineno}: not valid JSON ({error.msg}); expected a list of pairs"
-            ) from error
-    if not isinstance(records, list):
-        raise ValueError(f"{path}: expected a JSON list of pairs, found {type(records).__name__}")
-    for number, row in enumerate(records, start=1):
-        where = f"{path}: record {number} of {len(records)}"
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield _candidate(row, path, number, where)
-
-
-def _read_trees(path: PathLike) -> Iterator[_Candidate]:
-    """Of an Open Assistant export with one nested tree per line; ValueError names a line that holds none."""
-    for number, row in _rows(path):
-        where = f"{path}:{number}"
-        prompt = row.get("prompt")
-        if not isinstance(prompt, dict):
-            raise ValueError(f"{where}: no 'prompt' message; expected one Open Assistant tree per line")
-        replies = [_message(reply, where) for reply in prompt.get("replies") or ()]
-        yield _oasst_candidate(str(row.get("message_tree_id")), _message(prompt, where), replies)
-
-
-def _read_messages(path: PathLike) -> Iterator[_Candidate]:
-    """Of an export with one message per line, in any order; trees in the order of their first message."""
-    prompts: dict[str, _Message | None] = {}
-    replies: dict[str, list[_Message]] = collections.defaultdict(list)
-    for number, row in _rows(path):
-        message, tree_id = _message(row, f"{path}:{number}"), row.get("message_tree_id")
-        if not isinstance(tree_id, str):
-            raise ValueError(f"{path}:{number}: no 'message_tree_id'; expected one Open Assistant message per line")
-        prompts.setdefault(tree_id, None)
-        if row.get("parent_id") is None:
-            prompts[tree_id] = message
-        else:
-            replies[str(row["parent_id"])].append(message)
-    for tree_id, prompt in prompts.items():
-        yield _oasst_candidate(tree_id, prompt, replies[prompt.id] if prompt else [])
-
-
-def _oasst_candidate(tree_id: str, prompt: _Message | None, replies: list[_Message]) -> _Candidate:
-    """The paper's choice from the first turn of a tree (section 3.1): English prompt, its best-ranked English reply."""
-    # Equal ranks do not occur in the published data; the id makes the choice independent of the file's order.
-    best = min((reply for reply in replies if reply.rank == 0), key=lambda reply: reply.id, default=None)
-    if prompt is None:
-        reason = "no_prompt"
-    elif prompt.reason:
-        reason = f"prompt_{prompt.reason}"
-    elif best is None:
-        reason = "no_rank_0_reply"
-    elif best.reason:
-        reason = f"reply_{best.reason}"
-    else:
-        return _Candidate(Pair(best.id, prompt.text, best.text, "oasst1"), quality=best.quality)
-    return _Candidate(Pair(tree_id, "", "", "oasst1"), reason)
-
-
-def _message(row: Any, where: str) -> _Message:
-    if not isinstance(row, dict) or not isinstance(row.get("message_id"), str) or not isinstance(row.get("text"), str):
-        raise ValueError(f"{where}: a message without 'message_id' or 'text'; expected an Open Assistant export")
-    text = row["text"].strip()
-    reasons = {
-        "deleted": row.get("deleted"),
-        "failed_review": row.get("review_result") is False,
-        "not_english": row.get("lang") != OASST_LANGUAGE,
-        "empty": not text,
-    }
-    reason = next((name for name, applies in reasons.items() if applies), None)
-    return _Message(row["message_id"], text, reason, row.get("rank"), _quality(row.get("labels")))
-
-
-def _quality(labels: Any) -> float:
-    """The mean "quality" label; trees keep labels as a mapping, flat messages as parallel lists. Without one: 0."""
-    if not isinstance(labels, dict):
-        return 0.0
-    if isinstance(labels.get("name"), list):
-        return float(dict(zip(labels["name"], labels.get("value", ()), strict=False)).get("quality") or 0.0)
-    label = labels.get("quality")
-    return float(label.get("value") or 0.0) if isinstance(label, dict) else 0.0
-
-
-def _candidate(row: dict[str, Any], path: PathLike, number: int, where: str) -> _Candidate:
-    """A pair of a row; without an id or a source of its own it is named after its file."""
-    instruction = _text(row, INSTRUCTION_KEYS, where)
-    output = _text(row, OUTPUT_KEYS, where)
-    context = _text(row, CONTEXT_KEYS, where, required=False)
-    reason = "empty_instruction" if not instruction else "empty_output" if not output else None
-    name = epath.Path(path).name
-    pair_id = str(f"{name}:{number}" if row.get("id") is None else row["id"])
-    text = f"{instruction}\n\n{context}" if context else instruction
-    return _Candidate(Pair(pair_id, text, output, str(row.get("source") or name)), reason)
-
-
-def _text(row: dict[str, Any], keys: tuple[str, ...], where: str, required: bool = True) -> str:
-    present = [key for key in keys if row.get(key) is not None]
-    if not present:
-        if not required:
-            return ""
-        raise ValueError(
-            f"{where}: no {keys[0]!r} (the keys are {', '.join(map(repr, row)) or 'none'}); "
-            f"a pair needs a text under {' or '.join(map(repr, keys))}"
-        )
-    filled = [key for key in present if row[key] != ""] or present[:1]
-    if len(filled) > 1:
-        raise ValueError(f"{where}: both {filled[0]!r} and {filled[1]!r} are given; keep one of them")
-    value = row[filled[0]]
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: {filled[0]!r} must be a text, found {type(value).__name__}")
-    return value.strip()
-
-
-READERS: dict[str, Callable[[PathLike], Iterator[_Candidate]]] = {
-    "jsonl": _read_jsonl_pairs,
-    "alpaca": _read_alpaca_pairs,
-    "oasst_trees": _read_trees,
-    "oasst_messages": _read_messages,
-}

@@ -17,7 +17,7 @@ from absl import logging
 
 from humpback_jax.chat.formats import ChatFormat
 from humpback_jax.data.mixture import PairSet, TrainingMixture
-from humpback_jax.data.pairs import Pair, read_curated, read_pairs
+from humpback_jax.data.pairs import Pair, PairsFormat, read_curated, read_pairs
 from humpback_jax.data.vocabulary import TokenizerVocabulary
 from humpback_jax.files import PathLike
 from humpback_jax.prompts.prompts import Prompts, load_prompts
@@ -55,7 +55,7 @@ def register_tasks(
       name_prefix, rates, metric_fns, replace: see `register_mixture`; `mean_log_likelihood` is such a metric.
       tokenizer, chat_format, prompts: give the ids; None: the package's templates and tags.
       seed_path, augmented_path: files, see `read_pairs` and `read_curated`; or data sets, `tfds:NAME:VERSION`.
-      seed_format, seed_limit: as `read_pairs` takes them.
+      seed_format, seed_limit: `PairsFormat.format`, and the limit of `read_pairs`.
       tfds_data_dir: where TFDS keeps the data sets that are named `tfds:NAME:VERSION`; None: its default.
 
     Returns:
@@ -68,7 +68,7 @@ def register_tasks(
         raise ValueError(f"rates are given for {sorted(rates)}; give one for 'seed' and one for 'augmented'")
     if is_tfds(seed_path) and (seed_format != "auto" or seed_limit is not None):
         raise ValueError(f"seed_format and seed_limit are of files, not of {seed_path}; TFDS data are read as they are")
-    read_seeds = functools.cache(lambda: read_pairs(seed_path, seed_format, seed_limit).pairs)
+    read_seeds = functools.cache(lambda: read_pairs(seed_path, PairsFormat(seed_format), seed_limit).pairs)
     forward = [PairSet("seed", read_seeds, tags=("seed",))]
     paths = {"seed": seed_path, "backward": seed_path, "augmented": augmented_path}
     sources = {name: _tfds_source(path, tfds_data_dir) for name, path in paths.items() if path and is_tfds(path)}

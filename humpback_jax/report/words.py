@@ -15,7 +15,9 @@ _REASONS: dict[str, tuple[str, str]] = {
     "empty_instruction": ("Empty instruction", "no instruction was written"),
     "empty_output": ("Empty answer", "the pair has no answer"),
     "failed_review": ("Failed review", "human reviewers rejected it"),
-    "not_english": ("Not English", "written in another language"),
+    "other_language": ("Another language", "not written in one of the wanted languages"),
+    "duplicate": ("Again", "the same pair stands further up"),
+    "needs_history": ("Needs what was said before", "it has earlier turns, and a pair is a first turn"),
     # candidates
     "truncated": ("Cut off", "the instruction did not end within {max_new_tokens} tokens"),
     "past_window": ("Past the window", "more tokens than the model knows positions"),

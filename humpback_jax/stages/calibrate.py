@@ -25,7 +25,8 @@ from humpback_jax.curation.measures import (
 )
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.twins import KINDS, SEED, broken_twins
-from humpback_jax.data.pairs import Pair, Sibling
+from humpback_jax.data.open_assistant import Sibling
+from humpback_jax.data.pairs import Pair
 from humpback_jax.files import jsonl_line, sha256_of_bytes
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import Prompts

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
+from rich.markup import escape
 
+from humpback_jax.data.pairs import read_prompts
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file, write_jsonl
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.run_files import ANSWERS
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import InMemory, JobItems, Prompted
 from humpback_jax.stages.jobs import Completions, GenerationConfig, longest_prompt, run_job
@@ -20,16 +23,17 @@ NAMED = 20  # instructions that are too long, in the manifest
 
 
 def read_instructions(prompts: Sequence[str], prompts_file: PathLike | None) -> list[tuple[str, str]]:
-    """(id, instruction) of prompts given as text and of the rows of a JSON-lines file.
+    """(id, instruction) of prompts given as text and of a file, which `read_prompts` reads; what it cannot is said.
 
     Raises:
-      ValueError: there is none, or a row (named by file and line) has no text under `instruction`.
+      ValueError: there is none.
     """
     instructions = [(f"prompt-{number}", text) for number, text in enumerate(prompts, start=1)]
-    for number, row in read_jsonl(prompts_file) if prompts_file else ():
-        if not isinstance(row.get("instruction"), str):
-            raise ValueError(f"{prompts_file}:{number}: no text under 'instruction'")
-        instructions.append((str(row.get("id", f"line-{number}")), row["instruction"]))
+    if prompts_file:
+        report = read_prompts(prompts_file)
+        if report.problems:
+            say(f"[yellow]{escape(report.summary())}[/yellow]")
+        instructions += [(pair.id, pair.instruction) for pair in report.pairs]
     if not instructions:
         raise ValueError("nothing to answer: give prompts on the command line, or --prompts_file")
     return instructions

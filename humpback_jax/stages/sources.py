@@ -4,8 +4,10 @@ import collections
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 from etils import epath
+from rich.markup import escape
 
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import SEED_LANGUAGES, CorpusConfig
@@ -13,11 +15,14 @@ from humpback_jax.corpus.filters.language import seed_languages
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
 from humpback_jax.corpus.readers.web_file import WebPath
 from humpback_jax.corpus.segment_files import segments_sha256
-from humpback_jax.data.pairs import Pair, PairsReport, read_curated, read_pairs, write_pairs
+from humpback_jax.data.open_assistant import ENGLISH
+from humpback_jax.data.pair_rows import SYSTEM_CHOICES, RowReader, column_names
+from humpback_jax.data.pairs import Pair, PairsFormat, PairsReport, read_curated, read_pairs, write_pairs
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
-from humpback_jax.ranges import PathText, PositiveInt, check_fields
+from humpback_jax.ranges import OneOf, PathText, PositiveInt, check_fields
 from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
+from humpback_jax.runtime.console import say
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
 from humpback_jax.weights.find import find_model
@@ -25,6 +30,7 @@ from humpback_jax.weights.find import find_model
 PACKAGE = epath.Path(__file__).parent.parent
 BUILTIN = "builtin:"
 PYTHON_REFERENCE = "builtin:python_reference"
+NAMED_ROWS = 100  # of those that are no pairs, in the manifest
 HASHED_WHOLE = 64 << 20  # bytes; a larger input file is identified by name and size
 
 
@@ -52,10 +58,14 @@ class SeedConfig:
     """Where seed pairs come from.
 
     Attributes:
-      path: JSONL, Alpaca JSON or OASST1; `builtin:NAME` is a file of the package's quickstart folder.
+      path: a file of pairs in any format of `data/row_files.py`; `builtin:NAME` is one of the package's own.
       heldout_path: pairs kept out of every training set, for evaluation; None for no evaluation.
       limit: at most this many seed pairs (the paper has 3,200).
       licence, private: of both files; see `SourceConfig`.
+      columns: which columns of the files hold what, such as ('instruction=q', 'output=answers.best'); what is not
+        named goes by its usual names.
+      system: system texts are put above their instruction (`join`) or left out (`drop`), or their pairs are (`reject`).
+      languages: of Open Assistant's messages; () takes all.
     """
 
     path: PathText
@@ -63,9 +73,24 @@ class SeedConfig:
     limit: PositiveInt | None = None
     licence: str | None = None
     private: bool = False
+    columns: tuple[str, ...] = ()
+    system: Annotated[str, OneOf(*SYSTEM_CHOICES)] = "join"
+    languages: tuple[str, ...] = ENGLISH
 
     def __post_init__(self) -> None:
         check_fields(self)
+        RowReader(column_names(self.columns), self.system)
+
+    @property
+    def pairs_format(self) -> PairsFormat:
+        """How the files are read."""
+        return PairsFormat("auto", column_names(self.columns), self.system, self.languages)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the pairs beside the files; a setting at its default is not named."""
+        names = ("columns", "system", "languages")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(SeedConfig, name)}
+        return {"limit": self.limit} | given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +134,7 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
 def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
     inputs = {name: sha256_of_file(path) for name, path in _pair_files(config).items()}
-    claim = begin_stage(directory, {"limit": config.limit}, inputs)
+    claim = begin_stage(directory, config.identity(), inputs)
     if claim.finished:
         return claim.stage
 
@@ -120,12 +145,10 @@ def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
         product = claim.folder / (SEED_PAIRS if name == "seed" else HELDOUT_PAIRS)
         write_pairs(product, report.pairs)
         outputs[name] = sha256_of_file(product)
-        figures[name] = report.counts
+        figures[name] = report.counts | ({"problems": report.problems[:NAMED_ROWS]} if report.problems else {})
+        if report.problems:
+            say(f"[yellow]{escape(report.summary())}[/yellow]")
         rejected.update(report.counts["rejected"])
-    if not figures["seed"]["kept"]:
-        raise ValueError(f"{config.path} holds no usable seed pair: {figures['seed']}")
-    if "heldout" in figures and not figures["heldout"]["kept"]:
-        raise ValueError(f"{config.heldout_path} holds no usable held-out pair: {figures['heldout']}")
     total = {there: sum(counts[key] for counts in figures.values()) for there, key in (("in", "read"), ("out", "kept"))}
     in_both = pairs_in_both(pairs["seed"], pairs.get("heldout", ()))
     leaked = {"heldout_in_seeds": len(in_both)} if in_both else {}
@@ -145,7 +168,8 @@ def _same_words(text: str) -> str:
 def read_pair_files(config: SeedConfig) -> dict[str, PairsReport]:
     """What the files of `seed` and, where there are any, `heldout` pairs hold; raises as `read_pairs`."""
     limits = {"seed": config.limit}
-    return {name: read_pairs(path, limit=limits.get(name)) for name, path in _pair_files(config).items()}
+    settings = config.pairs_format
+    return {name: read_pairs(path, settings, limits.get(name)) for name, path in _pair_files(config).items()}
 
 
 def _pair_files(config: SeedConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Seed readers: Open Assistant both ways, JSON lines, Alpaca, and what bad files get."""
+"""Pairs of files: Open Assistant both ways, JSON lines, Alpaca, and what bad rows get."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.data.pairs import Pair, read_curated, read_pairs, write_pairs
+from humpback_jax.data.pairs import Pair, PairsFormat, read_curated, read_pairs, read_prompts, write_pairs
 
 TREES, MESSAGES = "oasst1_en_validation.trees.jsonl.gz", "oasst1_en_validation.messages.jsonl"
 PAIR = '{"instruction": "a", "output": "b"}'
@@ -73,13 +73,13 @@ def _trees():
         "no_rank_0_reply": ([worse], {}),
         "reply_deleted": ([{**good, "deleted": True}], {}),
         "reply_failed_review": ([{**good, "review_result": False}], {}),
-        "reply_not_english": ([{**good, "lang": "de"}], {}),
+        "reply_other_language": ([{**good, "lang": "de"}], {}),
         "reply_empty": ([{**good, "text": " \n"}], {}),
         "prompt_deleted": ([good], {"deleted": True}),
         "prompt_failed_review": ([good], {"review_result": False}),
-        "prompt_not_english": ([good], {"lang": "es"}),
+        "prompt_other_language": ([good], {"lang": "es"}),
         "prompt_empty": ([good], {"text": ""}),
-        "kept, not reviewed": ([{**good, "review_result": None}], {}),
+        "kept, not reviewed": ([{**good, "text": "Best too", "review_result": None}], {}),
     }
     for name, (replies, fields) in cases.items():
         unique = [{**reply, "message_id": f"{name}-{reply['message_id']}"} for reply in replies]
@@ -94,11 +94,11 @@ def test_every_oasst_reason_is_counted_alike_in_both_formats(tmp_path):
     with gzip.open(tmp_path / "messages.jsonl.gz", "wt") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)
     nested, flat = read_pairs(tmp_path / "trees.jsonl"), read_pairs(tmp_path / "messages.jsonl.gz")
-    assert nested == flat
+    assert (nested.pairs, nested.counts) == (flat.pairs, flat.counts)
     assert nested.counts["rejected"] == {name: 1 for name in sorted(trees) if not name.startswith("kept")}
     assert [(pair.id, pair.instruction, pair.output) for pair in nested.pairs] == [
         ("kept-r0", "Why?", "Best"),
-        ("kept, not reviewed-r0", "Why?", "Best"),
+        ("kept, not reviewed-r0", "Why?", "Best too"),
     ]
 
 
@@ -156,61 +156,94 @@ def test_repeated_ids_are_numbered_without_meeting_another(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("row", "reason", "detail"),
     [
-        (
-            "s.jsonl",
-            '{"instruction": "a", "output": "b"}\n{"instruction": "a"}',
-            r"s\.jsonl:2: no 'output'.*'instruction'",
-        ),
-        ("s.jsonl", '{"output": "b"}', r"s\.jsonl:1: no 'instruction'"),
-        ("s.jsonl", '{"instruction": "a", "output": 3}', r"s\.jsonl:1: 'output' must be a text, found int"),
-        (
-            "s.jsonl",
-            '{"instruction": "a", "prompt": "b", "output": "c"}',
-            r"s\.jsonl:1: both 'instruction' and 'prompt'",
-        ),
-        ("s.jsonl", PAIR + "\n[1]", r"s\.jsonl:2: expected a JSON object, found list"),
-        ("s.jsonl", '{"instruction": "a", "outp', r"s\.jsonl:1: not valid JSON"),
-        ("s.jsonl", "instruction,output\na,b", r"s\.jsonl: neither JSON lines nor a JSON list"),
-        ("s.jsonl", "", r"s\.jsonl: neither JSON lines nor a JSON list"),
-        (
-            "s.json",
-            f'[{PAIR}, {{"instruction": "c"}}]',
-            r"s\.json: record 2 of 2: no 'output'",
-        ),
-        ("s.json", '[{"instruction": "a", ]', r"s\.json:1: not valid JSON"),
-        ("s.json", "[3]", r"s\.json: record 1 of 1: expected a JSON object"),
-        ("t.jsonl", '{"message_tree_id": "x", "prompt": "y"}', r"t\.jsonl:1: no 'prompt' message"),
-        ("m.jsonl", '{"message_tree_id": "x", "text": "y"}', r"m\.jsonl:1: a message without 'message_id'"),
+        ('{"instruction": "a"}', "no_output", "the keys are 'instruction'"),
+        ('{"output": "b"}', "no_instruction", "the keys are 'output'"),
+        ('{"instruction": "a", "output": null}', "empty_output", ""),
+        ('{"instruction": "a", "output": NaN}', "empty_output", ""),
+        ('{"instruction": "a", "output": ["b"]}', "not_a_text", "'output' must be a text, found list"),
+        ('{"instruction": "a", "output": true}', "not_a_text", "found bool"),
+        ('{"instruction": "a", "prompt": "b", "output": "c"}', "two_instructions", "both 'instruction' and 'prompt'"),
+        ('{"instruction": "a", "output": "b", "answer": "c"}', "two_outputs", "both 'output' and 'answer'"),
+        ('{"instruction": "a \\udfff", "output": "b"}', "lone_surrogate", "'instruction'"),
+        ('{"instruction": "a", "output": "b\\u0000c"}', "nul_character", "'output'"),
+        ('{"instruction": "a", "output": "b", "history": [["c", "d"]]}', "needs_history", ""),
+        ('{"messages": []}', "empty_conversation", ""),
+        ("[1]", "not_an_object", "found list"),
+        ("{# a remark", "not_json", ""),
+        ('{"instruction": "a", "outp', "not_json", ""),
+        ('{"instruction": ' + "9" * 5000 + "}", "not_json", ""),
+        (PAIR, "duplicate", "the pair of"),
     ],
 )
-def test_bad_records_are_named(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        read_pairs(tmp_path / name)
+def test_a_bad_row_is_named_and_counted_and_the_file_goes_on(tmp_path, row, reason, detail):
+    path = tmp_path / "s.jsonl"
+    path.write_text(f'{PAIR}\n\n{row}\n{{"instruction": "last", "output": 3}}\n')
+    report = read_pairs(path)
+    assert [(pair.instruction, pair.output) for pair in report.pairs] == [("a", "b"), ("last", "3")]
+    assert report.counts == {"read": 3, "kept": 2, "rejected": {reason: 1}}
+    assert report.problems[0].startswith(f"{path}:3: {reason}") and detail in report.problems[0]
+    path.write_text(row if reason != "duplicate" else "")
+    with pytest.raises(ValueError, match=rf"s\.jsonl:1: {reason}" if reason != "duplicate" else "is empty"):
+        read_pairs(path)
 
 
-def test_a_cut_gzip_file_and_other_encodings_are_named(tmp_path):
-    lines = b"".join(b'{"instruction": "a", "output": "%d"}\n' % i for i in range(5000))
-    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0)[:-200])
-    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: damaged gzip after line \d+"):
-        read_pairs(tmp_path / "cut.jsonl.gz")
-    (tmp_path / "no.jsonl.gz").write_bytes(lines)
-    with pytest.raises(ValueError, match=r"no\.jsonl\.gz: not readable"):
-        read_pairs(tmp_path / "no.jsonl.gz")
-    (tmp_path / "latin.jsonl").write_bytes('{"instruction": "é", "output": "b"}'.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.jsonl: not "):
-        read_pairs(tmp_path / "latin.jsonl")
+def test_the_first_bad_rows_are_told_and_the_others_counted(tmp_path):
+    (tmp_path / "s.jsonl").write_text(f"{PAIR}\n" + "{}\n" * 9)
+    summary = read_pairs(tmp_path / "s.jsonl").summary()
+    assert summary.startswith("9 of 10 rows are no pairs: ") and summary.endswith("; and 6 more")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"), [('{"message_tree_id": "x", "prompt": {}}', "trees"), ('{"message_id": 3}', "messages")]
+)
+def test_a_bad_open_assistant_row_is_counted_too(tmp_path, row, reason):
+    tree = dict(_trees())["kept"]
+    rows = [tree] if reason == "trees" else _flat(tree)
+    (tmp_path / "o.jsonl").write_text("\n".join(map(json.dumps, rows)) + f"\n{row}\n")
+    report = read_pairs(tmp_path / "o.jsonl")
+    assert report.counts == {"read": 2, "kept": 1, "rejected": {"not_open_assistant": 1}}
+    assert report.problems[0].startswith(f"{tmp_path / 'o.jsonl'}:{len(rows) + 1}: not_open_assistant")
+
+
+@pytest.mark.parametrize("wanted", [("de",), ("fr", "de"), ()])
+def test_open_assistant_in_other_languages_with_ranks_of_tables(tmp_path, wanted):
+    reply = _message("r", "Gut.", rank="0.0", lang="de-AT")
+    prompt = _message("p", "Warum?", "prompter", [reply], lang="de")
+    tree = {"message_tree_id": "t", "prompt": prompt}
+    (tmp_path / "t.json").write_text(json.dumps([tree]))
+    flat = [row | {"parent_id": float("nan") if row["parent_id"] is None else row["parent_id"]} for row in _flat(tree)]
+    (tmp_path / "m.json").write_text(json.dumps({"features": [], "rows": [{"row_idx": 0, "row": r} for r in flat]}))
+    for name in ("t.json", "m.json"):
+        pairs = read_pairs(tmp_path / name, PairsFormat(languages=wanted)).pairs
+        assert [(pair.id, pair.instruction, pair.output) for pair in pairs] == [("r", "Warum?", "Gut.")]
+        with pytest.raises(ValueError, match=r"prompt_other_language.*SeedConfig\.languages"):
+            read_pairs(tmp_path / name)
+
+
+def test_prompts_are_read_without_outputs(tmp_path):
+    rows = [
+        {"instruction": "Count.", "input": "1 2"},
+        {"instruction": "Count.", "input": "1 2", "output": None},
+        {"messages": [{"role": "user", "content": "Hi"}]},
+        {"output": "x"},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = read_prompts(tmp_path / "p.jsonl")
+    assert [pair.instruction for pair in report.pairs] == ["Count.\n\n1 2", "Count.\n\n1 2", "Hi"]
+    assert report.counts["rejected"] == {"no_instruction": 1}
 
 
 def test_bad_arguments(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.jsonl does not exist"):
         read_pairs(tmp_path / "gone.jsonl")
-    with pytest.raises(ValueError, match="'csv'; choose auto or one of jsonl, alpaca"):
-        read_pairs(tmp_path / "gone.jsonl", format="csv")
+    with pytest.raises(ValueError, match="'csv'; choose from auto, pairs, oasst_trees"):
+        PairsFormat("csv")
     with pytest.raises(ValueError, match="limit is 0"):
         read_pairs(tmp_path / "gone.jsonl", limit=0)
+    with pytest.raises(ValueError, match="columns names 'question'"):
+        read_pairs(tmp_path / "gone.jsonl", PairsFormat(columns={"question": "q"}))
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=5))

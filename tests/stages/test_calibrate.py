@@ -11,7 +11,8 @@ from humpback_jax.curation.curator import CuratorConfig
 from humpback_jax.curation.labels import LabelledPair
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.twins import KINDS
-from humpback_jax.data.pairs import Pair, Sibling
+from humpback_jax.data.open_assistant import Sibling
+from humpback_jax.data.pairs import Pair
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate

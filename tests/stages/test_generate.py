@@ -10,23 +10,22 @@ from humpback_jax.stages.generate import generate, read_instructions
 
 def test_prompts_and_rows_of_a_file_are_read_in_order(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_text('{"instruction": "Third?", "id": "x7"}\n\n{"instruction": "Fourth?", "more": 1}\n')
+    path.write_text('{"instruction": "Third?", "id": "x7"}\n\n{"instruction": "Fourth?", "input": 4}\n')
     assert read_instructions(["First?", "Second?"], path) == [
         ("prompt-1", "First?"),
         ("prompt-2", "Second?"),
         ("x7", "Third?"),
-        ("line-3", "Fourth?"),
+        ("prompts.jsonl:3", "Fourth?\n\n4"),
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"instruction": "a"}\n{"prompt": "b"}\n', r"prompts\.jsonl:2: no text under 'instruction'"),
-        ('{"instruction": 3}\n', r"prompts\.jsonl:1: no text under 'instruction'"),
-        ('{"instruction": "a"\n', r"prompts\.jsonl:1: not valid JSON"),
-        ('["a"]\n', r"prompts\.jsonl:1: expected a JSON object, found list"),
-        ("", "nothing to answer: give prompts on the command line, or --prompts_file"),
+        ('{"text": "b"}\n', r"prompts\.jsonl:1: no_instruction"),
+        ('{"instruction": []}\n', r"prompts\.jsonl:1: "),
+        ('{"instruction": "a"\n', r"prompts\.jsonl:1: not_json"),
+        ("", r"prompts\.jsonl is empty"),
     ],
 )
 def test_bad_prompt_files_are_named(tmp_path, text, message):
@@ -34,6 +33,13 @@ def test_bad_prompt_files_are_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_instructions([], path)
+
+
+def test_a_prompt_that_cannot_be_read_is_said_and_the_others_are_asked(tmp_path, capsys):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"instruction": "a"}\n{"output": "b"}\n')
+    assert read_instructions([], path) == [("prompts.jsonl:1", "a")]
+    assert "1 of 2 rows are no pairs" in " ".join(capsys.readouterr().err.split())
 
 
 def test_nothing_to_answer_is_an_error():

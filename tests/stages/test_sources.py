@@ -71,7 +71,7 @@ def test_changed_seed_files_are_refused_by_name(tmp_path):
 
 def test_seeds_without_a_usable_pair_are_an_error(tmp_path):
     seeds = write(tmp_path / "seed_pairs.jsonl", [{"instruction": "Say nothing.", "output": ""}])
-    with pytest.raises(ValueError, match=r"seed_pairs\.jsonl holds no usable seed pair"):
+    with pytest.raises(ValueError, match=r"seed_pairs\.jsonl holds no usable pair: 1 of 1 .*:1: empty_output"):
         read_seeds(tmp_path / "run" / "seeds", SeedConfig(seeds))
 
 
