@@ -96,16 +96,13 @@ def attention(tiny: bool) -> dict[str, Any]:
     narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (query, kv))
     exact = jax.jit(lambda q, kv, mask: attention(q, [Source(kv, mask)]))
     masks = {"causal": causal_mask(length), "segmented": segment_mask(positions, segment_ids)}
-    masks |= {"packed": masks["segmented"]} if platform == "gpu" else {}
     results: dict[str, Any] = {}
     for name, mask in masks.items():
         kernel = choose_attention(
             platform, head_dim=head_dim, query_length=length, dtype=jnp.bfloat16, segmented=name != "causal"
         )
         ids = None if name == "causal" else segment_ids
-        if name == "packed":
-            kernel, ours, last = "cudnn with offsets", packed_attention, ids
-        elif kernel == "xla":
+        if kernel == "xla":
             ours, last = exact, mask
         else:
             ours, last = functools.partial(prefill_attention, implementation=kernel), ids
@@ -142,30 +139,6 @@ def done(function: Callable[..., Any], *arguments: Any) -> None:
     import jax
 
     jax.block_until_ready(function(*arguments))
-
-
-def packed_attention(query: Any, kv: Any, segment_ids: Any, max_segments: int = 32) -> Any:
-    """cuDNN over the offsets of segments instead of a mask: blocks of other segments are skipped. Hopper and later.
-
-    JAX has it outside its public interface, so nothing but this measurement uses it.
-    """
-    import jax.numpy as jnp
-    from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
-
-    rows, length = segment_ids.shape
-    begins = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    places = jnp.where(begins, jnp.cumsum(begins, axis=1) - 1, max_segments + 1)
-    row = jnp.arange(rows)[:, None]
-    positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), segment_ids.shape)
-    offsets = jnp.full((rows, max_segments + 1), -1, jnp.int32).at[row, places].set(positions, mode="drop")
-    count = begins.sum(axis=1)
-    offsets = offsets.at[jnp.arange(rows), count].set(length)
-    lengths = jnp.where(jnp.arange(max_segments) < count[:, None], offsets[:, 1:] - offsets[:, :-1], -1)
-    keys, values = kv.keys.transpose(0, 3, 1, 2), kv.values.swapaxes(1, 2)
-    scale, ragged = query.shape[-1] ** -0.5, (lengths, lengths, offsets, offsets)
-    return dot_product_attention(
-        query, keys, values, None, None, *ragged, scale=scale, mask_type=MaskType.PADDING_CAUSAL
-    )
 
 
 def relative_error(got: Any, wanted: Any) -> float:

@@ -28,7 +28,7 @@ VERBS = [
     *(("launch", verb) for verb in ("init", "create", "wait", "setup", "run", "status", "logs")),
     *(("launch", verb) for verb in ("stop", "resume", "delete")),
     *(("evaluate", name) for name in ("winrate", "benchmarks", "alpaca", "judge", "decontaminate", "sweep", "scaling")),
-    *(("evaluate", name) for name in ("compare", "published", "statistics", "harness")),
+    *(("evaluate", name) for name in ("compare", "published", "statistics", "harness", "evidence")),
 ]
 OPENED = "humpback_jax.stages.model.open_named_model"
 HEAVY = {"jax", "jaxlib", "numpy", "gin", "tensorflow", "seqio", "flax", "transformers", "torch", "rich", "etils"}

@@ -194,3 +194,10 @@ def test_the_python_of_the_readme_runs(tiny_model_dir, monkeypatch, capsys):
     monkeypatch.setattr("humpback_jax.weights.fetch.fetch_weights", lambda name: tiny_model_dir)
     exec(compile(code, "README.md", "exec"), {})
     assert 1 <= float(capsys.readouterr().out.split()[-1]) <= 5
+
+
+def test_the_page_on_performance_is_what_was_measured():
+    root = pathlib.Path(__file__).parents[1]
+    command = [sys.executable, str(root / "benchmarks" / "performance_page.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

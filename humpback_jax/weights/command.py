@@ -7,7 +7,6 @@ import click
 from humpback_jax.command_options import json_option
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
-from humpback_jax.tokenizers import CHAT_FORMATS
 
 
 @click.group()
@@ -21,7 +20,7 @@ def weights() -> None:
 @click.option("--dtype", default="float32", show_default=True, help="dtype of the stored parameters.")
 @click.option("--name", default=None, help="Label of the model (default: what the source calls it).")
 @click.option("--tokenizer", default=None, type=click.Path(), help="Tokenizer folder or file, for that of the source.")
-@click.option("--chat_format", default=None, type=click.Choice(CHAT_FORMATS), help="How turns are written.")
+@click.option("--chat_format", default=None, help="How turns are written (docs/weights.md): chatml, plain, …")
 @json_option
 def weights_import(
     src: str, dst: str, dtype: str, name: str | None, tokenizer: str | None, chat_format: str | None, as_json: bool

@@ -107,7 +107,7 @@ def test_every_figure_is_explained(run_dir):
     named |= set(rows_of(run_dir / "m2" / "metrics.jsonl")[0]) | set(rows_of(run_dir / "scores2" / "scores.jsonl")[0])
     named |= {reason for stage in figures.values() for reason in stage["counts"]["rejected"]}
     explained = {name for name in named if any(f"`{name}`" in page for page in pages)}
-    assert named - explained <= {"id", "seed", "heldout", *STAGES}
+    assert named - explained <= {"id", "seed", "web", "heldout", *STAGES}
 
 
 def test_a_finished_run_is_left_as_it_is(run_dir, tiny_recipe):
