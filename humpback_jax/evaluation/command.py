@@ -30,6 +30,15 @@ base_option = click.option(
 )
 
 
+class NumberOrNone(click.ParamType):
+    """A number, or `none`."""
+
+    name = "number|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        return None if str(value).lower() == "none" else click.FLOAT.convert(value, param, ctx)
+
+
 @click.group(invoke_without_command=True)
 @unless_subcommand
 @experiment_options
@@ -171,6 +180,10 @@ def _generation(
 @click.option("--judge", help="Model name at an OpenAI-compatible endpoint.")
 @click.option("--base_url", default="https://api.openai.com/v1", show_default=True, help="Of that endpoint.")
 @click.option("--key_variable", default="OPENAI_API_KEY", show_default=True, help="Environment variable of its key.")
+@click.option("--temperature", type=NumberOrNone(), default="0", show_default=True, help="Of the judge; none: its own.")
+@click.option("--max_tokens", type=int, default=16, show_default=True, help="Room for a reply.")
+@click.option("--max_completion_tokens", type=int, help="Instead, thoughts counted in: for reasoning models.")
+@click.option("--extra_body", default="{}", help="Further parameters of a request, a JSON object.")
 @click.option("--concurrency", type=int, default=8, show_default=True, help="Calls in flight.")
 @click.option("--attempts", type=int, default=8, show_default=True, help="Of a call whose failure may pass.")
 @click.option("--max_wait", type=float, default=60.0, show_default=True, help="Seconds between attempts, at most.")

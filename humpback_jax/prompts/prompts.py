@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from etils import epath
 
 from humpback_jax.files import PathLike
+from humpback_jax.prompts.ratings import LABEL, asked_label
 
 SEED_TAG = "Answer in the style of an AI Assistant."
 WEB_TAG = "Answer with knowledge from web search."
@@ -19,15 +20,6 @@ BOTH_TAGS = ("seed", "web")
 TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {"backward.txt": ("output",), "rating.txt": ("instruction", "output")}
-
-SCORE_PREFIX = "Score: "
-
-# "Score:" and a number on one line; Markdown marks, quotes and one opening bracket may stand between them.
-_SCORE = re.compile(r"\bscore[*_ \t]*:[*_`\"' \t]*[\[(<{]?[ \t]*([+-]?[0-9]+(?:[.,][0-9]+)*)", re.IGNORECASE)
-_RATING = re.compile(r"[1-5](?:\.[05]0*)?")
-# What may follow a rating "out of five", and what turns the number into something that is not a rating.
-_OUT_OF_FIVE = re.compile(r"[ \t]*(?:/|out of)[ \t]*5(?![0-9]|[.,][0-9])", re.IGNORECASE)
-_NOT_A_RATING = re.compile(r"[^\W_]|[ \t]*(?:%|/|out of\b|(?:-|–|—|to\b|or\b|and\b)[ \t]*[0-9])", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +45,11 @@ class Prompts:
     def rating(self, instruction: str, output: str) -> str:
         """The user turn that asks for a rating of a pair."""
         return fill_template(self.rating_template, {"instruction": instruction, "output": output})
+
+    @property
+    def rating_label(self) -> str:
+        """The word before the rating, as the rubric asks for it."""
+        return asked_label(self.rating_template) or LABEL
 
     def tagged(self, instruction: str, tags: Iterable[str] = ()) -> str:
         """The instruction, a blank line and its tags joined by a space (paper, section 2.3).
@@ -114,28 +111,9 @@ def _read_templates(folder: epath.Path) -> dict[str, str]:
                 raise ValueError(
                     f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
                 )
-        if name == "rating.txt" and SCORE_PREFIX.strip().lower() not in text.lower():
+        if name == "rating.txt" and asked_label(text) is None:
             raise ValueError(
-                f"{folder / name} never says {SCORE_PREFIX.strip()!r}, so no rating could be read from the reply; "
+                f"{folder / name} never says 'Score:' or another word as 'WORD: <…>', so no rating could be read; "
                 'end it with a request such as: one last line in the form "Score: <rating>", 1 to 5'
             )
     return {name: text.strip() for name, text in texts.items()}
-
-
-def parse_rating(text: str) -> float | None:
-    """The rating in a scorer's answer: the last `Score: <number>`, or None where that is not a rating of 1 to 5.
-
-    The paper gives no parsing rule. Ours, case-insensitive: the last `Score:` with a number on the same line decides,
-    even if an earlier one was valid. 1 to 5 in steps of a half are ratings (the paper keeps >= 4.5), also written
-    `4/5`, `4 out of 5`, `**Score:** 4`, `Score: [5]` or `Score: 4.0`. Not ratings: 0, 6, 10502, -4, 3.7, `4/10`, `4%`,
-    `3-4`, `4 or 5`, `4,5`, words. A `Score:` without a number (an echo of the rubric, a cut answer) is passed over.
-    """
-    matches = list(_SCORE.finditer(text))
-    if not matches:
-        return None
-    number, rest = matches[-1].group(1), text[matches[-1].end() :]
-    if not _RATING.fullmatch(number) or float(number) > 5:
-        return None
-    if not _OUT_OF_FIVE.match(rest) and _NOT_A_RATING.match(rest):
-        return None
-    return float(number)

@@ -53,7 +53,7 @@ def generate(
     with its length in the figures. Where DIRECTORY holds answers to other questions, or to these with other settings,
     they stay, and these are in a folder of DIRECTORY; the stage says which.
     """
-    settings = {"generation": config, "tags": list(tags), "chat_format": model.chat_format.name, "prompts": prompts}
+    settings = generation_settings(model, prompts, config, tags)
     inputs = {"model": model.sha256, "instructions": sha256_of_bytes(repr(list(instructions)).encode())}
     try:
         claim = begin_stage(directory, settings, inputs, shared=True)
@@ -75,6 +75,14 @@ def generate(
     too_long = {item.id: len(item.prompt_ids) for item in prompted if len(item.prompt_ids) > limit}
     figures = written.figures | {"too_long": dict(itertools.islice(too_long.items(), NAMED))}
     return claim.finish(StageResult(items.counts, {"answers": sha256_of_file(answers)}, figures))
+
+
+def generation_settings(
+    model: ModelHandle, prompts: Prompts, config: GenerationConfig, tags: Sequence[str]
+) -> dict[str, Any]:
+    """What decides an answer beside the model and the instruction, as a manifest names it."""
+    chat_format = model.chat_format.name
+    return plain({"generation": config, "tags": list(tags), "chat_format": chat_format, "prompts": prompts})
 
 
 def answers_name(

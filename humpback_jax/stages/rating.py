@@ -18,7 +18,8 @@ from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, 
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
-from humpback_jax.prompts.prompts import SCORE_PREFIX, Prompts, parse_rating
+from humpback_jax.prompts.prompts import Prompts
+from humpback_jax.prompts.ratings import LABEL, parse_rating
 from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
@@ -121,10 +122,11 @@ def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -
     """The job that rates pairs in the mode of `config`; its items are their rating prompts."""
     job: Job
     if config.mode == "expected":
-        forced = _forced_after(scorer, "")
+        forced = _forced_after(scorer, "", prompts.rating_label)
         job = ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids)
     else:
-        job = SampledRatings(scorer, config) if config.mode == "sampled" else Ratings(scorer, config)
+        kind = SampledRatings if config.mode == "sampled" else Ratings
+        job = kind(scorer, config, prompts.rating_label)
     if config.signals:
         return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens))
     return job
@@ -172,10 +174,13 @@ class Ratings:
 
     model: ModelHandle
     config: CurationConfig
+    label: str = LABEL
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation, and of the probe that forces a number."""
-        engine.compile_generation(prompt_lengths, self.model.stop_ids, len(_forced_after(self.model, "").rating_ids))
+        engine.compile_generation(
+            prompt_lengths, self.model.stop_ids, len(_forced_after(self.model, "", self.label).rating_ids)
+        )
 
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Rows with `score`, `parsed` and the `rationale`."""
@@ -187,9 +192,9 @@ class Ratings:
     def probe(self, completion: Completion) -> Probe | None:
         """Asks for a number where a rationale has none."""
         rationale = self._rationale(completion)
-        if parse_rating(rationale) is not None:
+        if parse_rating(rationale, self.label) is not None:
             return None
-        forced = _forced_after(self.model, rationale)
+        forced = _forced_after(self.model, rationale, self.label)
         return Probe(forced.prefix_ids, forced.rating_ids)
 
     def _rationale(self, completion: Completion) -> str:
@@ -197,7 +202,7 @@ class Ratings:
 
     def _row(self, completion: Completion) -> dict[str, Any]:
         rationale = self._rationale(completion)
-        row: dict[str, Any] = {"id": completion.id, "score": parse_rating(rationale), "parsed": True}
+        row: dict[str, Any] = {"id": completion.id, "score": parse_rating(rationale, self.label), "parsed": True}
         if completion.probe_log_probs is not None:
             row |= _forced_row(completion.probe_log_probs)
         return row | {"rationale": rationale}
@@ -240,8 +245,8 @@ class ExpectedRatings(Choices):
         return [{"id": row["id"]} | _forced_row(row["log_probs"]) | {"rationale": ""} for row in rows]
 
 
-def _forced_after(scorer: ModelHandle, rationale: str) -> ForcedRating:
-    return force_rating(scorer.tokenizer.encode, rationale, f"\n{SCORE_PREFIX}" if rationale else SCORE_PREFIX)
+def _forced_after(scorer: ModelHandle, rationale: str, label: str) -> ForcedRating:
+    return force_rating(scorer.tokenizer.encode, rationale, f"\n{label}: " if rationale else f"{label}: ")
 
 
 def _forced_row(log_probs: Sequence[float]) -> dict[str, Any]:

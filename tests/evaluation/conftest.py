@@ -10,11 +10,12 @@ import pytest
 class FakeJudge:
     """An OpenAI-compatible server on 127.0.0.1.
 
-    `reply(prompt, call)` gives a reply's text, or (status, headers, body) for a failure; `prompts` are those asked.
+    `reply(prompt, call)` gives a reply's content, {"content", "finish"}, or (status, headers, body); `prompts` and
+    `requests` are those that came.
     """
 
     def __init__(self):
-        self.prompts, self.keys, self.reply = [], [], lambda prompt, call: "A"
+        self.prompts, self.keys, self.requests, self.reply = [], [], [], lambda prompt, call: "A"
         self._lock = threading.Lock()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -35,7 +36,8 @@ class FakeJudge:
         reply = self.reply(prompt, call)
         if isinstance(reply, tuple):
             return reply
-        message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
+        content, finish = (reply["content"], reply["finish"]) if isinstance(reply, dict) else (reply, "stop")
+        message = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
         usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
         body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
         return 200, {}, body | {"usage": usage}
@@ -47,10 +49,11 @@ class FakeJudge:
             def do_POST(self):
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 assert self.path == "/v1/chat/completions"
+                judge.requests.append(request)
                 status, headers, body = judge.answer(
                     request["messages"][-1]["content"], self.headers.get("Authorization")
                 )
-                data = json.dumps(body).encode()
+                data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response(status)
                 for name, value in ({"Content-Type": "application/json"} | headers).items():
                     self.send_header(name, value)

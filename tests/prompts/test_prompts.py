@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humpback_jax.prompts.prompts import SCORE_PREFIX, SEED_TAG, WEB_TAG, fill_template, load_prompts, parse_rating
+from humpback_jax.prompts.prompts import SEED_TAG, WEB_TAG, fill_template, load_prompts
+from humpback_jax.prompts.ratings import parse_rating
 
 
 def test_the_tags_are_the_papers():
@@ -34,7 +35,7 @@ def test_an_unknown_tag_is_named():
 def test_the_rubric_names_all_five_levels_and_asks_for_reasons_before_the_score():
     text = load_prompts().rating("INSTRUCTION?", "OUTPUT!")
     assert all(f"\n{level}: " in text for level in range(1, 6))
-    assert text.index("INSTRUCTION?") < text.index("OUTPUT!") < text.index("First explain") < text.index(SCORE_PREFIX)
+    assert text.index("INSTRUCTION?") < text.index("OUTPUT!") < text.index("First explain") < text.index("Score: ")
 
 
 def test_the_rubric_is_short():
@@ -72,8 +73,16 @@ def test_a_template_without_its_placeholder_is_named(tmp_path):
 
 def test_a_rubric_that_asks_for_no_number_is_named(tmp_path):
     (tmp_path / "rating.txt").write_text("Is {output} a good answer to {instruction}?")
-    with pytest.raises(ValueError, match=r"rating\.txt never says 'Score:'.*one last line in the form"):
+    with pytest.raises(ValueError, match=r"rating\.txt never says 'Score:' or another word.*one last line in the form"):
         load_prompts(tmp_path)
+
+
+def test_a_rubric_in_another_language_says_its_own_label(tmp_path):
+    (tmp_path / "rating.txt").write_text("Frage: {instruction}\nAntwort: {output}\nZuletzt „Punktzahl: <1 bis 5>“.")
+    prompts = load_prompts(tmp_path)
+    assert prompts.rating_label == "Punktzahl"
+    assert parse_rating("Gut.\nPunktzahl: 4", prompts.rating_label) == 4.0
+    assert load_prompts().rating_label == "Score"
 
 
 def test_a_mistyped_template_name_is_an_error(tmp_path):
@@ -87,71 +96,3 @@ def test_a_folder_without_templates_and_a_missing_folder_are_errors(tmp_path):
         load_prompts(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent does not exist"):
         load_prompts(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("It is good.\nScore: 4", 4.0),
-        ("score:5", 5.0),
-        ("SCORE : 1.", 1.0),
-        ("Score: 4.5", 4.5),
-        ("Score: 4.5.", 4.5),
-        ("Score: 3.0", 3.0),
-        ("Score: 4/5", 4.0),
-        ("Score: 4 / 5.", 4.0),
-        ("Score: 4 out of 5", 4.0),
-        ("**Score:** 4", 4.0),
-        ("**Score: 4**", 4.0),
-        ("Score: **2**", 2.0),
-        ("Score: _2_", 2.0),
-        ("Score: [5]", 5.0),
-        ("Score: <3>", 3.0),
-        ('"Score: 3"', 3.0),
-        ("Score: 2\nOn reflection.\nScore: 4", 4.0),
-        ("Score: 2, then Score: 3", 3.0),
-        ("Score: 4\nScore: <rating>", 4.0),
-        ("Score: 4\n\nScore: ", 4.0),
-        ("Score: 1: it is an advert", 1.0),
-        ("Score: 5 - perfect", 5.0),
-        ("", None),
-        ("no score at all", None),
-        ("Score:", None),
-        ("Score: five", None),
-        ("Score: <rating>", None),
-        ("Score 4", None),
-        ("Underscore: 4", None),
-        ("Score: 0", None),
-        *((f"Score: {n}", None) for n in (6, 7, 8, 9, 10, 45, 10502)),
-        ("Score: 0.5", None),
-        ("Score: 5.5", None),
-        ("Score: 3.7", None),
-        ("Score: 4.25", None),
-        ("Score: 4,5", None),
-        ("Score: -4", None),
-        ("Score: 4/10", None),
-        ("Score: 4/50", None),
-        ("Score: 4 out of 10", None),
-        ("Score: 4%", None),
-        ("Score: 3-4", None),
-        ("Score: 3 to 4", None),
-        ("Score: 4 or 5", None),
-        ("Score: 4th", None),
-        ("Score: 1.2.3", None),
-        ("Score:\n1. The answer is good", None),
-        ("Score: ٤", None),
-        ("Score: 4\nScore: 10", None),
-    ],
-)
-def test_parse_rating(text, score):
-    assert parse_rating(text) == score
-
-
-@given(st.text(), st.sampled_from([1, 1.5, 2, 3, 3.5, 4, 4.5, 5]), st.sampled_from(["", "\n", " \n\nEnd."]))
-def test_a_last_line_in_the_asked_form_is_always_read(rationale, rating, tail):
-    assert parse_rating(f"{rationale}\n{SCORE_PREFIX}{rating}{tail}") == float(rating)
-
-
-@given(st.text(alphabet="Score: 0123456789./-*[]\n", max_size=60))
-def test_a_score_is_a_half_step_from_1_to_5_or_none(text):
-    assert parse_rating(text) in {None, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0}

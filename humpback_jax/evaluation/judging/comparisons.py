@@ -6,7 +6,6 @@ judge went by the order. Identical outputs are a draw without a judge. Without t
 
 import dataclasses
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from humpback_jax.prompts.prompts import fill_template
 
 ORDERS = (1, 2)  # 1: the baseline is Answer A; 2: the model is
 BASELINE_WINS, MODEL_WINS = 1.0, 2.0
-_VERDICT = re.compile(r"\W*(?:answer|option)?\W*([AB])\W*", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +81,6 @@ class Contest:
 def judgment_id(comparison: Comparison, order: int) -> str:
     """Names one question to the judge."""
     return f"{comparison.id}:{order}"
-
-
-def parse_verdict(text: str) -> str | None:
-    """ "A" or "B" where the last line of a judge's reply says just that, else None."""
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    match = _VERDICT.fullmatch(lines[-1]) if lines else None
-    return match[1].upper() if match else None
 
 
 def read_contest(outputs: PathLike, baseline: PathLike, limit: int | None = None, partial: bool = False) -> Contest:

@@ -1,23 +1,44 @@
 """A judge behind an OpenAI-compatible endpoint: asked once per question, retried where that helps, never paid twice.
 
-Every reply is appended to a journal and synced before the next is counted: a run that ends early goes on where it was.
-A failure that may pass (no connection, timeout, rate limit, server error) is retried with growing waits; when it does
-not pass, the run stops and says so. A reply that is no verdict is asked for again; when it stays so, the question is
-counted as malformed and has no preference.
+Every verdict is appended to a journal and synced before the next is counted: a run that ends early goes on where it
+was, and one with more questions pays for these. A failure that may pass (no connection, timeout, rate limit, server
+error) is retried with growing waits; when it does not pass, the run stops and says so. A reply that is no verdict is
+asked for again; when it stays so, the question is counted as malformed and has no preference. The first questions are
+asked alone: a fault that hits them alike is the endpoint's or a setting's, and stops the run.
 """
 
 import dataclasses
+import datetime
+import email.utils
+import json
 import os
+import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from humpback_jax.evaluation.judging.comparisons import Judgment, parse_verdict
-from humpback_jax.files import GrowingFile, PathLike, read_jsonl
+from humpback_jax.evaluation.judging.comparisons import Judgment
+from humpback_jax.evaluation.judging.verdicts import parse_verdict
+from humpback_jax.files import GrowingFile, PathLike, read_jsonl, sha256_of_bytes
 
-MALFORMED, REFUSED = "malformed", "refused"
+MALFORMED, REFUSED, CUT, FILTERED, TOO_LONG = "malformed", "refused", "cut", "filtered", "too_long"
+UNPAID = (REFUSED, TOO_LONG)
+ALIKE = 3  # first questions, or refusals one after the other, of which a fault is no matter of a question
+_ADVICE = {
+    MALFORMED: "look at what it says, or choose another judge",
+    REFUSED: "change what its message names: --max_completion_tokens, --temperature none, or --extra_body",
+    CUT: "give it more room: --max_tokens 2048, or --max_completion_tokens 2048 for a reasoning model",
+    TOO_LONG: "choose a judge that takes longer prompts",
+    FILTERED: "its filter refuses the prompts; choose another judge",
+}
+_TOO_LONG = re.compile(r"Error code: 413|context.{0,3}length|context window", re.IGNORECASE)
+_BAD_PARAMETER = re.compile(
+    r"\b(?:unsupported|unrecognized|unknown|unexpected|invalid|extra)\b.{0,30}\b(?:parameter|argument|field|value|inputs?)\b"
+    r"|not supported with this model|extra_forbidden",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +49,10 @@ class EndpointConfig:
       model: name that the endpoint knows.
       base_url: of the API; for example http://127.0.0.1:8000/v1 for a local server.
       key_variable: environment variable that holds the key; empty for an endpoint without keys.
-      temperature: of the judge.
-      max_tokens: room for its reply.
+      temperature: of the judge; None leaves it to the endpoint, as reasoning models want it.
+      max_tokens: room for its reply; None where `max_completion_tokens` or nothing says it.
+      max_completion_tokens: room for its reply, thoughts counted in: what reasoning models take instead.
+      extra_body: further parameters of a request, a JSON object; null takes one out.
       attempts: of one call, failures that may pass counted in.
       max_wait: longest wait between two attempts, in seconds; a server's Retry-After is kept to up to here.
       replies: how often a reply that is no verdict is asked for again, the first time counted in.
@@ -40,22 +63,41 @@ class EndpointConfig:
     model: str
     base_url: str = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
-    temperature: float = 0.0
-    max_tokens: int = 16
+    temperature: float | None = 0.0
+    max_tokens: int | None = 16
+    max_completion_tokens: int | None = None
+    extra_body: str = "{}"
     attempts: int = 8
     max_wait: float = 60.0
     replies: int = 3
     concurrency: int = 8
     timeout: float = 120.0
 
+    def __post_init__(self) -> None:
+        try:
+            extra = json.loads(self.extra_body)
+        except ValueError as error:
+            raise ValueError(f"extra_body is {self.extra_body!r}; it must be a JSON object ({error})") from error
+        if not isinstance(extra, dict):
+            raise ValueError(f"extra_body is {self.extra_body!r}; it must be a JSON object, such as {{}}")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of every request, beside model and messages."""
+        room = ("max_completion_tokens", self.max_completion_tokens)
+        room = room if self.max_completion_tokens else ("max_tokens", self.max_tokens)
+        given = dict([("temperature", self.temperature), room]) | json.loads(self.extra_body)
+        return {name: value for name, value in given.items() if value is not None}
+
     @property
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide what the judge says."""
-        return {name: getattr(self, name) for name in ("model", "base_url", "temperature", "max_tokens", "replies")}
+        """The settings that decide what the judge says; room is not among them, for a cut reply is no verdict."""
+        named = {name: getattr(self, name) for name in ("model", "base_url", "temperature")}
+        return named | ({"extra_body": self.extra_body} if json.loads(self.extra_body) else {})
 
 
 class Journal(GrowingFile):
-    """Replies by question id, one line each; a line that a crash cut off is dropped and asked again."""
+    """Replies by the hash of their question, one line each; a line that a crash cut off is dropped and asked again."""
 
     def __init__(self, path: PathLike) -> None:
         super().__init__(path)
@@ -101,22 +143,25 @@ class Endpoint:
         """One question until there is a verdict, the replies are used up, or the endpoint refuses it.
 
         Raises:
-          ConnectionError: the endpoint cannot be reached, or keeps failing.
-          PermissionError: the key, the model's name or the account is refused.
+          ConnectionError: the endpoint cannot be reached, keeps failing, or does not answer as an API does.
+          PermissionError: the key, the model's name, the account or a parameter is refused.
         """
         replies: list[str] = []
         for _ in range(self.config.replies):
-            reply, refusal = self._reply(prompt)
+            completion, refusal = self._completion(prompt)
             if refusal is not None:
-                return Judgment(None, REFUSED, [*replies, refusal])
+                return Judgment(None, TOO_LONG if _TOO_LONG.search(refusal) else REFUSED, [*replies, refusal])
+            reply, finish = _reply_of(completion)
             replies.append(reply)
             if verdict := parse_verdict(reply):
                 return Judgment(verdict, None, replies)
+            if finish in _NO_USE:
+                return Judgment(None, _NO_USE[finish], replies)
             self.retries[MALFORMED] += 1
         return Judgment(None, MALFORMED, replies)
 
-    def _reply(self, prompt: str) -> tuple[str, str | None]:
-        """(text, None), or ("", why this question is refused)."""
+    def _completion(self, prompt: str) -> tuple[dict[str, Any], str | None]:
+        """(the endpoint's answer, None), or ({}, why this question is refused)."""
         import openai
         import tenacity
 
@@ -128,90 +173,208 @@ class Endpoint:
             sleep=tenacity.sleep_using_event(self.stopping),
             reraise=True,
         )
+        where = f"the judge at {self.config.base_url}"
         try:
             completion = retrying(self._call, prompt)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return "", str(error)
+        except _AnswerError as error:
+            if error.refuses:
+                return {}, str(error)
+            kind = "keeps failing" if _may_pass(error) else "does not answer as an OpenAI-compatible API does"
+            raise ConnectionError(f"{where} {kind}: {error}") from error
         except openai.APIStatusError as error:
             if _may_pass(error):
-                raise ConnectionError(f"the judge at {self.config.base_url} keeps failing: {error}") from error
-            raise PermissionError(f"the judge at {self.config.base_url} refuses: {error}") from error
+                raise ConnectionError(f"{where} keeps failing: {error}") from error
+            if error.status_code not in (400, 413, 422) or _is_of_parameters(error):
+                advice = f"; {_ADVICE[REFUSED]}" if _is_of_parameters(error) else ""
+                raise PermissionError(f"{where} refuses: {error}{advice}") from error
+            return {}, str(error)
         except openai.APIError as error:
-            raise ConnectionError(f"the judge at {self.config.base_url} cannot be reached: {error}") from error
-        if completion.usage is not None:
-            self.usage["prompt_tokens"] += completion.usage.prompt_tokens
-            self.usage["completion_tokens"] += completion.usage.completion_tokens
-        return (completion.choices[0].message.content or "") if completion.choices else "", None
+            raise ConnectionError(f"{where} cannot be reached: {error}") from error
+        usage = completion.get("usage")
+        for name in ("prompt_tokens", "completion_tokens"):
+            self.usage[name] += int((usage.get(name) if isinstance(usage, dict) else 0) or 0)
+        return completion, None
 
-    def _call(self, prompt: str) -> Any:
+    def _call(self, prompt: str) -> dict[str, Any]:
         self.usage["calls"] += 1
-        return self._client.chat.completions.create(
-            model=self.config.model,
-            messages=[{"role": "user", "content": prompt}],
-            temperature=self.config.temperature,
-            max_tokens=self.config.max_tokens,
+        raw = self._client.chat.completions.with_raw_response.create(
+            model=self.config.model, messages=[{"role": "user", "content": prompt}], extra_body=self.config.parameters
         )
+        return _answer_of(raw.http_response.text)
 
     def _count(self, state: Any) -> None:
         self.retries[type(state.outcome.exception()).__name__] += 1
 
 
+class _AnswerError(Exception):
+    """An answer of status 200 that is none: a page, or an error in its body with a status of its own."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is a matter of the question."""
+        return self.status_code in (400, 413, 422)
+
+
+def _answer_of(text: str) -> dict[str, Any]:
+    """The answer of the endpoint as an object with `choices`; _AnswerError for anything else."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        raise _AnswerError(f"no JSON but {text[:80]!r}; is base_url right? It often ends in /v1") from None
+    if isinstance(answer, dict) and answer.get("error"):
+        error = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
+        code = str(error.get("code") or error.get("status") or "")
+        raise _AnswerError(f"an error in its answer, {error}", int(code) if code.isdigit() else 500)
+    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+        raise _AnswerError(f"no 'choices' in its answer {text[:80]!r}; is base_url right?")
+    return answer
+
+
+_NO_USE = {"length": CUT, "content_filter": FILTERED}  # asked again, a reply would end in the same way
+
+
+def _reply_of(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """(text of a reply, why it ended); of a text in parts those that are text."""
+    choice = answer["choices"][0] if answer["choices"] else {}
+    content = (choice.get("message") or {}).get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        content = "".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else "", str(choice.get("finish_reason"))
+
+
+def _is_of_parameters(error: Any) -> bool:
+    """Whether a request is refused for its parameters, as every other would be."""
+    body = error.body if isinstance(error.body, dict) else {}
+    said = f"{body.get('code')} {body.get('type')} {body.get('message')} {error}"
+    return body.get("param") not in (None, "messages", "prompt") or bool(_BAD_PARAMETER.search(said.replace("_", " ")))
+
+
 def _may_pass(error: BaseException) -> bool:
     import openai
 
-    passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
-    return isinstance(error, passing) and getattr(error, "code", None) != "insufficient_quota"
+    if isinstance(error, openai.APIConnectionError):
+        return True
+    status = getattr(error, "status_code", None)
+    is_passing = status is not None and (status in (408, 409, 425, 429) or status >= 500)
+    return is_passing and getattr(error, "code", None) != "insufficient_quota"
 
 
 def _wait_seconds(state: Any, longest: float) -> float:
-    """What the server asks for, else a growing random wait."""
+    """What the server asks for, in seconds, milliseconds or by a date, else a growing random wait."""
     import tenacity
 
-    error = state.outcome.exception()
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    headers = getattr(getattr(state.outcome.exception(), "response", None), "headers", {})
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return min(max(0.0, float(headers.get(name) or "") / unit), longest)
+        except ValueError:
+            continue
     try:
-        return min(float(asked or ""), longest)
+        until = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
+        return min(max(0.0, (until - datetime.datetime.now(until.tzinfo)).total_seconds()), longest)
     except (TypeError, ValueError):
         return tenacity.wait_random_exponential(multiplier=0.5, max=longest)(state)
+
+
+def question_key(question: str) -> str:
+    """By what a question is found in the journal, wherever it stands in a contest."""
+    return sha256_of_bytes(question.encode("utf-8", errors="replace"))[:32]
 
 
 def ask_all(
     endpoint: Endpoint, questions: Mapping[str, str], journal: Journal, progress: Callable[[int], None]
 ) -> dict[str, Judgment]:
-    """Judgments by question id; only questions that the journal lacks are asked.
+    """Judgments by question id; only questions that the journal lacks are asked, equal ones once.
+
+    Refusals cost nothing and may be of the moment: they are not in the journal. Cut replies are, with the room they
+    had, and are asked again with another.
 
     Raises:
       OSError: the endpoint gave up; what was answered until then is in the journal.
+      ValueError: the first questions, or many in a row, fail alike.
     """
-    todo = [name for name in questions if name not in journal.rows]
-    progress(len(questions) - len(todo))
-    with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
-        futures = [executor.submit(_ask, endpoint, journal, name, questions[name]) for name in todo]
-        try:
-            for future in as_completed(futures):
-                progress(int(future.result()))
-        except BaseException as error:
-            endpoint.stopping.set()
-            executor.shutdown(wait=True, cancel_futures=True)  # calls in flight are paid for: their replies are kept
-            if not isinstance(error, OSError):
-                raise
-            kept = sum(name in journal.rows for name in questions)
-            raise type(error)(
-                f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command "
-                "again to go on"
-            ) from error
-    columns = [field.name for field in dataclasses.fields(Judgment)]
-    return {name: Judgment(**{column: journal.rows[name][column] for column in columns}) for name in questions}
-
-
-def _ask(endpoint: Endpoint, journal: Journal, name: str, question: str) -> bool:
-    """Whether the question was asked: after a failure of another one there is no use."""
-    if endpoint.stopping.is_set():
-        return False
+    keys = {name: question_key(question) for name, question in questions.items()}
+    room = endpoint.config.max_completion_tokens or endpoint.config.max_tokens
+    known = {key: row for key, row in journal.rows.items() if row.get("reason") != CUT or row.get("room") == room}
+    todo = {key: questions[name] for name, key in keys.items() if key not in known}
+    progress(sum(key not in todo for key in keys.values()))
+    asked: dict[str, Judgment] = {}
     try:
-        judgment = endpoint.ask(question)
+        for key, judgment in _answers(endpoint, todo, not known):
+            asked[key] = judgment
+            if judgment.reason not in UNPAID:
+                journal.append({"id": key, "room": room, **dataclasses.asdict(judgment)})
+            progress(1)
+    except OSError as error:
+        kept = sum(key in journal.rows for key in keys.values())
+        raise type(error)(
+            f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command "
+            "again to go on"
+        ) from error
+    columns = [field.name for field in dataclasses.fields(Judgment)]
+    before = {key: Judgment(**{column: row[column] for column in columns}) for key, row in known.items()}
+    return {name: (before | asked)[key] for name, key in keys.items()}
+
+
+def _answers(endpoint: Endpoint, todo: Mapping[str, str], alone: bool) -> Iterator[tuple[str, Judgment]]:
+    """(key, judgment) as they come; with `alone` the first ones one by one, until one of them is a verdict."""
+    left = dict(todo)
+    first: list[tuple[str, Judgment]] = []
+    while alone and left and len(first) < ALIKE:
+        key = next(iter(left))
+        first.append((key, endpoint.ask(left.pop(key))))
+        if first[-1][1].verdict:
+            break
+    _check_unlike(endpoint, [judgment for _, judgment in first], min(ALIKE, len(todo)))
+    yield from first
+    refused: list[Judgment] = []
+    with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
+        futures = {executor.submit(_ask, endpoint, question): key for key, question in left.items()}
+        failure: Exception | None = None
+        for future in as_completed(futures):
+            try:
+                judgment = future.result()
+            except Exception as error:  # calls in flight are paid for: their replies are kept
+                failure = failure or error
+                continue
+            if judgment is None:
+                continue
+            yield futures[future], judgment
+            refused = [*refused, judgment] if judgment.reason in UNPAID else []
+            if len(refused) >= ALIKE * endpoint.config.concurrency and failure is None:
+                try:
+                    _check_unlike(endpoint, refused, len(refused))
+                except ValueError as error:
+                    endpoint.stopping.set()
+                    failure = error
+    if failure is not None:
+        raise failure
+
+
+def _check_unlike(endpoint: Endpoint, judgments: list[Judgment], enough: int) -> None:
+    """ValueError where so many judgments have one reason why they are none."""
+    reasons = {judgment.reason for judgment in judgments if judgment.verdict is None}
+    if not judgments or len(judgments) < enough or any(j.verdict for j in judgments) or len(reasons) != 1:
+        return
+    reason = str(reasons.pop())
+    said = str(judgments[-1].raw[-1] if judgments[-1].raw else "")[:200]
+    raise ValueError(
+        f"the judge at {endpoint.config.base_url} gives no verdict: {len(judgments)} questions in a row are {reason}, "
+        f"the last with {said!r}. Nothing of it is kept; {_ADVICE[reason]}"
+    )
+
+
+def _ask(endpoint: Endpoint, question: str) -> Judgment | None:
+    """None where it was not asked: after a failure of another one there is no use."""
+    if endpoint.stopping.is_set():
+        return None
+    try:
+        return endpoint.ask(question)
     except Exception:
         endpoint.stopping.set()
         raise
-    journal.append({"id": name, **dataclasses.asdict(judgment)})
-    return True

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etils import epath
 from scipy.special import expit
 
 from humpback_jax.evaluation.judging.comparisons import (
@@ -12,11 +13,11 @@ from humpback_jax.evaluation.judging.comparisons import (
     judged_figures,
     to_annotations,
 )
-from humpback_jax.evaluation.judging.endpoint import Endpoint, EndpointConfig, Journal, ask_all
+from humpback_jax.evaluation.judging.endpoint import UNPAID, Endpoint, EndpointConfig, Journal, ask_all
 from humpback_jax.evaluation.records import write_records
-from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.files import PathLike, read_json, sha256_of_file
 from humpback_jax.prompts.prompts import packaged_template
-from humpback_jax.run_files import ANNOTATIONS, JUDGMENTS
+from humpback_jax.run_files import ANNOTATIONS, IDENTITY, JUDGMENTS, MANIFEST
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
 from humpback_jax.stages.items import InMemory, JobItems, Prompted
@@ -30,12 +31,17 @@ TEMPLATE = "judge.txt"
 def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointConfig) -> Stage:
     """Judges a contest by an OpenAI-compatible endpoint: DIRECTORY/annotations.json.
 
+    Where DIRECTORY holds judgments of the same judge, only questions that it lacks are asked: more rows, or more room
+    for replies, cost no more than what is new.
+
     Raises:
-      ValueError: the key is not set, or the folder was begun with another judge or other outputs.
+      ValueError: the key is not set, the folder was begun with another judge, or the first questions fail alike.
       OSError: the endpoint cannot be reached, keeps failing or refuses the key; what it said is kept.
     """
     template = packaged_template(TEMPLATE)
-    claim = begin_stage(directory, {"endpoint": config.deciding, "template": template}, {"contest": contest.sha256})
+    asked = {"contest": contest.sha256, "parameters": config.parameters, "replies": config.replies}
+    _reopen(epath.Path(directory), asked)
+    claim = begin_stage(directory, {"endpoint": config.deciding, "template": template}, {})
     if claim.finished:
         return claim.stage
 
@@ -44,7 +50,19 @@ def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointCon
     with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
         judgments = ask_all(endpoint, questions, journal, bar.advance)
     costs = {"retries": dict(sorted(endpoint.retries.items())), "usage_of_this_run": dict(endpoint.usage)}
-    return _finish(claim, contest, judgments, config.model, costs)
+    return _finish(claim, contest, judgments, config.model, costs | {"asked": asked})
+
+
+def _reopen(folder: epath.Path, asked: dict[str, Any]) -> None:
+    """Makes a finished folder one to go on in where other things are asked now, or some were refused; one in which
+    nothing was said yet, one to begin."""
+    manifest, journal = folder / MANIFEST, folder / JUDGMENTS
+    if manifest.exists():
+        figures = read_json(manifest)["figures"]
+        if "asked" in figures and (figures["asked"] != asked or figures["failed"].keys() & set(UNPAID)):
+            manifest.unlink()
+    elif (folder / IDENTITY).exists() and not (journal.exists() and journal.stat().length):
+        (folder / IDENTITY).unlink()
 
 
 def judge_by_model(directory: PathLike, contest: Contest, model: ModelHandle, config: GenerationConfig) -> Stage:

@@ -6,12 +6,12 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.evaluation.records import read_outputs, write_records
-from humpback_jax.files import PathLike, read_jsonl
+from humpback_jax.files import PathLike, read_json, read_jsonl
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.run_files import ANSWERS, MODEL_OUTPUTS
+from humpback_jax.run_files import ANSWERS, MANIFEST, MODEL_OUTPUTS
 from humpback_jax.runtime.processes import is_leader
-from humpback_jax.stages.generate import generate
-from humpback_jax.stages.jobs import GenerationConfig
+from humpback_jax.stages.generate import generate, generation_settings
+from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle
 
 
@@ -27,21 +27,31 @@ def generate_outputs(
     """Generates an answer to every instruction in resumable shards and writes DIRECTORY/model_outputs.json.
 
     A row is `{"dataset", "instruction", "output", "generator"}`, in the order of `rows`. An instruction that does not
-    fit the engine has no row and is counted; an answer that the limit cut is kept and counted.
+    fit the engine has no row and is counted; an answer that the limit cut is kept and counted. With more rows than
+    DIRECTORY has answers for, only the new ones are generated, in a folder of it.
 
     Returns:
       The rows, and figures of the generation; `outputs` among them is the path of the file.
     """
     names = {f"{number:05d}": row for number, row in enumerate(rows)}
     instructions = [(name, row["instruction"]) for name, row in names.items()]
-    stage = generate(directory, model, instructions, prompts, config, tags)
-    answers = {row["id"]: row for _, row in read_jsonl(stage.directory / ANSWERS)}
+    settings = generation_settings(model, prompts, config, tags)
+    answers = _answers_there(epath.Path(directory), model.sha256, settings)
+    left = [(name, text) for name, text in instructions if answers.get(name, {}).get("instruction") != text]
+    if answers:  # what does not fit has no answer and would not get one
+        all_ids = model.all_prompt_ids([prompts.tagged(text, tags) for _, text in left])
+        limit = longest_prompt(model, config)
+        left = [asked for asked, ids in zip(left, all_ids, strict=True) if len(ids) <= limit]
+    if left or not answers:
+        stage = generate(directory, model, left or instructions, prompts, config, tags)
+        answers |= {row["id"]: row for _, row in read_jsonl(stage.directory / ANSWERS)}
+    answers = {name: answers[name] for name, text in instructions if answers.get(name, {}).get("instruction") == text}
     outputs = []
     for name, row in names.items():
         if name in answers:
             asked = {"dataset": row.get("dataset"), "instruction": row["instruction"]}
             outputs.append(asked | {"output": answers[name]["output"], "generator": generator})
-    path = stage.directory / MODEL_OUTPUTS
+    path = epath.Path(directory) / MODEL_OUTPUTS
     if is_leader():
         write_records(path, outputs)
     lengths = [len(row["output"]) for row in outputs]
@@ -51,12 +61,31 @@ def generate_outputs(
         "tags": list(tags),
         "instructions": len(rows),
         "answered": len(outputs),
-        "rejected": stage.counts["rejected"],
+        "rejected": {"prompt_too_long": len(rows) - len(outputs)} if len(outputs) < len(rows) else {},
         "truncated": sum(answer["truncated"] for answer in answers.values()),
         "empty": lengths.count(0),
         "avg_length": int(sum(lengths) / len(lengths)) if lengths else None,
     }
     return outputs, figures
+
+
+def _answers_there(folder: epath.Path, model: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Answers by id that earlier calls have left in a folder.
+
+    Raises:
+      ValueError: they are another model's, or of other settings.
+    """
+    answers: dict[str, dict[str, Any]] = {}
+    for manifest in [folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}"))]:
+        if not manifest.exists():
+            continue
+        made = read_json(manifest)
+        if made["inputs"].get("model") != model or made["settings"] != settings:
+            raise ValueError(
+                f"{folder} was begun with another model, or other settings or tags; give another folder as --out"
+            )
+        answers |= {row["id"]: row for _, row in read_jsonl(manifest.parent / ANSWERS)}
+    return answers
 
 
 def run_alpaca_eval(outputs: PathLike, reference: PathLike, annotator: str, directory: PathLike) -> dict[str, Any]:

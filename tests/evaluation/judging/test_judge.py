@@ -11,7 +11,6 @@ from humpback_jax.evaluation.judging.comparisons import (
     Judgment,
     combined,
     make_contest,
-    parse_verdict,
     read_contest,
 )
 from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model, letter_ids
@@ -64,17 +63,6 @@ def answers(prompt):
 def prefers_longer(prompt, call=0):
     first, second = answers(prompt)
     return "A" if len(first) > len(second) else "B"
-
-
-@pytest.mark.parametrize(
-    "text, verdict",
-    [
-        *[("A", "A"), (" b.\n", "B"), ("**A**", "A"), ("Because of this:\nAnswer: B", "B"), ("(a)", "A")],
-        *[("", None), ("neither", None), ("A or B", None), ("A\nbut then again", None), ("tie", None), ("AB", None)],
-    ],
-)
-def test_a_verdict_is_one_letter_on_the_last_line(text, verdict):
-    assert parse_verdict(text) == verdict
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ def test_outputs_are_written_as_the_package_wants_them(tiny_model_dir, tmp_path,
     assert (made["instructions"], made["answered"]) == (3, 2)
     _, again = generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("seed",))
     assert again == made
+    more = [*ROWS, {"instruction": "Say c."}]
+    rows, made = generate_outputs(tmp_path / "tiny", model, more, "tiny", prompts, config, ("seed",))
+    assert rows[:2] == written and made["answered"] == 3
+    fresh, _ = generate_outputs(tmp_path / "fresh", model, more, "tiny", prompts, config, ("seed",))
+    assert [row["output"] for row in rows] == [row["output"] for row in fresh]
+    lines = [len(path.read_text().splitlines()) for path in sorted((tmp_path / "tiny").rglob("answers.jsonl"))]
+    assert sorted(lines) == [1, 2]  # what was answered was not answered again
     with pytest.raises(ValueError, match="was begun with another"):
         generate_outputs(tmp_path / "tiny", model, ROWS, "tiny", prompts, config, ("web",))
 
