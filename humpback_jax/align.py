@@ -74,6 +74,8 @@ class Recipe:
       backward: training of M_yx.
       augmentation: generation of instructions.
       candidates: instructions per segment, of which at most the best is kept.
+      steer_candidates: all but the first begin as seed instructions do whose output has the segment's shape (prose,
+        steps, list or code).
       seed_model: training of M_0.
       curation: rating.
       curator: how the curator learns what a good pair is; None: ratings alone decide, as in the paper.
@@ -103,6 +105,7 @@ class Recipe:
     backward: FinetuneConfig = FinetuneConfig()
     augmentation: GenerationConfig = GenerationConfig()
     candidates: PositiveInt = 1
+    steer_candidates: bool = False
     seed_model: FinetuneConfig = FinetuneConfig()
     curation: CurationConfig = CurationConfig()
     curator: CuratorConfig | None = None
@@ -118,6 +121,11 @@ class Recipe:
         check_fields(self)
         if not self.sources:
             raise ValueError(f"Recipe.sources is {self.sources}; give 'seed', 'web' or both")
+        if self.steer_candidates and self.candidates == 1:
+            raise ValueError(
+                "Recipe.steer_candidates steers all candidates but the first, and Recipe.candidates is 1; set that to "
+                "2 or more"
+            )
         if self.selection.needs_signals and self.curator is None:
             raise ValueError(
                 "SelectionConfig.by or .gates asks for signals, which only a run with a curator has; set "
@@ -179,7 +187,9 @@ class Alignment:
         segments = finished_stage(self.run_dir / run_files.SEGMENTS_STAGE, "humpback align")
         folder = self.run_dir / run_files.AUGMENTED_STAGE
         recipe = self.recipe
-        return augment(folder, backward_model, segments, self.prompts, recipe.augmentation, recipe.candidates)
+        steered_by = self._seed_set() if recipe.steer_candidates else None
+        settings = recipe.augmentation, recipe.candidates
+        return augment(folder, backward_model, segments, self.prompts, *settings, steered_by)
 
     def train_seed_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_0: from an instruction to its output, on seed pairs and a user's own `mixtures`."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from humpback_jax.corpus.segment_files import shard_paths
+from humpback_jax.curation.openings import Openings, learn_openings
+from humpback_jax.data.mixture import PairSet
 from humpback_jax.files import JsonLines, PathLike, sha256_of_file
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.run_files import PAIRS, REJECTED, SEGMENTS
@@ -23,12 +25,14 @@ def augment(
     prompts: Prompts,
     config: GenerationConfig,
     candidates: int = 1,
+    steered_by: PairSet | None = None,
 ) -> Stage:
     """Writes the candidate pairs A: DIRECTORY/pairs.jsonl, and rejected.jsonl with a reason per row.
 
     A segment is rejected when its prompt is longer than the engine's (`prompt_too_long`), and when its instruction is
     empty (`empty_instruction`) or was cut by the limit (`truncated`). Of several `candidates` per segment each is a
-    pair of its own, `ID#0`, `ID#1`, …, with the segment's id under `segment`; the selection keeps one at most.
+    pair of its own, `ID#0`, `ID#1`, …, with the segment's id under `segment`; the selection keeps one at most. With
+    `steered_by` all but the first begin as those seed instructions do whose output has the shape of the segment.
     """
     settings: dict[str, Any] = {
         "generation": config,
@@ -38,13 +42,17 @@ def augment(
     if candidates > 1:
         settings["candidates"] = candidates
     inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
+    if steered_by is not None:
+        settings["steered"] = True
+        inputs["seeds"] = steered_by.sha256
     claim = begin_stage(directory, settings, inputs, shared=True)
     if claim.finished:
         return claim.stage
 
     rows: Rows[dict] = JsonLines(shard_paths(segments.directory, SEGMENTS))
     rows = Repeated(rows, candidates) if candidates > 1 else rows
-    prompted = functools.partial(_prompted, backward_model, prompts)
+    openings = None if steered_by is None else learn_openings(steered_by.read())
+    prompted = functools.partial(_prompted, backward_model, prompts, openings, candidates)
     items = JobItems(rows, prompted, longest_prompt(backward_model, config), "segments")
     job = Completions(backward_model, config, "instruction")
     written = run_job(claim.folder, job, items, config, "augment")
@@ -59,12 +67,26 @@ def augment(
     if not is_leader():
         return claim.finish(None)
     counts = write_by_reason(claim.folder / PAIRS, claim.folder / REJECTED, _candidates(written, candidates))
-    return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, written.figures))
+    figures = written.figures if openings is None else written.figures | {"openings": openings.of_shape}
+    return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, figures))
 
 
-def _prompted(model: ModelHandle, prompts: Prompts, segments: list[dict]) -> list[Prompted]:
+def _prompted(
+    model: ModelHandle, prompts: Prompts, openings: Openings | None, candidates: int, segments: list[dict]
+) -> list[Prompted]:
     all_ids = model.all_prompt_ids([prompts.backward(segment["text"]) for segment in segments])
-    return [Prompted(segment["id"], ids, segment["text"]) for segment, ids in zip(segments, all_ids, strict=True)]
+    items = []
+    for segment, ids in zip(segments, all_ids, strict=True):
+        opening = "" if openings is None else _opening(segment, openings, candidates)
+        begun = model.begun_ids(opening) if opening else ()
+        items.append(Prompted(segment["id"], ids + begun, segment["text"], begun_ids=begun))
+    return items
+
+
+def _opening(segment: dict, openings: Openings, candidates: int) -> str:
+    """How the instruction of a numbered segment begins; empty for the first candidate, which is free."""
+    name, _, number = segment["id"].rpartition("#")
+    return ["", *openings.drawn(name, segment["text"], candidates - 1)][int(number)]
 
 
 def _candidates(written: JobResult[dict], candidates: int) -> Iterator[tuple[str | None, dict]]:

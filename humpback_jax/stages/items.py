@@ -29,12 +29,14 @@ class Prompted:
       prompt_ids: the prompt.
       given: the half of a pair that the prompt is made from, where it asks for the other.
       pair: instruction and output, where it asks about both.
+      begun_ids: what the answer begins with, the last tokens of the prompt.
     """
 
     id: str
     prompt_ids: tuple[int, ...]
     given: str = ""
     pair: tuple[str, str] = ("", "")
+    begun_ids: tuple[int, ...] = ()
 
 
 class Rows(Protocol[Row]):

@@ -106,7 +106,10 @@ class Completions:
 
     def _row(self, item: Prompted, completion: Completion) -> dict[str, Any]:
         halves = {"instruction": item.given, "output": item.given}
-        halves[self.writes] = self.model.tokenizer.decode(completion.token_ids).strip()
+        if completion.token_ids:  # a beginning of ours without more is nothing that the model wrote
+            halves[self.writes] = self.model.tokenizer.decode(item.begun_ids + completion.token_ids).strip()
+        else:
+            halves[self.writes] = ""
         return {"id": item.id} | halves | {"truncated": completion.truncated}
 
 

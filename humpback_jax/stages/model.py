@@ -40,6 +40,10 @@ class ModelHandle:
         """What `prompt_ids` gives for every user turn, on all cores."""
         return [tuple(ids) for ids in self.chat_format.all_prompt_ids(users, self.tokenizer)]
 
+    def begun_ids(self, answer: str) -> tuple[int, ...]:
+        """Token ids of the beginning of an answer, as they follow a prompt."""
+        return tuple(self.chat_format.answer_ids(answer, self.tokenizer)[:-1])
+
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer."""

@@ -6,12 +6,14 @@ import json
 import pytest
 
 from humpback_jax.corpus.segment_files import read_segments
-from humpback_jax.data.pairs import read_pairs
+from humpback_jax.data.mixture import PairSet
+from humpback_jax.data.pairs import Pair, read_pairs
 from humpback_jax.files import JsonLines, write_jsonl
-from humpback_jax.inference.requests import EngineConfig
+from humpback_jax.inference.requests import Completion, EngineConfig
 from humpback_jax.stages import augment as augment_module
 from humpback_jax.stages.augment import augment
-from humpback_jax.stages.jobs import JobResult
+from humpback_jax.stages.items import Prompted
+from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult
 from humpback_jax.stages.stage import Stage
 
 
@@ -102,7 +104,9 @@ def test_how_segments_lie_in_files_does_not_matter(
 def test_shards_are_pairs_as_they_lie(tiny_model, segments, short_prompts, small_generation, tmp_path):
     stage = augment(tmp_path / "augmented", tiny_model, segments, short_prompts, generous(small_generation))
     texts = {row["id"]: row["text"] for row in read_segments(segments.directory)}
-    written = {row["id"]: row["instruction"] for row in read(stage, "pairs.jsonl")}
+    rows = read(stage, "pairs.jsonl")
+    # A random model writes NUL characters, which no reader of pairs takes.
+    written = {row["id"]: row["instruction"] for row in rows if "\0" not in row["instruction"]}
     shards = sorted((stage.directory / "shards").glob("*.jsonl"))
     pairs = [pair for shard in shards for pair in read_pairs(shard).pairs]
     assert len(shards) > 1 and written.keys() <= {pair.id for pair in pairs} <= texts.keys()
@@ -127,3 +131,33 @@ def test_several_candidates_of_a_segment_are_pairs_of_their_own(
         assert row["output"] == rows[name]["text"]
     written = {(row["segment"], row["instruction"]) for row in pairs}
     assert len(written) > len({row["segment"] for row in pairs}), "each candidate has its own draws"
+
+
+def test_steered_candidates_begin_as_seed_instructions_do(
+    tiny_model, segments, short_prompts, small_generation, tmp_path
+):
+    pairs = tuple(Pair(f"p{i}", f"{word} is it?", "It is so.", "") for i, word in enumerate(["Why"] * 6 + ["How"] * 6))
+    seeds = PairSet("seed", pairs, "hash of the seeds")
+    config = generous(small_generation)
+    config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, prompt_buckets=(96,)))
+    stage = augment(tmp_path / "steered", tiny_model, segments, short_prompts, config, 3, seeds)
+    free = augment(tmp_path / "free", tiny_model, segments, short_prompts, config, 3)
+    assert stage.manifest["figures"]["openings"]["prose"] == {"How": 6, "Why": 6}
+    by_number = {"0": [], "1": [], "2": []}
+    for row in read(stage, "pairs.jsonl"):
+        by_number[row["id"].rpartition("#")[2]].append(row)
+    assert all(by_number.values())
+    assert all(row["instruction"][:3] in ("How", "Why") for row in by_number["1"] + by_number["2"])
+    assert {row["instruction"][:3] for row in by_number["1"]} == {"How", "Why"}
+    assert not any(row["instruction"].startswith(("How", "Why")) for row in by_number["0"]), "the first one is free"
+    free_ones = {row["id"]: row["instruction"] for row in read(free, "pairs.jsonl") if row["id"].endswith("#0")}
+    assert {row["id"]: row["instruction"] for row in by_number["0"]} == free_ones
+    assert (stage.manifest["inputs"]["seeds"], "seeds" in free.manifest["inputs"]) == (seeds.sha256, False)
+
+
+def test_a_beginning_to_which_the_model_adds_nothing_is_an_empty_instruction(tiny_model):
+    item = Prompted("a", (1, 2), "text", begun_ids=tiny_model.begun_ids("Why"))
+    job = Completions(tiny_model, GenerationConfig(), "instruction")
+    assert job._row(item, Completion("a", (), False))["instruction"] == ""
+    more = tuple(tiny_model.tokenizer.encode(" not?"))
+    assert job._row(item, Completion("a", more, False))["instruction"] == "Why not?"
