@@ -38,6 +38,7 @@ from humpback_jax.stages.generate import answers_name, generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import CurationConfig, curate
+from humpback_jax.stages.rewrite import REWRITTEN, RewritingConfig, rewrite
 from humpback_jax.stages.selection import SelectionConfig, select
 from humpback_jax.stages.sources import (
     SeedConfig,
@@ -80,7 +81,9 @@ class Recipe:
       curation: rating.
       curator: how the curator learns what a good pair is; None: ratings alone decide, as in the paper.
       selection: what is kept.
-      arms: what M_t of the last round is compared with: `random`, `longest`, as many pairs as A(t) has.
+      arms: what M_t of the last round is compared with: `random`, `longest`, as many pairs as A(t) has; `rewritten`,
+        A(t) with texts that M_t has made into answers, as `answering` generates.
+      rewriting: which of these are taken.
       forward: training of M_1, M_2, ….
       evaluation: on the held-out pairs.
       answering: generation with the finished model.
@@ -110,7 +113,8 @@ class Recipe:
     curation: CurationConfig = CurationConfig()
     curator: CuratorConfig | None = None
     selection: SelectionConfig = SelectionConfig()
-    arms: tuple[Annotated[str, OneOf(*ARMS)], ...] = ()
+    arms: tuple[Annotated[str, OneOf(*ARMS, REWRITTEN)], ...] = ()
+    rewriting: RewritingConfig = RewritingConfig()
     forward: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     answering: GenerationConfig = GenerationConfig()
@@ -230,12 +234,17 @@ class Alignment:
         return self._train_on(run_files.MODEL_STAGE.format(t=t), curated, mixtures)
 
     def train_arm(self, arm: str) -> Stage:
-        """M_t of the last round again, with as many other pairs of A in the place of A(t)."""
+        """M_t of the last round again: as many other pairs of A in the place of A(t), or A(t) with texts rewritten."""
         t = self.recipe.rounds
         curated = finished_stage(self.run_dir / run_files.CURATED_STAGE.format(t=t), f"humpback curate --round {t}")
         folder = self.run_dir / run_files.ARM_PAIRS_STAGE.format(t=t, arm=arm)
-        drawn = draw_arm(folder, curated, arm)
+        drawn = self.rewrite(folder, curated) if arm == REWRITTEN else draw_arm(folder, curated, arm)
         return self._train_on(run_files.ARM_MODEL_STAGE.format(t=t, arm=arm), drawn, self.recipe.extra_mixtures)
+
+    def rewrite(self, folder: epath.Path, curated: Stage) -> Stage:
+        """A(t) with every text that M_t has made into a faithful answer."""
+        settings = self.recipe.answering, self._curation, self.recipe.rewriting
+        return rewrite(folder, self.model(self.recipe.rounds), curated, self.prompts, *settings)
 
     def evaluate(self) -> Stage:
         """Held-out likelihood of base, M_0, M_1, …, the arms, and backward instructions of base and M_yx, of this run.

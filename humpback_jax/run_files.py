@@ -39,7 +39,8 @@ SCORES_STAGE = "scores{t}"
 CURATOR_STAGE = "curator{t}"
 # A(t): the best of A by these ratings, or by the curator.
 CURATED_STAGE = "curated{t}"
-# An arm beside the last round: as many pairs of A as its A(t), chosen otherwise (`random`, `longest`).
+# An arm beside the last round: as many pairs of A as its A(t), chosen otherwise (`random`, `longest`), or its A(t) with
+# texts rewritten (`rewritten`).
 ARM_PAIRS_STAGE = "curated{t}_{arm}"
 # What was trained on the pairs of an arm.
 ARM_MODEL_STAGE = "m{t}_{arm}"
@@ -99,6 +100,12 @@ CURATOR = "curator.json"
 CURATED = "curated.jsonl"
 # In `curated{t}`: the pairs that were dropped, with a reason each.
 DROPPED = "dropped.jsonl"
+# In `curated{t}_rewritten`: both versions of every text, and why one stayed as it was.
+REWRITINGS = "rewritings.jsonl"
+# In `curated{t}_rewritten`: the job that wrote the rewritings.
+WRITTEN = "written"
+# In `curated{t}_rewritten`: the job that read texts and rewritings side by side.
+READ_AGAIN = "read_again"
 # In `evaluation`: the instructions that backward models wrote for held-out answers.
 PREDICTIONS = "backward_instructions.jsonl"
 # In `answers`: instructions and their answers.

@@ -30,7 +30,7 @@ Recipe.sources = ('seed', 'crawl') | among seed, web
 Recipe.seed_tags = 'seed' | several texts
 Recipe.web_tags = ('ai',) | among seed, web
 Recipe.answer_tags = None | several texts
-Recipe.arms = ('best',) | among random, longest
+Recipe.arms = ('best',) | among random, longest, rewritten
 Recipe.data_reader = 'torch' | among seqio, direct
 Recipe.extra_mixtures = 'module:name' | several texts
 Recipe.mesh = 'data=2' | a MeshShape

@@ -98,7 +98,7 @@ _TWINS = {
     "labelled": "found bad by people",
 }
 
-_ARMS = {"random": "random pairs", "longest": "longest pairs"}
+_ARMS = {"random": "random pairs", "longest": "longest pairs", "rewritten": "rewritten texts"}
 
 
 # (title, what the stage does, what it counts)
