@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup quickstart test test-quick test-all test-slices bench lint dist clean
+.PHONY: setup quickstart evidence test test-quick test-all test-slices bench lint dist clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -20,6 +20,10 @@ $(READY): pyproject.toml constraints.txt
 
 quickstart: setup
 	$(BIN)/humpback align --gin_file=experiments/quickstart.gin
+
+# The paper's findings, one by one, on a small real model: hours on two cores, minutes on a GPU.
+evidence: setup
+	$(BIN)/humpback evaluate evidence --gin_file=sweeps/evidence_135m.gin --out=runs/evidence
 
 lint: setup
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from humpback_jax.prompts.prompts import Prompts, load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle, device_groups, open_model, spans_hosts
-from humpback_jax.stages.sources import PYTHON_REFERENCE, local_path, pairs_in_both, read_pair_files
+from humpback_jax.stages.sources import LIBRARY_DOCS, PYTHON_REFERENCE, local_path, pairs_in_both, read_pair_files
 from humpback_jax.training.layout import check_layout, rows_on
 from humpback_jax.weights.convert import open_source
 from humpback_jax.weights.find import model_at_hand
@@ -162,7 +162,7 @@ def _segments(recipe: Recipe) -> Findings:
         return fault(lacks) if missing else fault()
     found = Findings()
     for source in recipe.segments.inputs:
-        if source == PYTHON_REFERENCE or "://" in source:
+        if source in (PYTHON_REFERENCE, LIBRARY_DOCS) or "://" in source:
             continue
         try:
             list_inputs([local_path(source)], crawl_root=recipe.segments.corpus.crawl_root)

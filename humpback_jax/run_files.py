@@ -25,6 +25,8 @@ PUBLISHED = "published"
 SEEDS_STAGE = "seeds"
 # Pages of the built-in corpus, where the recipe asks for it; no stage.
 PAGES = "pages"
+# Pages of the documentation of installed libraries, where the recipe asks for them; no stage.
+LIBRARY_PAGES = "library_pages"
 # The segments that were cut from web pages.
 SEGMENTS_STAGE = "segments"
 # The backward model M_yx: from an output to its instruction.

@@ -10,8 +10,8 @@ from etils import epath
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.corpus.segment_files import read_shards
 from humpback_jax.data.pairs import domain_of
-from humpback_jax.run_files import PAGES, SEGMENTS_STAGE, SOURCES
-from humpback_jax.stages.sources import PYTHON_REFERENCE, SegmentsConfig, SourceConfig, local_path
+from humpback_jax.run_files import SEGMENTS_STAGE, SOURCES
+from humpback_jax.stages.sources import SegmentsConfig, SourceConfig, builtin_pages, local_path
 
 
 class KnownSources:
@@ -30,8 +30,7 @@ class KnownSources:
         self._files: dict[SourceConfig, set[str]] = {}
         for source in self.sources:
             if source.pattern in config.inputs:
-                pages = run_dir / PAGES
-                path = str(pages) if source.pattern == PYTHON_REFERENCE else local_path(source.pattern)
+                path = builtin_pages(source.pattern, run_dir) or local_path(source.pattern)
                 self._files[source] = {file.name for file in list_inputs([path], crawl_root=config.corpus.crawl_root)}
         rows: Iterable[dict] = read_shards(run_dir / SEGMENTS_STAGE, SOURCES) if self.sources else ()
         self._file_of: dict[str, str] = {row["id"]: row["file"] for row in rows}

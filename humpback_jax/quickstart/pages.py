@@ -37,7 +37,7 @@ _GUARD = "\N{ZERO WIDTH SPACE}"
 _CHUNK = re.compile(r"^(?:[^ \n].*(?:\n.+)*| .*(?:\n+ .*)*)", re.MULTILINE)
 _FOOTNOTE_MARK = re.compile(r'(?<=[\w.,;:)"”])\s+\[\d{1,2}\](?=[\s.,;:)]|$)')
 
-_SETTINGS = {
+PAGE_SETTINGS = {
     "report_level": 5,
     "halt_level": 5,
     "file_insertion_enabled": False,
@@ -55,7 +55,7 @@ _PAGE = """<!DOCTYPE html>
 <main>
 {body}
 </main>
-<footer>From the Python documentation, Python Software Foundation License.</footer>
+<footer>{source}</footer>
 </body>
 </html>
 """
@@ -78,8 +78,15 @@ def reference_page(topic: str, text: str) -> str:
     """One topic, as Sphinx prints it, as an HTML page whose headings are h1 to h6; footnotes are left out."""
     source = _mark_up(text.split("-[ Footnotes ]-")[0])
     directives.register_directive(_ENTRY_DIRECTIVE, _EntryDirective)
-    parts = publish_parts(source, parser=Parser(inliner=_TextInliner()), writer=Writer(), settings_overrides=_SETTINGS)
-    return _PAGE.format(title=html.escape(topic), body=parts["body"].strip())
+    parts = publish_parts(
+        source, parser=Parser(inliner=_TextInliner()), writer=Writer(), settings_overrides=PAGE_SETTINGS
+    )
+    return html_page(topic, parts["body"].strip(), "From the Python documentation, Python Software Foundation License.")
+
+
+def html_page(title: str, body: str, source: str) -> str:
+    """A page with its title, its body as HTML, and where it is from at its foot."""
+    return _PAGE.format(title=html.escape(title), body=body, source=html.escape(source))
 
 
 class _TextInliner:

@@ -21,7 +21,7 @@ from humpback_jax.data.pairs import Pair, PairsFormat, PairsReport, read_curated
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.ranges import OneOf, PathText, PositiveInt, check_fields
-from humpback_jax.run_files import HELDOUT_PAIRS, PAGES, SEED_PAIRS
+from humpback_jax.run_files import HELDOUT_PAIRS, LIBRARY_PAGES, PAGES, SEED_PAIRS
 from humpback_jax.runtime.console import say
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage
@@ -29,7 +29,7 @@ from humpback_jax.weights.find import find_model
 
 PACKAGE = epath.Path(__file__).parent.parent
 BUILTIN = "builtin:"
-PYTHON_REFERENCE = "builtin:python_reference"
+PYTHON_REFERENCE, LIBRARY_DOCS = "builtin:python_reference", "builtin:library_docs"
 NAMED_ROWS = 100  # of those that are no pairs, in the manifest
 HASHED_WHOLE = 64 << 20  # bytes; a larger input file is identified by name and size
 
@@ -99,7 +99,7 @@ class SegmentsConfig:
 
     Attributes:
       inputs: archives, pages or tables of pages, folders of them or patterns; `builtin:python_reference` is Python's
-        language reference.
+        language reference, `builtin:library_docs` the documentation of installed libraries.
       corpus: how pages are cut and filtered.
       sources: licences of some inputs, and which are private; the first that matches a text counts.
     """
@@ -179,12 +179,17 @@ def _pair_files(config: SeedConfig) -> dict[str, str]:
 
 def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | None = None) -> Stage:
     """Writes the segments of DIRECTORY from web pages, in the languages of `seeds` where the config says so."""
-    pages = epath.Path(directory).parent / PAGES
-    inputs = [str(pages) if source == PYTHON_REFERENCE else local_path(source) for source in config.inputs]
+    run_dir = epath.Path(directory).parent
+    inputs = [builtin_pages(source, run_dir) or local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
         from humpback_jax.quickstart.pages import write_python_reference_pages
 
-        write_python_reference_pages(pages)
+        write_python_reference_pages(run_dir / PAGES)
+    if LIBRARY_DOCS in config.inputs:
+        from humpback_jax.quickstart.library_docs import write_library_docs
+
+        say("rendering the documentation of installed libraries, once for a run")
+        write_library_docs(run_dir / LIBRARY_PAGES)
     hashes = {
         source: _identity(path, config.corpus.crawl_root) for source, path in zip(config.inputs, inputs, strict=True)
     }
@@ -204,6 +209,12 @@ def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | Non
     counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
     outputs = {"segments": segments_sha256(claim.folder)}
     return claim.finish(StageResult(counts, outputs, report.to_dict()))
+
+
+def builtin_pages(source: str, run_dir: epath.Path) -> str | None:
+    """Where a run keeps the pages of a built-in corpus; None for any other source."""
+    folders = {PYTHON_REFERENCE: PAGES, LIBRARY_DOCS: LIBRARY_PAGES}
+    return os.fspath(run_dir / folders[source]) if source in folders else None
 
 
 def local_path(path: str) -> str:
