@@ -23,7 +23,7 @@ def recipe(tiny_recipe):
         curation=CurationConfig("expected", tiny_recipe.augmentation),
         curator=CuratorConfig(originals=8),
         selection=SelectionConfig(by="curator", keep_fraction=0.5, min_instruction_chars=1),
-        arms=("random",),
+        arms=("random", "rewritten"),
     )
 
 
@@ -44,7 +44,7 @@ def rows_of(path):
 
 def test_every_stage_is_there_and_its_counts_add_up(run_dir):
     expected = {"seeds", "segments", "m_yx", "augmented", "m0", "scores1", "curator1", "curated1", "m1"}
-    expected |= {"curated1_random", "m1_random", "evaluation"}
+    expected |= {"curated1_random", "m1_random", "curated1_rewritten", "m1_rewritten", "evaluation"}
     assert {path.parent.name for path in run_dir.glob("*/manifest.json")} == expected
     for stage in expected:
         counts = manifest(run_dir, stage)["counts"]
@@ -66,9 +66,11 @@ def test_the_arm_is_as_large_as_the_curated_set_and_is_compared(run_dir):
     arm = rows_of(run_dir / "curated1_random" / run_files.CURATED)
     assert len(arm) == len(rows_of(run_dir / "curated1" / run_files.CURATED))
     figures = manifest(run_dir, "evaluation")["figures"]
-    assert {"m0", "m1", "m1_random"} <= set(figures["nll_per_token"])
+    assert {"m0", "m1", "m1_random", "m1_rewritten"} <= set(figures["nll_per_token"])
     nll = {name: each["nll"] for name, each in figures["nll_per_token"].items()}
-    assert [(d["model"], d["rival"]) for d in figures["nll_differences"]] == [("m1", "m0"), ("m1", "m1_random")]
+    assert [(d["model"], d["rival"]) for d in figures["nll_differences"]] == [
+        ("m1", rival) for rival in ("m0", "m1_random", "m1_rewritten")
+    ]
     for each in figures["nll_differences"]:
         assert each["difference"] == pytest.approx(nll["m1"] - nll[each["rival"]], abs=2e-4)
         assert each["low"] <= each["difference"] <= each["high"]
@@ -101,8 +103,9 @@ def test_another_curator_is_refused_in_the_same_folder(run_dir, recipe):
     ("change", "message"),
     [
         ({"curator": None}, "asks for signals, which only a run with a curator has"),
-        ({"arms": ("best",)}, "Recipe.arms holds 'best'; choose from random, longest"),
-        ({"candidates": 0}, "Recipe.candidates is 0"),
+        ({"arms": ("best",)}, "Recipe.arms .*random, longest, rewritten"),
+        ({"candidates": 0}, "Recipe.candidates .*at least 1"),
+        ({"candidates": 1, "steer_candidates": True}, "Recipe.candidates is 1"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(recipe, change, message):
