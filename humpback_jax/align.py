@@ -21,14 +21,17 @@ from etils import epath
 
 from humpback_jax import run_files
 from humpback_jax.curation.curator import Curator, CuratorConfig
+from humpback_jax.curation.rating_examples import rating_examples
+from humpback_jax.curation.twins import LEAST_BROKEN, drawn
 from humpback_jax.data.mixture import PairSet, TrainingMixture
-from humpback_jax.data.pairs import read_curated
+from humpback_jax.data.open_assistant import holds_trees, read_siblings
+from humpback_jax.data.pairs import Pair, read_curated
 from humpback_jax.data.readers import READERS, SEQIO, read_own_set
-from humpback_jax.files import PathLike, write_atomically
+from humpback_jax.files import PathLike, jsonl_line, sha256_of_bytes, write_atomically
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
-from humpback_jax.ranges import OneOf, PathText, PositiveInt, Text, check_fields
+from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, Text, check_fields
 from humpback_jax.stages.arms import ARMS, draw_arm
 from humpback_jax.stages.augment import augment
 from humpback_jax.stages.curator import learn, read_curator
@@ -36,7 +39,7 @@ from humpback_jax.stages.evaluate import EvaluationConfig, evaluate
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.generate import answers_name, generate
 from humpback_jax.stages.jobs import GenerationConfig
-from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.stages.model import ModelHandle, open_model, open_named_model
 from humpback_jax.stages.rating import CurationConfig, curate
 from humpback_jax.stages.rewrite import REWRITTEN, RewritingConfig, rewrite
 from humpback_jax.stages.selection import SelectionConfig, select
@@ -45,6 +48,7 @@ from humpback_jax.stages.sources import (
     SegmentsConfig,
     base_model,
     cut_segments,
+    local_path,
     read_seeds,
 )
 from humpback_jax.stages.stage import Stage, finished_stage
@@ -63,6 +67,8 @@ class Recipe:
       architecture: the architecture the base must have, or None to take any.
       chat_format: how turns are written; None takes the base model's own.
       prompt_dir: folder with a user's own backward.txt or rating.txt.
+      rating_examples: of rating, which M_0, M_1, … also learn: seed pairs and broken twins, and ranked replies where
+        the seeds are Open Assistant's trees; the curator's twins are of other pairs. 0: none, as in the paper.
       rounds: rounds of self-curation (the paper has 2).
       scored_run: run directory of a complete run whose pairs and scores are taken; then only the last selection, M_t
         and the evaluation are made. For ablations of what M_t is trained on.
@@ -97,6 +103,7 @@ class Recipe:
     architecture: LlamaConfig | None = None
     chat_format: Annotated[str, OneOf(*CHAT_FORMATS)] | None = None
     prompt_dir: PathText | None = None
+    rating_examples: NaturalInt = 0
     rounds: PositiveInt = 2
     scored_run: PathText | None = None
     sources: tuple[Annotated[str, OneOf("seed", "web")], ...] = ("seed", "web")
@@ -197,14 +204,15 @@ class Alignment:
 
     def train_seed_model(self, mixtures: Sequence[str] = ()) -> Stage:
         """M_0: from an instruction to its output, on seed pairs and a user's own `mixtures`."""
-        return self._finetune(run_files.MODEL_STAGE.format(t=0), [self._seed_set()], self.recipe.seed_model, mixtures)
+        sets = [self._seed_set(), *self._rating_sets()]
+        return self._finetune(run_files.MODEL_STAGE.format(t=0), sets, self.recipe.seed_model, mixtures)
 
     def curate(self, t: int) -> Stage:
         """A(t): M_{t-1} rates every pair of A, and the best are kept."""
         scored_run = self.recipe.scored_run
         scored_dir = self.run_dir if scored_run is None else epath.Path(scored_run)
         scores_dir = scored_dir / run_files.SCORES_STAGE.format(t=t)
-        scorer = self.model(t - 1) if scored_run is None else None
+        scorer = self._rater(t) if scored_run is None else None
         pairs = finished_stage(scored_dir / run_files.AUGMENTED_STAGE, "humpback augment")
         if scorer is None:
             scores = finished_stage(scores_dir, f"humpback curate --round {t}")
@@ -221,7 +229,7 @@ class Alignment:
         folder = scored_dir / run_files.CURATOR_STAGE.format(t=t)
         if self.recipe.scored_run is None:
             seeds = self._seed_set()
-            scorer = self.model(t - 1)
+            scorer = self._rater(t)
             stage = learn(folder, scorer, seeds, scores, self.prompts, self._curation, self.recipe.curator)
         else:
             stage = finished_stage(folder, f"humpback curate --round {t}")
@@ -308,6 +316,11 @@ class Alignment:
         stage = finished_stage(self.run_dir / name, f"humpback train --model {name}")
         return open_model(stage.directory / run_files.MODEL, self.recipe.chat_format)
 
+    def _rater(self, t: int) -> ModelHandle:
+        """Who rates in round t: M_{t-1}, or the model that the recipe names in its place."""
+        rater = self.recipe.curation.rater
+        return self.model(t - 1) if rater is None else open_named_model(rater)
+
     @property
     def _curation(self) -> CurationConfig:
         """How pairs are rated, with all signals where there is a curator."""
@@ -318,11 +331,30 @@ class Alignment:
         pairs = read_curated(curated.directory / run_files.CURATED)
         web = PairSet("web", pairs, curated.outputs["curated"], tags=self.recipe.web_tags)
         sets = [s for s in (self._seed_set(), web) if s.name in self.recipe.sources]
-        return self._finetune(name, sets, self.recipe.forward, mixtures)
+        return self._finetune(name, [*sets, *self._rating_sets()], self.recipe.forward, mixtures)
 
     def _seed_set(self) -> PairSet:
         pairs = read_curated(self.seeds.directory / run_files.SEED_PAIRS)
         return PairSet("seed", pairs, self.seeds.outputs["seed"], tags=self.recipe.seed_tags)
+
+    def _rating_sets(self) -> list[PairSet]:
+        """What teaches a model to rate, where the recipe asks for it."""
+        number, curator = self.recipe.rating_examples, self.recipe.curator
+        if not number:
+            return []
+        seeds: Sequence[Pair] = self._seed_set().read()
+        if curator is not None:  # what it learns from must be new to who rates it
+            seeds = drawn(seeds, curator.seed)[curator.originals :]
+            if len(seeds) < LEAST_BROKEN:
+                raise ValueError(
+                    f"Recipe.rating_examples: {len(seeds)} seed pairs are left beside the {curator.originals} that the "
+                    "curator learns from; give more seed pairs, or lower CuratorConfig.originals"
+                )
+        path = local_path(self.recipe.seeds.path)
+        siblings = read_siblings(path, self.recipe.seeds.languages) if holds_trees(path) else ()
+        examples = rating_examples(seeds, siblings, self.prompts, number)
+        content = "".join(jsonl_line(dataclasses.asdict(example)) for example in examples)
+        return [PairSet("rating", examples, sha256_of_bytes(content.encode()))]
 
     def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, mixtures: Sequence[str]) -> Stage:
         chat_format, tokenizer = self.base.chat_format, self.base.tokenizer

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from humpback_jax.corpus.filters.words import words
 from humpback_jax.data.pairs import Pair
 
+LEAST_BROKEN = 2  # pairs that exchange their answers
 LEAST_WORDS = 12  # of an answer of which half can be told from the whole
 
 # What stands around the text of a page.
@@ -127,13 +128,18 @@ KINDS: Mapping[str, Callable[[Pair, Sequence[Pair], random.Random], Broken]] = {
 }
 
 
+def drawn(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """The pairs in an order that depends on the seed and their ids alone."""
+    return sorted(pairs, key=lambda pair: random.Random(f"{seed} {pair.id}").random())
+
+
 def broken_twins(pairs: Sequence[Pair], seed: int = 0, kinds: Sequence[str] = tuple(KINDS)) -> list[Twin]:
     """Every pair whole, followed by a twin of every kind in which it can be broken.
 
     Raises:
       ValueError: fewer than two pairs, of which none has another's answer.
     """
-    if len(pairs) < 2:
+    if len(pairs) < LEAST_BROKEN:
         raise ValueError(f"{len(pairs)} seed pairs; broken twins need two or more, to exchange their answers")
     twins = []
     for pair in pairs:

@@ -54,6 +54,12 @@ def is_message(row: dict[str, Any]) -> bool:
     return "message_tree_id" in row and "message_id" in row
 
 
+def holds_trees(path: PathLike) -> bool:
+    """Whether the first row of a file is a tree."""
+    first = next(iter(read_rows(path)), None)
+    return first is not None and isinstance(first.value, dict) and is_tree(first.value)
+
+
 def read_siblings(path: PathLike, languages: Sequence[str] = ENGLISH) -> list[Sibling]:
     """Ranked first replies of trees (one nested tree per row), of prompts with two or more of them.
 

@@ -26,6 +26,12 @@ from humpback_jax.inference.slots import Finished, Prompt, Slots
 PromptIds = Sequence[tuple[str, Sequence[int]]]  # id and token ids
 ReportProgress = Callable[[int], None]
 LOGITS_CHUNK = 256  # answer tokens whose logits exist at once
+SPAN_CHUNK = 64  # the same of short readings, of whose batches fewer tokens are asked about
+# Lengths that short readings are padded to, finer than those of prompts, which longer ones take. On an accelerator
+# padding costs less than a program.
+CPU_SPAN_BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+SPAN_BUCKETS = (32, 64, 96, 128, 192, 256)
+CPU_SPAN_TOKENS = 256  # of one call, most of which would be padding where few readings have a length
 
 
 def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -186,7 +192,7 @@ class Engine(LoadedModel):
         """float32, a row per prompt; a batch is dispatched before the one before it is read."""
         result = np.zeros((len(prompts), *wanted.row_shape), np.float32)
         under_way: collections.deque[tuple[_Batch, jax.Array]] = collections.deque()
-        for batch in [*self._batches(prompts, len(prefix_ids)), None]:
+        for batch in [*self._batches(prompts, len(prefix_ids), wanted.short), None]:
             if batch is not None:
                 under_way.append((batch, self.programs.run(*self._scoring(wanted, batch, prefix_ids))))
                 self.stats.prompt_tokens += int(batch.lengths[: len(batch.indices)].sum())
@@ -198,14 +204,17 @@ class Engine(LoadedModel):
                     progress(len(done.indices))
         return result
 
-    def _batches(self, prompts: PromptIds, prefix_length: int) -> Iterator["_Batch"]:
+    def _batches(self, prompts: PromptIds, prefix_length: int, short: bool) -> Iterator["_Batch"]:
         """Batches of equal bucket; empty rows hold one padding token."""
         by_bucket: dict[int, list[int]] = {}
         for i, (name, ids) in enumerate(prompts):
             self._check_prompt(name, len(ids))
-            by_bucket.setdefault(self._bucket(len(ids) - prefix_length), []).append(i)
+            by_bucket.setdefault(self._bucket(len(ids) - prefix_length, short), []).append(i)
         for bucket, members in sorted(by_bucket.items()):
-            size = self.rows(self.config.scored_rows(bucket))
+            size = self.config.scored_rows(bucket)
+            if short and self.on_cpu:
+                size = max(1, min(size, CPU_SPAN_TOKENS // bucket))
+            size = self.rows(size)
             for start in range(0, len(members), size):
                 indices = members[start : start + size]
                 tokens, lengths = np.zeros((size, bucket), np.int32), np.ones(size, np.int32)
@@ -262,8 +271,14 @@ class Engine(LoadedModel):
         placed = {key: self.put(array) for key, array in arrays.items()}
         return program, {"params": self.params, "prefix": self.prefix(prefix_ids)} | placed
 
-    def _bucket(self, length: int) -> int:
-        return next(bucket for bucket in self.config.prompt_buckets if length <= bucket)
+    def _bucket(self, length: int, short: bool = False) -> int:
+        """What so many tokens are padded to, as a prompt or as a short reading."""
+        finer = () if not short else CPU_SPAN_BUCKETS if self.on_cpu else SPAN_BUCKETS
+        return min(
+            next(bucket for bucket in buckets if length <= bucket)
+            for buckets in (self.config.prompt_buckets, finer)
+            if buckets and length <= buckets[-1]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +293,7 @@ class _Candidates:
     """What may come next, int32 [prompts, n]."""
 
     ids: np.ndarray
+    short: ClassVar[bool] = False
     function: ClassVar[Any] = candidate_log_probs
     static: ClassVar[dict[str, Any]] = {}
 
@@ -302,6 +318,7 @@ class _Answers:
     starts: np.ndarray
     lengths: np.ndarray
     count_misses: bool
+    short: ClassVar[bool] = False
     function: ClassVar[Any] = answer_log_likelihoods
 
     @property
@@ -326,8 +343,9 @@ class _Answers:
 class _Spans:
     """The spans and candidates of readings that share a prefix of some length."""
 
+    short: ClassVar[bool] = True
     function: ClassVar[Any] = span_log_likelihoods
-    static: ClassVar[dict[str, Any]] = {"chunk": LOGITS_CHUNK}
+    static: ClassVar[dict[str, Any]] = {"chunk": SPAN_CHUNK}
 
     def __init__(self, readings: Sequence[Reading], prefix_length: int) -> None:
         spans = np.asarray([reading.spans for reading in readings], np.int32).reshape(len(readings), -1, 2)

@@ -98,7 +98,9 @@ def span_log_likelihoods(
     spans = _in_spans(tokens.shape[1], starts, lengths)
     values = _wanted_log_probs(model, params, hidden, tokens, jnp.any(spans, axis=1), chunk)
     sums = jnp.sum(jnp.where(spans, values[:, None, :], 0.0), axis=-1)
-    return constrain(jnp.concatenate([sums, log_probs_after(model, params, hidden, ends, candidates)], 1), None, None)
+    if candidates.shape[1]:
+        sums = jnp.concatenate([sums, log_probs_after(model, params, hidden, ends, candidates)], 1)
+    return constrain(sums, None, None)
 
 
 def _in_spans(bucket: int, starts: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -59,14 +59,14 @@ class LoadedModel:
             )
         device = self.mesh.devices.flat[0]
         where = dict(platform=device.platform, device_kind=device.device_kind)
-        self.model, on_cpu = dataclasses.replace(model, scan_layers=False, **where), device.platform == "cpu"
-        if on_cpu and config.prefill_tokens is None:
+        self.model, self.on_cpu = dataclasses.replace(model, scan_layers=False, **where), device.platform == "cpu"
+        if self.on_cpu and config.prefill_tokens is None:
             config = dataclasses.replace(config, prefill_tokens=CPU_PREFILL_TOKENS)
         self.config = config
         # CPU compilers widen a whole bfloat16 cache to float32 when tokens are written into it.
-        default_dtype = jnp.float32 if on_cpu else model.dtype
+        default_dtype = jnp.float32 if self.on_cpu else model.dtype
         self.cache_dtype = dtype_of(config.kv_dtype, CACHE) if config.kv_dtype else default_dtype
-        self.overlap = not on_cpu if config.overlap is None else config.overlap
+        self.overlap = not self.on_cpu if config.overlap is None else config.overlap
         self.decode_steps = config.steps_per_chunk(self.overlap)
         self.stats = SlotStats(config.slots)
         stacked = dataclasses.replace(model, scan_layers=True)

@@ -1,6 +1,9 @@
 """What goes into the engine and what comes out: shapes, requests, completions, probes."""
 
+import collections
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Annotated
 
 from humpback_jax.inference.sampling import SamplingConfig
@@ -14,6 +17,32 @@ PREFILL_TOKENS, CPU_PREFILL_TOKENS = 2048, 512
 
 # Four to an octave, so that padding is a tenth of the tokens and not a quarter.
 DEFAULT_BUCKETS = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048)
+
+
+BUCKET_STEP = 16
+
+
+def fitted_buckets(lengths: Sequence[int], most: int) -> tuple[int, ...]:
+    """At most so many lengths to pad these to, multiples of 16, ascending, with the least padding in all.
+
+    Args:
+      lengths: of the prompts of a job, each at least 1; what they share not counted.
+      most: buckets, at least 1; each is one program more to compile.
+    """
+    steps = collections.Counter(-(-length // BUCKET_STEP) for length in lengths)
+    sizes = sorted(steps)
+    below = list(itertools.accumulate((steps[size] for size in sizes), initial=0))
+    # The fewest padded steps, and the buckets, of the k shortest sizes with so many buckets as were allowed so far.
+    best: list[tuple[int, tuple[int, ...]]] = [(0, ()), *((below[-1] * sizes[-1] + 1, ()) for _ in sizes)]
+    for _ in range(most):
+        best = [
+            min(
+                [best[k]]
+                + [(best[j][0] + (below[k] - below[j]) * sizes[k - 1], (*best[j][1], sizes[k - 1])) for j in range(k)]
+            )
+            for k in range(len(best))
+        ]
+    return tuple(size * BUCKET_STEP for size in best[-1][1])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,11 @@ def _of_ratings(stages: Manifests, ratings: Mapping[int, Mapping[str, float]]) -
                 f"Round {t}: none of {figures['forced']} ratings was written by the model, all were forced. Raise "
                 "EngineConfig.max_new_tokens of `curate`, or set CurationConfig.mode = 'expected'."
             )
+        if "rater" in figures:
+            yield (
+                f"Round {t}: {figures['rater']} rated the pairs, in the place of M_{t - 1}: {figures['note']}. What is "
+                "gained is partly that rater's."
+            )
         if len(values) >= LEAST_RATINGS and min(values.values()) == max(values.values()):
             yield (
                 f"Round {t}: all {len(values)} pairs have the rating {next(iter(values.values())):g}; what was kept is "

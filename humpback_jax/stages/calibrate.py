@@ -5,8 +5,9 @@ of held-out pairs, on siblings, and on labels; where it learns from labels too, 
 """
 
 import dataclasses
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from humpback_jax.curation.twins import KINDS, SEED, broken_twins
 from humpback_jax.data.open_assistant import Sibling
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import jsonl_line, sha256_of_bytes
+from humpback_jax.inference.engine import shared_prefix
+from humpback_jax.inference.requests import fitted_buckets
 from humpback_jax.inference.shards import claim_directory
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.runtime.processes import process_count, process_index
@@ -40,6 +43,7 @@ from humpback_jax.stages.stage import plain
 
 CURATOR, WITH_LABELS = "curator", "curator_with_labels"
 FOLDS = 5
+BUCKETS = 4  # of rating prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +62,10 @@ class Signaller:
     curation: CurationConfig
     folder: str | None = None
 
-    def read(self, name: str, rows: Sequence[dict]) -> list[dict]:
+    def read(self, name: str, rows: Sequence[dict], buckets: Sequence[int] = ()) -> list[dict]:
         """The rows with their `signals`, without those whose rating prompt is too long for the engine.
+
+        `buckets` stand in the place of the engine's; they are no part of what decides the signals.
 
         Raises:
           ValueError: the folder holds what another model, rubric or other rows gave, or several processes have none.
@@ -72,9 +78,19 @@ class Signaller:
             folder = epath.Path(self.folder or temporary) / name
             claim_directory(folder, self._identity(rows), process_index())
             items = rating_items(InMemory(rows), self.model, self.prompts, self.curation)
-            job = ratings_job(self.model, self.prompts, self.curation)
-            read = run_job(folder, job, items, self.curation.generation, name)
+            curation = self._fitted(items)
+            read = run_job(folder, ratings_job(self.model, self.prompts, curation), items, curation.generation, name)
             return [row | {"signals": found["signals"]} for row, found in read.joined() if found is not None]
+
+    def fitted_buckets(self, rows: Iterable[dict]) -> tuple[int, ...]:
+        """A few buckets for the rating prompts of these rows: a measurement is small, and each is a program."""
+        longest = self.curation.max_prompt_length
+        texts = [self.prompts.rating(row["instruction"], row["output"]) for row in rows]
+        prompts = [ids for ids in self.model.all_prompt_ids(texts) if len(ids) <= longest]
+        shared, room = len(shared_prefix(prompts)), self.curation.generation.engine.max_prompt_length - longest
+        buckets = fitted_buckets([len(ids) - shared + room for ids in prompts], BUCKETS)
+        # The last one says what is accepted, the shared prefix counted.
+        return (*(bucket for bucket in buckets if bucket < longest + room), longest + room)
 
     def _identity(self, rows: Sequence[dict]) -> dict[str, Any]:
         """What decides the signals of these rows."""
@@ -106,8 +122,19 @@ class Calibration:
 
 def calibrate(signaller: Signaller, data: Calibration, config: CuratorConfig) -> dict[str, Any]:
     """Figures for every signal and the curator: `signals` on labels, `twins` by kind, `siblings`, and the `curator`."""
-    examples = signaller.read("examples", curator_examples(data.seeds, config))
-    labelled = signaller.read("labelled", [dataclasses.asdict(pair) for pair in data.labelled])
+    twins = [
+        dataclasses.asdict(twin) | {"good": twin.good}
+        for twin in (broken_twins(data.heldout, config.seed) if data.heldout else ())
+    ]
+    rows = {
+        "examples": curator_examples(data.seeds, config),
+        "labelled": [dataclasses.asdict(pair) for pair in data.labelled],
+        "twins": twins,
+        "siblings": [dataclasses.asdict(sibling) for sibling in data.siblings],
+    }
+    buckets = signaller.fitted_buckets(itertools.chain(*rows.values()))
+    read = {name: signaller.read(name, of_set, buckets) for name, of_set in rows.items()}
+    examples, labelled = read["examples"], read["labelled"]
     # What is chosen from: the labelled pairs where there are any, else the seed pairs stand in.
     candidates = [row["signals"] for row in labelled or [row for row in examples if row["kind"] == SEED]]
     curator = fit_on_examples(examples, candidates, config)
@@ -122,11 +149,9 @@ def calibrate(signaller: Signaller, data: Calibration, config: CuratorConfig) ->
         figures["signals"] = _on_labels(labelled, examples, curator, config)
         figures["kept"] = _on_kept(labelled, with_labels(labelled, examples, config))
     if data.heldout:
-        twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(data.heldout, config.seed)]
-        figures["twins"] = _on_twins(signaller.read("twins", twins), curator)
+        figures["twins"] = _on_twins(read["twins"], curator)
     if data.siblings:
-        rows = [dataclasses.asdict(sibling) for sibling in data.siblings]
-        figures["siblings"] = _on_siblings(signaller.read("siblings", rows), curator)
+        figures["siblings"] = _on_siblings(read["siblings"], curator)
     return figures
 
 

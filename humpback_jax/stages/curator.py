@@ -1,7 +1,6 @@
 """The curator's stage: seed pairs, broken twins and labelled pairs are read, and what tells them apart is learned."""
 
 import dataclasses
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from humpback_jax.curation.curator import Curator, CuratorConfig, Examples, cura
 from humpback_jax.curation.features import Rows
 from humpback_jax.curation.labels import read_labels
 from humpback_jax.curation.measures import auc
-from humpback_jax.curation.twins import KINDS, SEED, broken_twins
+from humpback_jax.curation.twins import KINDS, SEED, broken_twins, drawn
 from humpback_jax.data.mixture import PairSet
 from humpback_jax.data.pairs import Pair
 from humpback_jax.files import PathLike, read_json, read_jsonl, sha256_of_file, write_json, write_jsonl
@@ -79,8 +78,8 @@ def read_curator(stage: Stage) -> Curator:
 
 def curator_examples(seeds: Sequence[Pair], config: CuratorConfig) -> list[dict[str, Any]]:
     """Rows with `id`, `of`, `kind`, `good`, `instruction`, `output`: drawn seed pairs, their twins, labelled pairs."""
-    drawn = sorted(seeds, key=lambda pair: random.Random(f"{config.seed} {pair.id}").random())[: config.originals]
-    twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(drawn, config.seed)]
+    originals = drawn(seeds, config.seed)[: config.originals]
+    twins = [dataclasses.asdict(twin) | {"good": twin.good} for twin in broken_twins(originals, config.seed)]
     if config.labels is None:
         return twins
     labelled = [

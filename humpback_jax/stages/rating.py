@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from rich.markup import escape
 
 from humpback_jax.curation.signals import SIGNALS, constant_signals
 from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
@@ -20,7 +21,7 @@ from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.prompts.ratings import LABEL, parse_rating
-from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
+from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, check_fields
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
@@ -30,6 +31,7 @@ from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.readings import READINGS, Readings
 from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
 
+NOT_SELF_ALIGNMENT = "not self-alignment"
 MODES = ("rationale", "sampled", "expected")
 
 
@@ -45,6 +47,8 @@ class CurationConfig:
       samples: ratings per pair in mode `sampled`.
       signals: also measure every other signal of the pair (`curation/signals.py`), by two short readings more.
       head_tokens, tail_tokens: how much of an answer these readings see.
+      rater: a model, named as every model is, that rates and reads in the place of M_{t-1}. That is no self-alignment,
+        and the manifest, the terminal and the report say so.
     """
 
     mode: Annotated[str, OneOf(*MODES)] = "rationale"
@@ -53,13 +57,14 @@ class CurationConfig:
     signals: bool = False
     head_tokens: PositiveInt = 48
     tail_tokens: NaturalInt = 16
+    rater: PathText | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the rows: settings of the signals only where they are measured."""
-        fields = plain(self)
+        """What decides the rows beside the model: settings of the signals only where they are measured."""
+        fields = {name: value for name, value in plain(self).items() if name != "rater"}
         return fields if self.signals else {name: fields[name] for name in ("mode", "generation", "samples")}
 
     @property
@@ -85,6 +90,8 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     claim = begin_stage(directory, settings, inputs, shared=True)
     if claim.finished:
         return claim.stage
+    if config.rater is not None:
+        say(f"[yellow]{claim.folder.name}: {escape(config.rater)} rates the pairs: {NOT_SELF_ALIGNMENT}[/yellow]")
 
     rows = JsonLines([pairs.directory / PAIRS])
     items = rating_items(rows, scorer, prompts, config)
@@ -95,6 +102,8 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     scores = claim.folder / SCORES
     write_jsonl(scores, (rating for _, rating in rated.joined() if rating is not None))
     figures = _figures(rating for _, rating in read_jsonl(scores)) | rated.figures
+    if config.rater is not None:
+        figures |= {"rater": config.rater, "note": NOT_SELF_ALIGNMENT}
     if config.signals:
         figures |= _signal_figures(claim.folder.name, [rating["signals"] for _, rating in read_jsonl(scores)])
     return claim.finish(StageResult(items.counts, {"scores": sha256_of_file(scores)}, figures))

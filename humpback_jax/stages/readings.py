@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from humpback_jax.curation.signals import text_signals
-from humpback_jax.inference.engine import Engine
+from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Reading
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.items import Prompted
@@ -54,9 +54,8 @@ class Readings:
           progress: called with the number of readings that were just finished, `READINGS` for every item.
         """
         asked = self._asked(items)
-        neutral = self._neutral_ids()
-        with_instruction = engine.read_spans([each.forward for each in asked], (), progress)
-        without = engine.read_spans([each.neutral for each in asked], neutral[:-1], progress)
+        with_instruction = _read(engine, [each.forward for each in asked], self._shared_ids(), progress)
+        without = _read(engine, [each.neutral for each in asked], self._neutral_ids()[:-1], progress)
         rows = zip(items, asked, ratings, with_instruction, without, strict=True)
         return [self._signals(*row) for row in rows]
 
@@ -86,7 +85,7 @@ class Readings:
             head = answer[: self.head_tokens]
             tail = answer[max(len(head), len(answer) - self.tail_tokens) :]
             spans = (_what_differs(prompt, neutral), (len(prompt), len(head)))
-            forward = Reading(item.id, (*prompt, *head), spans, (end,))
+            forward = Reading(item.id, (*prompt, *head), spans, ())
             without = Reading(item.id, (*neutral, *head, *tail), ((len(neutral), len(head)),), (end,))
             asked.append(_Asked(forward, without))
         return asked
@@ -95,6 +94,10 @@ class Readings:
         """The neutral prompt: a user turn of the seed tag alone."""
         return self.model.prompt_ids(self.prompts.seed_tag)
 
+    def _shared_ids(self) -> tuple[int, ...]:
+        """What prompts begin with whatever the instruction, but for the last token, which says what comes first."""
+        return shared_prefix([self._neutral_ids(), self.model.prompt_ids(self.prompts.tagged("0", ("seed",)))])[:-1]
+
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
@@ -102,6 +105,38 @@ class _Asked:
 
     forward: Reading
     neutral: Reading
+
+
+def _read(
+    engine: Engine, readings: Sequence[Reading], prefix_ids: tuple[int, ...], progress: Callable[[int], None]
+) -> list[np.ndarray]:
+    """What each reading asks. What several pairs ask alike is read once, as the answer of a segment's candidates is.
+
+    Args:
+      engine: of the model.
+      readings: all with the same number of spans and of candidates.
+      prefix_ids: what nearly all of them begin with; the others are read without it.
+      progress: called with the number of readings that were just finished.
+    """
+    once = {_question(reading): reading for reading in readings}
+    progress(len(readings) - len(once))
+    found: dict[tuple, np.ndarray] = {}
+    for prefix in (prefix_ids, ()):
+        group = [reading for key, reading in once.items() if key not in found and _begins_with(reading, prefix)]
+        if group:
+            values = engine.read_spans(group, prefix, progress)
+            found |= zip(map(_question, group), values, strict=True)
+    return [found[_question(reading)] for reading in readings]
+
+
+def _question(reading: Reading) -> tuple:
+    return reading.token_ids, reading.spans
+
+
+def _begins_with(reading: Reading, prefix_ids: tuple[int, ...]) -> bool:
+    """Whether the prefix is the reading's own, and none of its spans needs what is in it."""
+    length = len(prefix_ids)
+    return reading.token_ids[:length] == prefix_ids and all(start > length for start, _ in reading.spans)
 
 
 def _what_differs(prompt: Sequence[int], neutral: Sequence[int]) -> tuple[int, int]:

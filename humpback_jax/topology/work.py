@@ -140,7 +140,7 @@ class _RecipeWork:
 
     def seed_model(self) -> StageWork:
         name = run_files.MODEL_STAGE.format(t=0)
-        return self._training(name, self.recipe.seed_model, self.seeds.count, self.seeds.tokens)
+        return self._training(name, self.recipe.seed_model, *self._with_ratings(self.seeds.count, self.seeds.tokens))
 
     def scores(self, t: int) -> StageWork:
         curation, rubric = self.recipe.curation, _tokens(len(self.prompts.rating_template))
@@ -185,7 +185,15 @@ class _RecipeWork:
         trained = [sets[source] for source in self.recipe.sources]
         examples = sum(pairs.count for pairs in trained)
         mean = sum(pairs.count * pairs.tokens for pairs in trained) / max(examples, 1)
-        return self._training(run_files.MODEL_STAGE.format(t=t), self.recipe.forward, examples, mean)
+        return self._training(
+            run_files.MODEL_STAGE.format(t=t), self.recipe.forward, *self._with_ratings(examples, mean)
+        )
+
+    def _with_ratings(self, examples: int, tokens: float) -> tuple[int, float]:
+        """(examples, mean tokens) with the recipe's examples of rating beside these."""
+        ratings = self.recipe.rating_examples
+        each = _tokens(len(self.prompts.rating_template)) + self.seeds.tokens
+        return examples + ratings, (examples * tokens + ratings * each) / max(examples + ratings, 1)
 
     def evaluation(self) -> StageWork:
         """Likelihoods of the held-out pairs under every model, and instructions by those that write backwards."""

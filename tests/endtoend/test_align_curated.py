@@ -19,6 +19,7 @@ def recipe(tiny_recipe):
     return dataclasses.replace(
         tiny_recipe,
         rounds=1,
+        rating_examples=4,
         candidates=2,
         curation=CurationConfig("expected", tiny_recipe.augmentation),
         curator=CuratorConfig(originals=8),
@@ -74,6 +75,19 @@ def test_the_arm_is_as_large_as_the_curated_set_and_is_compared(run_dir):
     for each in figures["nll_differences"]:
         assert each["difference"] == pytest.approx(nll["m1"] - nll[each["rival"]], abs=2e-4)
         assert each["low"] <= each["difference"] <= each["high"]
+
+
+def test_models_that_rate_have_learned_from_rating_examples(run_dir):
+    for stage in ("m0", "m1", "m1_random"):
+        sets = manifest(run_dir, stage)["figures"]["sets"]
+        assert sets["rating"] == {"in": 4, "out": 4, "rejected": {}}
+    assert set(manifest(run_dir, "m_yx")["figures"]["sets"]) == {"seed"}
+
+
+def test_rating_examples_need_pairs_that_the_curator_does_not_learn_from(recipe, run_dir):
+    greedy = dataclasses.replace(recipe, curator=CuratorConfig(originals=1000))
+    with pytest.raises(ValueError, match="0 seed pairs are left beside the 1000 that the curator learns from"):
+        Alignment(greedy, run_dir).train_seed_model()
 
 
 def test_the_report_can_be_printed(run_dir, capsys):

@@ -9,7 +9,7 @@ from humpback_jax.report.alarms import alarms
 from humpback_jax.report.tables import print_report, run_figures
 
 
-def make_run(folder, rounds, nll=None, sets=None, mode="rationale", parsed=1, leaked=0):
+def make_run(folder, rounds, nll=None, sets=None, mode="rationale", parsed=1, leaked=0, rater=None):
     """A run directory with the manifests and ratings that alarms read."""
 
     def stage(name, figures, settings=None, kept=5):
@@ -25,6 +25,7 @@ def make_run(folder, rounds, nll=None, sets=None, mode="rationale", parsed=1, le
             "parsed": parsed, "forced": len(scores) - parsed, "unscored": 0, "mean_score": 3.0,
             "histogram": dict.fromkeys("12345", 1),
         }  # fmt: skip
+        figures |= {"rater": rater, "note": "not self-alignment"} if rater else {}
         stage(f"scores{t}", figures, {"curation": {"mode": mode}})
         write_jsonl(folder / f"scores{t}" / "scores.jsonl", [{"id": f"p{i}", "score": s} for i, s in enumerate(scores)])
     if nll:
@@ -50,6 +51,7 @@ def test_a_good_run_gives_no_alarm(tmp_path):
         ({"rounds": {1: RISING}, "parsed": 0}, r"Round 1: none of 30 ratings was written.*max_new_tokens"),
         ({"rounds": {1: RISING}, "nll": GOOD | {"m2": 2.7}}, r"perplexity .* rose from 5.66 \(m0\) to 6.50 \(m2\)"),
         ({"rounds": {1: RISING}, "nll": {"base": 2.0, "m1": 2.1}}, r"rose from 4.00 \(base\) to 4.29 \(m1\)"),
+        ({"rounds": {1: RISING}, "rater": "big/one"}, r"Round 1: big/one rated .* of M_0: not self-alignment"),
         ({"rounds": {1: RISING}, "leaked": 3}, r"3 of 4 held-out pairs are seed pairs too"),
         (
             {"rounds": {1: RISING}, "sets": {"web": {"in": 40, "out": 38, "rejected": {"too_long": 2}}}},

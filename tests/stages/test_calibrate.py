@@ -15,7 +15,7 @@ from humpback_jax.data.open_assistant import Sibling
 from humpback_jax.data.pairs import Pair
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate
+from humpback_jax.stages.calibrate import BUCKETS, Calibration, Signaller, calibrate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.rating import CurationConfig
 
@@ -85,3 +85,18 @@ def test_what_another_model_or_other_rows_gave_is_not_taken_for_this(tiny_model,
         signaller.read("examples", [rows[0] | {"output": "Another text."}, *rows[1:]])
     with pytest.raises(ValueError, match="was begun with another prompts"):
         dataclasses.replace(signaller, prompts=dataclasses.replace(PROMPTS, seed_tag="Tag t.")).read("examples", rows)
+
+
+def test_few_buckets_fit_the_rows_and_change_no_value(tiny_model):
+    rows = [
+        dataclasses.asdict(pair) | {"output": " ".join([pair.output] * (1 + i % 5))}
+        for i, pair in enumerate(pairs(0, 10))
+    ]
+    generation = GenerationConfig(engine=EngineConfig(slots=4, max_new_tokens=8), shard_size=100, dtype="float32")
+    signaller = Signaller(tiny_model, PROMPTS, CurationConfig("expected", generation, signals=True))
+    buckets = signaller.fitted_buckets(rows)
+    assert len(buckets) <= BUCKETS + 1
+    assert buckets[-1] == generation.engine.max_prompt_length
+    few, usual = signaller.read("few", rows, buckets), signaller.read("usual", rows)
+    for a, b in zip(few, usual, strict=True):
+        assert a["signals"] == pytest.approx(b["signals"], abs=2e-4)

@@ -156,3 +156,21 @@ def test_a_rerun_after_a_crash_gives_the_same_scores(
 def test_an_unknown_mode_names_the_choices():
     with pytest.raises(ValueError, match="mode takes a text among rationale, sampled, expected"):
         CurationConfig(mode="guess")
+
+
+def test_another_rater_is_named_aloud_and_in_the_manifest(
+    tiny_model, make_product, short_prompts, small_generation, tmp_path, capsys
+):
+    pairs = make_product("augmented", "pairs", PAIRS)
+    own = CurationConfig("expected", small_generation)
+    foreign = dataclasses.replace(own, rater=str(tiny_model.path))
+    by_own = curate(tmp_path / "own", tiny_model, pairs, short_prompts, own)
+    assert "not self-alignment" not in capsys.readouterr().err
+    by_other = curate(tmp_path / "other", tiny_model, pairs, short_prompts, foreign)
+    assert "not self-alignment" in capsys.readouterr().err
+    assert by_other.manifest["figures"]["rater"] == str(tiny_model.path)
+    assert by_other.manifest["figures"]["note"] == "not self-alignment"
+    assert "rater" not in by_own.manifest["figures"]
+    # Who rates is an input, by the hash of the weights: the settings do not name it again.
+    assert by_other.manifest["settings"] == by_own.manifest["settings"]
+    assert rows_of(by_other) == rows_of(by_own)

@@ -14,8 +14,10 @@ from humpback_jax.data.pairs import Pair
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.curator import learn, read_curator, read_examples
+from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import GenerationConfig
-from humpback_jax.stages.rating import CurationConfig, curate
+from humpback_jax.stages.rating import CurationConfig, curate, rating_items
+from humpback_jax.stages.readings import READINGS, Readings
 from humpback_jax.stages.selection import SelectionConfig, select
 
 WORDS = (
@@ -68,6 +70,40 @@ def test_fit_and_completeness_are_what_single_passes_say(tiny_model, make_produc
         assert row["signals"]["fit"] == pytest.approx(given - alone, abs=2e-4)
         assert row["signals"]["answer_log_prob"] == pytest.approx(alone, abs=2e-4)
         assert row["signals"]["completeness"] == pytest.approx(float(end), abs=2e-4)
+
+
+def read_alone(model, prompts, pair):
+    """The signals of one pair, read by an engine that has read nothing else."""
+    readings = Readings(model, prompts, 12, 6)
+    items = rating_items(InMemory([pair]), model, prompts, CURATION)[:]
+    return readings.signals(model.engine(GENERATION.engine, "float32"), items, [3.0], lambda _: None)[0]
+
+
+@pytest.mark.parametrize("instruction", ["Tag s.", "Tag", "0", "T", "\n\nTag s.", "<|user|>", "é" * 30])
+def test_an_instruction_that_begins_like_what_prompts_share_is_read_right(tiny_model, instruction):
+    pair = made_pairs(1)[0] | {"instruction": instruction}
+    engine = tiny_model.engine(GENERATION.engine, "float32")
+    head = tiny_model.chat_format.answer_ids(pair["output"], tiny_model.tokenizer)[:-1][:12]
+    prompts = [tiny_model.prompt_ids(text) for text in (f"{instruction}\n\nTag s.", "Tag s.")]
+    given, alone = engine.log_likelihoods([(str(i), ids, head) for i, ids in enumerate(prompts)]) / len(head)
+    assert read_alone(tiny_model, PROMPTS, pair)["fit"] == pytest.approx(given - alone, abs=2e-4)
+
+
+def test_what_pairs_share_is_read_once_and_gives_what_each_gives_alone(tiny_model):
+    first, second = made_pairs(2)
+    candidates = [first | {"id": f"c{i}", "instruction": f"{word}?"} for i, word in enumerate(WORDS[:6])]
+    pairs = [*candidates, second, second | {"id": "twin", "output": second["output"] + " and then some more of it."}]
+    readings, done = Readings(tiny_model, PROMPTS, 12, 0), []
+    items = rating_items(InMemory(pairs), tiny_model, PROMPTS, CURATION)[:]
+    engine = tiny_model.engine(GENERATION.engine, "float32")
+    found = readings.signals(engine, items, [3.0] * len(items), done.append)
+    assert sum(done) == READINGS * len(items)
+    apart = 0
+    for item, signals in zip(items, found, strict=True):
+        own = tiny_model.engine(GENERATION.engine, "float32")
+        assert readings.signals(own, [item], [3.0], lambda _: None) == [signals]
+        apart += own.stats.prompt_tokens
+    assert engine.stats.prompt_tokens < 0.8 * apart
 
 
 @pytest.mark.parametrize("shard_size", [1, 3, 100])
