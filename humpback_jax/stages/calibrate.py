@@ -78,8 +78,13 @@ class Signaller:
             folder = epath.Path(self.folder or temporary) / name
             claim_directory(folder, self._identity(rows), process_index())
             items = rating_items(InMemory(rows), self.model, self.prompts, self.curation)
-            curation = self._fitted(items)
-            read = run_job(folder, ratings_job(self.model, self.prompts, curation), items, curation.generation, name)
+            generation = self.curation.generation
+            engine = dataclasses.replace(
+                generation.engine, prompt_buckets=tuple(buckets) or generation.engine.prompt_buckets
+            )
+            generation = dataclasses.replace(generation, engine=engine)
+            curation = dataclasses.replace(self.curation, generation=generation)
+            read = run_job(folder, ratings_job(self.model, self.prompts, curation), items, generation, name)
             return [row | {"signals": found["signals"]} for row, found in read.joined() if found is not None]
 
     def fitted_buckets(self, rows: Iterable[dict]) -> tuple[int, ...]:

@@ -47,15 +47,15 @@ class CurationConfig:
       samples: ratings per pair in mode `sampled`.
       signals: also measure every other signal of the pair (`curation/signals.py`), by two short readings more.
       head_tokens, tail_tokens: how much of an answer these readings see.
-      rater: a model, named as every model is, that rates and reads in the place of M_{t-1}. That is no self-alignment,
-        and the manifest, the terminal and the report say so.
+      rater: a model, named as every model is, that rates and reads in the place of M_{t-1}. That is no
+        self-alignment, and the manifest, the terminal and the report say so.
     """
 
     mode: Annotated[str, OneOf(*MODES)] = "rationale"
     generation: GenerationConfig = GenerationConfig()
     samples: PositiveInt = 4
     signals: bool = False
-    head_tokens: PositiveInt = 48
+    head_tokens: PositiveInt = 32
     tail_tokens: NaturalInt = 16
     rater: PathText | None = None
 
