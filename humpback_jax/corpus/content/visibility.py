@@ -197,20 +197,37 @@ def read_names(names: str) -> Names:
     names = names[:1000].lower()
     if not any(map(_is_remarkable, names.split())):
         return UNREMARKABLE
+    looks = [look for name in names.split() if (look := _read_name(name)) is not UNREMARKABLE]
+    if not looks:
+        return UNREMARKABLE
     return Names(
-        gone=bool(_HIDDEN_CLASS.search(names)) and not _SHOWN_SOMETIMES.search(names),
-        unseen=bool(_VISUALLY_HIDDEN.search(names)),
-        dropped=bool(_DROPPED.search(names)),
-        gutter=bool(_GUTTER.search(names)),
-        line=bool(_LINE.search(names)),
-        emoji=bool(_EMOJI.search(names)),
-        formula=bool(_FORMULA.search(names)),
+        gone=any(look.gone for look in looks) and not _SHOWN_SOMETIMES.search(names),
+        unseen=any(look.unseen for look in looks),
+        dropped=any(look.dropped for look in looks),
+        gutter=any(look.gutter for look in looks),
+        line=any(look.line for look in looks),
+        emoji=any(look.emoji for look in looks),
+        formula=any(look.formula for look in looks),
     )
 
 
-@functools.lru_cache(maxsize=16_384)
+@functools.lru_cache(maxsize=16_384)  # the same names stand in many attributes, each time beside others
 def _is_remarkable(name: str) -> bool:
     return _REMARKABLE.search(f" {name}") is not None
+
+
+@functools.lru_cache(maxsize=16_384)
+def _read_name(name: str) -> Names:
+    look = Names(
+        gone=bool(_HIDDEN_CLASS.search(name)),
+        unseen=bool(_VISUALLY_HIDDEN.search(name)),
+        dropped=bool(_DROPPED.search(name)),
+        gutter=bool(_GUTTER.search(name)),
+        line=bool(_LINE.search(name)),
+        emoji=bool(_EMOJI.search(name)),
+        formula=bool(_FORMULA.search(name)),
+    )
+    return UNREMARKABLE if look == UNREMARKABLE else look
 
 
 def is_hidden(tag: str, attributes: Attributes, controlled: Set[str]) -> bool:

@@ -28,7 +28,6 @@ HUNG, DIED = "timeout", "crashed"
 _POLL_SECONDS = 0.2
 _IDLE, _READING, _CUTTING = 0.0, 1.0, 2.0
 _READY = "ready"
-_COLLECTED_AFTER = (50_000, 20, 50)  # objects, and collections of young ones; Python's own are for fewer objects
 _COLLECTED = (50_000, 20, 20)  # objects, and rounds, between the garbage collector's looks
 _PRELOADED = ["humpback_jax.corpus.pipeline.local", "humpback_jax.corpus.page_segments"]
 
@@ -194,8 +193,6 @@ def _without(task: Task, record: int, doing: float, reason: str, was_ready: bool
 def _serve(connection: multiprocessing.connection.Connection, shared: Any) -> None:
     """The worker's loop: a task, its result, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's process ends its workers
-    gc.freeze()  # what was imported stays; a page makes many objects, and hardly any that hold each other
-    gc.set_threshold(*_COLLECTED_AFTER)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Pages make many objects and no cycles: what is loaded is never looked at again, the rest seldom.
     gc.freeze()

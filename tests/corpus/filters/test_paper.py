@@ -1,6 +1,10 @@
 """Each filter with a case on either side of its line."""
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from humpback_jax.corpus.filters.paper import (
     header_reason,
@@ -74,3 +78,15 @@ def test_repetition_among_many_sentences_that_share_pieces() -> None:
     assert not is_repetitive(" ".join(texts), 3, 0.8, 6)
     assert is_repetitive(" ".join([*texts, texts[4]]), 3, 0.8, 6)
     assert is_repetitive(" ".join(texts), 3, 0.2, 6)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["sun", "Sea", "moon", "été", "x_1"]), max_size=12).map(" ".join), max_size=6),
+    st.sampled_from([0.2, 0.5, 0.8, 1.0]),
+    st.integers(1, 7),
+)
+def test_repetition_is_what_a_comparison_of_all_pairs_finds(texts: list[str], threshold: float, least: int) -> None:
+    text = ". ".join(texts)
+    sets = [grams for sentence in sentences(text) if (grams := word_ngrams(sentence, 3, least))]
+    alike = any(len(a & b) >= threshold * len(a | b) for a, b in itertools.combinations(sets, 2))
+    assert is_repetitive(text, 3, threshold, least) == alike
