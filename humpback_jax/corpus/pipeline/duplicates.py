@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,9 @@ PAIRS, SIDES, EDGES, NEAR, DUPLICATES = "pairs", "sides", "edges", "near", "dupl
 
 LEAST_OF_LONGER = 0.75  # of the shingles of the longer of two duplicates, how many the shorter has at least
 LEADERS = 16
+
+_INSIDE_NAME = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_LEAST_PART = 3  # letters
 
 
 def shingles(words: Sequence[str]) -> set[str]:
@@ -85,9 +89,23 @@ def are_duplicates(first: Text, second: Text, threshold: float) -> float | None:
 
 
 def have_different_titles(first: Text, second: Text) -> bool:
-    """Whether each header has a word that its text says and the other header does not have."""
+    """Whether the header of each says what it is about and the other is not.
+
+    It does by a word that its text says and the other header does not have, or by a part that begins a word which only
+    its text says: `ResizeBilinear` over "resizes by bilinear interpolation" and `ResizeBicubic`.
+    """
     headers = set(words_of(first.header)), set(words_of(second.header))
-    return bool((headers[0] - headers[1]) & set(first.words) and (headers[1] - headers[0]) & set(second.words))
+    if (headers[0] - headers[1]) & set(first.words) and (headers[1] - headers[0]) & set(second.words):
+        return True
+    parts, texts = tuple(map(_name_parts, (first.header, second.header))), (set(first.words), set(second.words))
+    begins = tuple(parts[0] - parts[1]), tuple(parts[1] - parts[0])
+    alone = texts[0] - texts[1], texts[1] - texts[0]
+    return all(any(word.startswith(begins[side]) for word in alone[side]) for side in (0, 1))
+
+
+def _name_parts(header: str) -> set[str]:
+    """The words that names in a header are made of, "scatter" and "add" of `ScatterAdd`; none of two letters."""
+    return {word for word in words_of(_INSIDE_NAME.sub(" ", header)) if len(word) >= _LEAST_PART}
 
 
 def have_different_subjects(first: Sequence[str], second: Sequence[str]) -> bool:

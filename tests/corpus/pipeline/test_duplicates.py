@@ -73,6 +73,10 @@ def test_headers_that_name_what_a_text_is_about_tell_templates_apart():
     least, most = text.format(what="minimum"), text.format(what="maximum")
     assert is_found(least, most)
     assert not is_found(least, most, ("The minimum", "The maximum"))
+    # Names are made of words, and a text bends them.
+    adds, takes = least.replace("minimum", "sum; it adds"), least.replace("minimum", "rest; it subtracts")
+    assert is_found(adds, takes, ("ops.Scatter", "ops.ScatterV2"))
+    assert not is_found(adds, takes, ("ops.ScatterAdd", "ops.ScatterSub"))
     # Copies of one text under headers of which it says nothing, or under a longer and a shorter one.
     assert is_found(least, least.replace("along", "over"), ("Page 17", "Page 18"))
     assert is_found(least, most, ("The minimum", "The minimum of an array"))
