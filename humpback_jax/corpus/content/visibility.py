@@ -195,7 +195,7 @@ UNREMARKABLE = Names()
 def read_names(names: str) -> Names:
     """Reads a class attribute; UNREMARKABLE itself where its names say nothing."""
     names = names[:1000].lower()
-    if not any(map(_is_remarkable, names.split())):
+    if not _REMARKABLE.search(f" {names}"):  # names are too many for a look at each to be remembered
         return UNREMARKABLE
     looks = [look for name in names.split() if (look := _read_name(name)) is not UNREMARKABLE]
     if not looks:
@@ -211,12 +211,7 @@ def read_names(names: str) -> Names:
     )
 
 
-@functools.lru_cache(maxsize=16_384)  # the same names stand in many attributes, each time beside others
-def _is_remarkable(name: str) -> bool:
-    return _REMARKABLE.search(f" {name}") is not None
-
-
-@functools.lru_cache(maxsize=16_384)
+@functools.lru_cache(maxsize=16_384)  # remarkable ones are few, and stand beside others each time
 def _read_name(name: str) -> Names:
     look = Names(
         gone=bool(_HIDDEN_CLASS.search(name)),
