@@ -9,7 +9,8 @@
 
 With a curator, M_{t-1} also reads seed pairs and their broken twins, and what tells those apart chooses A(t).
 
-Every stage is a folder of the run directory. A complete stage is skipped, a cut-off one goes on where it was.
+Every stage is a folder of the run directory. A complete stage is skipped, a cut-off one goes on where it was, and one
+that was begun with other settings or inputs is made again.
 """
 
 import dataclasses
@@ -306,11 +307,12 @@ class Alignment:
         """Names of the stages that need not run again."""
         return sorted(path.parent.name for path in self.run_dir.glob(f"*/{run_files.MANIFEST}"))
 
-    def save_config(self, config: str, operative_config: str) -> None:
-        """Keeps the gin text that began this run beside its results."""
+    def save_config(self, config: str, operative_config: str, changed: bool = False) -> None:
+        """Keeps the gin text of this run beside its results: that which began it, or which has `changed` it since."""
         for name, text in ((run_files.CONFIG, config), (run_files.OPERATIVE_CONFIG, operative_config)):
-            if not (self.run_dir / name).exists():
-                write_atomically(self.run_dir / name, text)
+            path = self.run_dir / name
+            if not path.exists() or (changed and path.read_text() != text):
+                write_atomically(path, text)
 
     def _open(self, name: str) -> ModelHandle:
         stage = finished_stage(self.run_dir / name, f"humpback train --model {name}")

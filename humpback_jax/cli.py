@@ -22,6 +22,7 @@ from humpback_jax.data.command import data
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import t5x
 from humpback_jax.launch.command import launch
+from humpback_jax.lineage.command import announce_changes
 from humpback_jax.publish.command import publish
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.runtime.console import print_json
@@ -80,12 +81,14 @@ def _print_manifest(stage: Any, as_json: bool) -> None:
 @experiment_options
 @monitoring_options
 @click.option("--check", is_flag=True, help="Only check what the run needs, and say what it will do.")
+@click.option("--plan_only", is_flag=True, help="Only say which stages will be made, and why.")
 @process_options
 @json_option
-def align(experiment: Experiment, check: bool, as_json: bool) -> None:
+def align(experiment: Experiment, check: bool, plan_only: bool, as_json: bool) -> None:
     """Run the whole algorithm: what is complete is skipped, what was cut off goes on.
 
-    All that the run needs is checked first, and every fault is in one list.
+    With other settings in a run directory that is there, the stages that depend on them are made again: --plan_only
+    says which. All that the run needs is checked first, and every fault is in one list.
     """
     recipe, found = experiment.findings()
     if is_leader():
@@ -96,14 +99,18 @@ def align(experiment: Experiment, check: bool, as_json: bool) -> None:
     if check:
         show_stages(recipe, experiment.directory, as_json)
         return
-    alignment = experiment.open_alignment()
+    if is_leader():
+        planned = announce_changes(recipe, experiment.directory, plan_only, as_json)
+    if plan_only:
+        return
+    alignment = experiment.open_alignment(changes=True)
     complete = alignment.complete_stages()
     alignment.align()
     if not is_leader():
         return
     run_dir = os.fspath(alignment.run_dir)
     show_report(run_dir, as_json)
-    nothing_done = alignment.complete_stages() == complete
+    nothing_done = not planned and alignment.complete_stages() == complete
     save_page(run_dir, keep=nothing_done)
     if nothing_done:
         click.echo(f"Nothing to do: every stage of {run_dir} was complete.", err=True)

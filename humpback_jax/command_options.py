@@ -86,8 +86,8 @@ class Experiment:
             recipe, found = error.rest, fault(*error.faults)
         return recipe, found if recipe is None else found + check_run(recipe, self.directory)
 
-    def open_alignment(self) -> Any:
-        """The `Alignment` in its run directory, where the leader keeps the gin text that began it."""
+    def open_alignment(self, changes: bool = False) -> Any:
+        """The `Alignment` in its run directory, where the leader keeps the gin text that began or `changes` it."""
         from humpback_jax.align import Alignment
         from humpback_jax.gin_utils import config_texts
         from humpback_jax.training.monitoring import Monitoring, parse_profile_steps
@@ -101,7 +101,7 @@ class Experiment:
             older = default_run_dir(self.gin_files[-1:])
             if self.run_dir is None and os.path.exists(older) and not os.path.exists(run_dir):
                 say(f"a new run begins in {run_dir}; to go on with what is in {older}, add --run_dir={older}")
-            alignment.save_config(*config_texts())
+            alignment.save_config(*config_texts(), changes)
         return alignment
 
 

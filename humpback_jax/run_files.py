@@ -5,7 +5,7 @@ The comment above a name is its sentence on the page. `{…}` stands for what di
 
 # The run directory (RUN_DIR).
 
-# The gin text that began the run, as it was given.
+# The gin text of the last `humpback align`, as it was given.
 CONFIG = "config.gin"
 # Every value that gin set, the defaults included.
 OPERATIVE_CONFIG = "operative_config.gin"
@@ -15,7 +15,8 @@ REPORT = "report.html"
 PLOTS = "plots"
 # What a person said of pairs of the run, a line each; `humpback curate label` adds to it.
 LABELS = "labels.jsonl"
-
+# Pages that the run is to forget, a line each; `humpback forget` adds to it, and the corpus is cut without them.
+FORGOTTEN = "forgotten.jsonl"
 # What `humpback publish` has pushed to the hub, a folder per repository.
 PUBLISHED = "published"
 
@@ -50,10 +51,12 @@ ARM_MODEL_STAGE = "m{t}_{arm}"
 EVALUATION_STAGE = "evaluation"
 # Answers of `humpback generate`, a folder per set of prompts.
 ANSWERS_STAGE = "answers"
+# Earlier versions of stages, `STAGE-NUMBER`: whole until the new one is, then only rows that may be wanted again.
+REPLACED = "replaced"
 
 # In every stage.
 
-# Settings and hashes of the inputs, written first; a stage that was begun with others is refused.
+# Settings and hashes of the inputs, written first; where others are asked for, the stage is made again.
 IDENTITY = "identity.json"
 # Written last, and makes the stage complete: the identity, counts (in = out + rejected), hashes of the products,
 # figures and seconds.
@@ -108,6 +111,8 @@ REWRITINGS = "rewritings.jsonl"
 WRITTEN = "written"
 # In `curated{t}_rewritten`: the job that read texts and rewritings side by side.
 READ_AGAIN = "read_again"
+# In `evaluation`: what was measured of one model, kept for an evaluation of more models.
+MEASURED = "measured"
 # In `evaluation`: the instructions that backward models wrote for held-out answers.
 PREDICTIONS = "backward_instructions.jsonl"
 # In `answers`: instructions and their answers.
@@ -121,6 +126,8 @@ MODEL = "model"
 ADAPTER = "adapter"
 # State of the training, a folder per number of updates.
 CHECKPOINTS = "checkpoints"
+# Every example with the updates that read it, counted from 1.
+TRAINED_ON = "trained_on.jsonl"
 # Loss, learning rate and speed of every update.
 METRICS = "metrics.jsonl"
 # The same for TensorBoard, where its writer is installed.

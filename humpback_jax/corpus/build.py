@@ -16,6 +16,7 @@ import humpback_jax
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.filters import answer_likeness
 from humpback_jax.corpus.filters.effect import filter_notes
+from humpback_jax.corpus.forgotten import Forgotten
 from humpback_jax.corpus.page_segments import ToolsRecipe, cut_page
 from humpback_jax.corpus.pipeline.cutting import PageFunction, Shard, make_shards
 from humpback_jax.corpus.pipeline.flow import Destination, FlowResult, run_flow
@@ -140,6 +141,7 @@ def build_corpus(
     *,
     answers: Sequence[str] = (),
     seed_languages: tuple[str, ...] = (),
+    forgotten: Forgotten = Forgotten(),  # noqa: B008 (immutable)
     file_format: FileFormat = "jsonl",
     rows_per_file: int = ROWS_PER_FILE,
     execution: Execution = Execution(),
@@ -158,6 +160,7 @@ def build_corpus(
       config: what becomes a segment.
       answers: of the seed pairs, for `min_answer_likeness`.
       seed_languages: the languages of the seeds; empty where none are known.
+      forgotten: pages that are left out.
       file_format: of the segments, sources and duplicates.
       rows_per_file: about how many.
       execution: how it is run.
@@ -171,7 +174,7 @@ def build_corpus(
     folder = epath.Path(out_dir)
     columns = Columns(config.url_column, config.content_column)
     shards = make_shards(list_inputs(inputs, exclude_dir=folder, crawl_root=config.crawl_root, columns=columns))
-    recipe = ToolsRecipe(config, seed_languages)
+    recipe = ToolsRecipe(config, seed_languages, forgotten=forgotten)
     recipe.load()  # so that a file that a setting names is missed here and not in a worker
     if config.min_answer_likeness is not None:
         answer_likeness.check_number(len(answers), "seed answers")
@@ -249,7 +252,7 @@ def _identity(
         "seed_languages": recipe.seed_languages,
         "answers": sha256_of_bytes("\0".join(answers).encode(errors="replace")),
         "format": [file_format, rows_per_file],
-    }
+    } | ({"forgotten": recipe.forgotten.sha256} if recipe.forgotten else {})
     return sha256_of_bytes(json.dumps(values, sort_keys=True, default=str).encode())
 
 
@@ -307,6 +310,7 @@ def _write_manifest(
         "version": humpback_jax.__version__,
         "config": dataclasses.asdict(recipe.config),
         "seed_languages": recipe.seed_languages,
+        "forgotten": recipe.forgotten.rows,
         "given": [path if "://" in path else os.path.abspath(path) for path in given],
         "inputs": [{"name": file.name, "size": file.size} for shard in shards for file in shard.files],
         "files": result.files,

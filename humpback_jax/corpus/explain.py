@@ -10,6 +10,7 @@ from etils import epath
 
 from humpback_jax.corpus.config import CorpusConfig
 from humpback_jax.corpus.filters import answer_likeness
+from humpback_jax.corpus.forgotten import KINDS, forget_entries
 from humpback_jax.corpus.page_segments import PageTools, ToolsRecipe, cut_page, explain_page
 from humpback_jax.corpus.page_trace import BlockTrace, PageTrace, SectionTrace
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
@@ -110,7 +111,9 @@ def open_corpus(folder: PathLike, inputs: Sequence[PathLike] = ()) -> Corpus:
     columns = Columns(config.url_column, config.content_column)
     given = inputs or values["given"]
     files = list_inputs(given, exclude_dir=folder, crawl_root=config.crawl_root, columns=columns)
-    tools = ToolsRecipe(config, tuple(values["seed_languages"])).load()
+    rows = values.get("forgotten", ())
+    forgotten = forget_entries(*([row[kind] for row in rows if kind in row] for kind in KINDS))
+    tools = ToolsRecipe(config, tuple(values["seed_languages"]), forgotten=forgotten).load()
     model = epath.Path(folder) / ANSWER_MODEL
     is_scored = config.min_answer_likeness is not None and model.exists()
     return Corpus(epath.Path(folder), config, files, tools, answer_likeness.load(model) if is_scored else None)
@@ -150,7 +153,7 @@ def _pages(corpus: Corpus, file: InputFile) -> Iterator[Page]:
 
 def explain_pages(corpus: Corpus, pages: Sequence[tuple[Page, InputFile]]) -> list[PageStory]:
     """What became of every page, in two passes over the segments and duplicates of the folder for all together."""
-    traces = [explain_page(page, corpus.config, corpus.tools) for page, _ in pages]
+    traces = [explain_page(page, corpus.config, corpus.tools, file.name) for page, file in pages]
     cut = [cut_page(page, corpus.config, corpus.tools, file.name).segments for page, file in pages]
     ids = {segment.id for segments in cut for segment in segments}
     places = {(segment.url, segment.header) for segments in cut for segment in segments}

@@ -28,6 +28,7 @@ from humpback_jax.corpus.filters.contamination import PromptIndex, prompt_index
 from humpback_jax.corpus.filters.language import LanguageFinder, language_reason
 from humpback_jax.corpus.filters.personal_data import mask_personal_data
 from humpback_jax.corpus.filters.words import PhraseIndex
+from humpback_jax.corpus.forgotten import Forgotten
 from humpback_jax.corpus.page_trace import PageTrace, SectionTrace
 from humpback_jax.corpus.readers.pages import Page
 from humpback_jax.corpus.segment import Segment
@@ -48,6 +49,7 @@ class PageTools:
       blocked_phrases: finds phrases that no segment may hold.
       prompts: finds evaluation prompts, where there are any to be found.
       answers: scores how much a text is like the seed answers, where such a model is there already.
+      forgotten: pages that are left out.
     """
 
     languages: frozenset[str] = frozenset()
@@ -56,6 +58,7 @@ class PageTools:
     blocked_phrases: PhraseIndex = dataclasses.field(default_factory=PhraseIndex)
     prompts: PromptIndex | None = None
     answers: answer_likeness.AnswerModel | None = None
+    forgotten: Forgotten = Forgotten()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,7 @@ class ToolsRecipe:
     config: CorpusConfig
     seed_languages: tuple[str, ...] = ()
     answer_model: str | None = None
+    forgotten: Forgotten = Forgotten()
 
     def load(self) -> PageTools:
         """Reads all files; once per worker, and once before the work begins, so that what is missing is named then.
@@ -88,6 +92,7 @@ class ToolsRecipe:
             blocked_phrases=phrase_index(read_entries(config.blocked_phrases)),
             prompts=prompt_index(config.decontaminate) if config.decontaminate else None,
             answers=answer_likeness.load(self.answer_model) if self.answer_model is not None else None,
+            forgotten=self.forgotten,
         )
 
 
@@ -99,7 +104,7 @@ class PageResult:
       segments: in document order.
       rejected: candidates that are no segment, by reason; the candidates are these and the segments.
       outcome: "segments", "no_text", "text_in_scripts", "no_content", "no_section", "all_rejected", "truncated",
-        "blocked_domain".
+        "blocked_domain", "forgotten".
       furniture: blocks that are no content, by reason.
     """
 
@@ -111,7 +116,7 @@ class PageResult:
 
 def cut_page(page: Page, config: CorpusConfig, tools: PageTools, file: str = "") -> PageResult:
     """The segments of one page of `file`, on its own: nothing is compared with other pages."""
-    trace = explain_page(page, config, tools)
+    trace = explain_page(page, config, tools, file)
     domain = domain_of(page.url)
     segments, rejected = [], Counter[str]()
     for found in trace.sections:
@@ -139,8 +144,10 @@ def cut_page(page: Page, config: CorpusConfig, tools: PageTools, file: str = "")
     return PageResult(tuple(segments), rejected, trace.outcome, furniture)
 
 
-def explain_page(page: Page, config: CorpusConfig, tools: PageTools) -> PageTrace:
-    """Everything that becomes of a page, block by block and section by section."""
+def explain_page(page: Page, config: CorpusConfig, tools: PageTools, file: str = "") -> PageTrace:
+    """Everything that becomes of a page of `file`, block by block and section by section."""
+    if tools.forgotten.holds(page.url, file):
+        return PageTrace(PageBlocks([], []), [], [], "forgotten")
     if is_blocked_domain(domain_of(page.url), tools.blocked_domains):
         return PageTrace(PageBlocks([], []), [], [], "blocked_domain")
     blocks = read_html(page.text) if page.is_html else read_plain_text(page.text)

@@ -56,7 +56,7 @@ class PageTrace:
       reasons: of each block, why it is no content, None where it is.
       sections: all candidates in document order, the outer one before those in it.
       outcome: what the page came to: "segments", "no_text", "text_in_scripts", "no_content", "no_section",
-        "all_rejected", "truncated", "blocked_domain".
+        "all_rejected", "truncated", "blocked_domain", "forgotten".
     """
 
     page: PageBlocks

@@ -122,6 +122,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "no_section": ("No section", "no header, and no run of paragraphs of a fitting length"),
     "all_rejected": ("All rejected", "it has sections, and none passed the filters"),
     "blocked_domain": ("Blocked domain", "its site is on the list of blocked domains"),
+    "forgotten": ("Forgotten", "it is on the run's list of pages to forget"),
     "truncated": ("Cut off", "the page was cut short, and nothing before that was kept"),
 }
 

@@ -89,7 +89,7 @@ class BatchPlan:
         if not 0 <= step < self.num_steps:
             raise ValueError(f"step {step} is outside the plan's {self.num_steps} steps; plan more steps")
         config, stream = self.config, range(self.starts[step], self.starts[step + 1])
-        chosen = [self.examples[index] for index in _stream_indices(stream, len(self.examples), config.seed)]
+        chosen = [self.examples[index] for index in stream_indices(stream, len(self.examples), config.seed)]
         rows = _rows([example.num_positions for example in chosen], config)
         shape = (self.max_microbatches, config.rows_per_microbatch, config.row_length)
         features = fill_rows(rows, chosen, config.row_length, shape[0] * shape[1])
@@ -130,7 +130,7 @@ def plan_batches(
     starts, most, tokens, used = [0], 0, 0, 0
     for _ in range(num_steps):
         stream = range(starts[-1], starts[-1] + config.batch_size)  # an example has at least one token
-        chosen = (lengths[index] for index in _stream_indices(stream, len(examples), config.seed))
+        chosen = (lengths[index] for index in stream_indices(stream, len(examples), config.seed))
         step = list(chosen) if config.batch_unit == "examples" else _longest_fit(chosen, config)
         microbatches = _ceil_div(len(_rows(step, config)), config.rows_per_microbatch)
         most, tokens, used = max(most, microbatches), tokens + sum(step), used + microbatches
@@ -168,7 +168,8 @@ def _rows(lengths: Sequence[int], config: BatchConfig) -> list[list[int]]:
     return pack(lengths, config.row_length) if config.packing else [[index] for index in range(len(lengths))]
 
 
-def _stream_indices(stream: range, num_examples: int, seed: int) -> Iterator[int]:
+def stream_indices(stream: range, num_examples: int, seed: int) -> Iterator[int]:
+    """Which examples stand at these places of the endless stream."""
     return (int(_permutation(seed, i // num_examples, num_examples)[i % num_examples]) for i in stream)
 
 

@@ -123,6 +123,23 @@ class Shards(Generic[Item]):
         for future in ended:
             future.result()
 
+    def fill(self, ready: Callable[[Sequence[Item]], list[dict] | None]) -> int:
+        """Writes the missing shards whose rows are there already; returns how many items they hold.
+
+        Args:
+          ready: the rows of a shard's items, or None where they must be made.
+        """
+        left, filled = [], 0
+        for i in self.missing:
+            rows = ready(self._part(i))
+            if rows is None:
+                left.append(i)
+                continue
+            self._write(i, rows)
+            filled += len(rows)
+        self.missing = left
+        return filled
+
     def wait(self, poll_seconds: float = POLL_SECONDS, patience: float | None = None) -> None:
         """Returns when the shards of all processes are complete.
 
@@ -136,14 +153,26 @@ class Shards(Generic[Item]):
         for i in todo:
             if stop.is_set():
                 return
-            rows = worker(self._items[i * self._shard_size : (i + 1) * self._shard_size])
-            if self._writes:
-                data = "".join(map(jsonl_line, rows)).encode()
-                write_atomically(self.paths[i], data)
-                write_atomically(_marker(self.paths[i]), sha256_of_bytes(data))
+            self._write(i, worker(self._part(i)))
+
+    def _part(self, i: int) -> Sequence[Item]:
+        return self._items[i * self._shard_size : (i + 1) * self._shard_size]
+
+    def _write(self, i: int, rows: list[dict]) -> None:
+        if self._writes:
+            data = "".join(map(jsonl_line, rows)).encode()
+            write_atomically(self.paths[i], data)
+            write_atomically(_marker(self.paths[i]), sha256_of_bytes(data))
 
     def _length(self, i: int) -> int:
         return min(self._shard_size, len(self._items) - i * self._shard_size)
+
+
+def complete_shards(directory: PathLike) -> list[epath.Path]:
+    """The shard files of a job, or of what was done of it, that are whole."""
+    markers = epath.Path(directory).glob(f"*{os.path.splitext(SHARD_COMPLETED)[1]}")
+    shards = (path.with_suffix(os.path.splitext(SHARD)[1]) for path in markers)
+    return sorted(path for path in shards if _is_complete(path))
 
 
 def _wait_for(paths: Sequence[epath.Path], poll_seconds: float, patience: float | None) -> None:

@@ -70,6 +70,11 @@ class Prompts:
         chosen = [text for name, text in texts.items() if name in wanted]
         return "\n\n".join([instruction, " ".join(chosen)]) if chosen else instruction
 
+    def tag_texts(self, tags: Iterable[str]) -> dict[str, str]:
+        """The texts of these tags by their field: what a stage reads that appends no other."""
+        wanted, texts = set(tags), {"seed": self.seed_tag, "web": self.web_tag}
+        return {f"{tag}_tag": text for tag, text in texts.items() if tag in wanted}
+
 
 def fill_template(template: str, values: Mapping[str, str]) -> str:
     """Replaces `{name}` for the given names in one pass; every other brace, in template or value, stays as it is."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from humpback_jax.files import PathLike, read_jsonl, sha256_of_bytes, sha256_of_file
 from humpback_jax.run_files import CURATED, DROPPED
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, write_by_reason
 
 
 def _random_place(row: dict) -> str:
@@ -28,7 +28,7 @@ ARMS: Mapping[str, Callable[[dict], Any]] = {"random": _random_place, "longest":
 
 def draw_arm(directory: PathLike, curated: Stage, arm: str) -> Stage:
     """Writes DIRECTORY/curated.jsonl with as many pairs of A as `curated` holds, and dropped.jsonl with the others."""
-    claim = begin_stage(directory, {"arm": arm}, {"curated": curated.outputs["curated"]})
+    claim = begin_stage(directory, *arm_identity(arm, curated.outputs["curated"]), replaces=True)
     if claim.finished:
         return claim.stage
 
@@ -40,6 +40,11 @@ def draw_arm(directory: PathLike, curated: Stage, arm: str) -> Stage:
     path = claim.folder / CURATED
     counts = write_by_reason(path, claim.folder / DROPPED, rows)
     return claim.finish(StageResult(counts, {"curated": sha256_of_file(path)}))
+
+
+def arm_identity(arm: str, curated: str) -> Identity:
+    """What decides the pairs of an arm, with the hash of the curated set."""
+    return {"arm": arm}, {"curated": curated}
 
 
 def _pairs(curated: Stage) -> Iterator[dict]:

@@ -3,7 +3,6 @@
 import collections
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 from humpback_jax.corpus.segment_files import shard_paths
 from humpback_jax.curation.openings import Openings, learn_openings
@@ -15,7 +14,9 @@ from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import JobItems, Prompted, Repeated, Rows
 from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, write_by_reason
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, write_by_reason
+
+FRAMED = ("a", "1")  # contents that share no token
 
 
 def augment(
@@ -34,18 +35,11 @@ def augment(
     pair of its own, `ID#0`, `ID#1`, …, with the segment's id under `segment`; the selection keeps one at most. With
     `steered_by` all but the first begin as those seed instructions do whose output has the shape of the segment.
     """
-    settings: dict[str, Any] = {
-        "generation": config,
-        "backward_template": prompts.backward_template,
-        "chat_format": backward_model.chat_format.name,
-    }
-    if candidates > 1:
-        settings["candidates"] = candidates
-    inputs = {"model": backward_model.sha256, "segments": segments.outputs["segments"]}
-    if steered_by is not None:
-        settings["steered"] = True
-        inputs["seeds"] = steered_by.sha256
-    claim = begin_stage(directory, settings, inputs, shared=True)
+    model, chat_format = backward_model.sha256, backward_model.chat_format.name
+    seeds = None if steered_by is None else steered_by.sha256
+    cut = segments.outputs["segments"]
+    identity = augmented_identity(model, cut, chat_format, prompts, config, candidates, seeds)
+    claim = begin_stage(directory, *identity, shared=True, replaces=True)
     if claim.finished:
         return claim.stage
 
@@ -53,9 +47,10 @@ def augment(
     rows = Repeated(rows, candidates) if candidates > 1 else rows
     openings = None if steered_by is None else learn_openings(steered_by.read())
     prompted = functools.partial(_prompted, backward_model, prompts, openings, candidates)
-    items = JobItems(rows, prompted, longest_prompt(backward_model, config), "segments")
+    frames = backward_model.all_prompt_ids([prompts.backward(text) for text in FRAMED])
+    items = JobItems(rows, prompted, longest_prompt(backward_model, config), "segments", frames)
     job = Completions(backward_model, config, "instruction")
-    written = run_job(claim.folder, job, items, config, "augment")
+    written = run_job(claim.folder, job, items, config, "augment", claim.earlier)
     if not any(reason is None for reason, _ in _candidates(written, candidates)):
         reasons = dict(
             sorted(collections.Counter(str(reason) for reason, _ in _candidates(written, candidates)).items())
@@ -69,6 +64,22 @@ def augment(
     counts = write_by_reason(claim.folder / PAIRS, claim.folder / REJECTED, _candidates(written, candidates))
     figures = written.figures if openings is None else written.figures | {"openings": openings.of_shape}
     return claim.finish(StageResult(counts, {"pairs": sha256_of_file(claim.folder / PAIRS)}, figures))
+
+
+def augmented_identity(
+    model: str,
+    segments: str,
+    chat_format: str,
+    prompts: Prompts,
+    config: GenerationConfig,
+    candidates: int,
+    seeds: str | None,
+) -> Identity:
+    """What decides A, with the hashes of M_yx, of the segments and, where they steer candidates, of the seed pairs."""
+    settings = {"generation": config, "backward_template": prompts.backward_template, "chat_format": chat_format}
+    settings |= {"candidates": candidates} if candidates > 1 else {}
+    settings |= {} if seeds is None else {"steered": True}
+    return settings, {"model": model, "segments": segments} | ({} if seeds is None else {"seeds": seeds})
 
 
 def _prompted(

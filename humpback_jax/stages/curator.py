@@ -22,7 +22,7 @@ from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain
 
 LABELLED = "labelled"
 _DIGITS = 4
@@ -42,22 +42,16 @@ def learn(
     Raises:
       ValueError: too few examples of a class, or a label file that holds no labels.
     """
-    inputs = {"model": scorer.sha256, "seeds": seeds.sha256, "scores": scores.outputs["scores"]}
-    if config.labels is not None:
-        inputs["labels"] = sha256_of_file(config.labels)
-    settings = {
-        "curator": {name: value for name, value in plain(config).items() if name != "labels"},
-        "curation": curation.identity(),
-        "prompts": prompts,
-        "chat_format": scorer.chat_format.name,
-    }
-    claim = begin_stage(directory, settings, inputs, shared=True)
+    hashes = {"model": scorer.sha256, "seeds": seeds.sha256, "scores": scores.outputs["scores"]}
+    identity = curator_identity(hashes, scorer.chat_format.name, prompts, curation, config)
+    claim = begin_stage(directory, *identity, shared=True, replaces=True)
     if claim.finished:
         return claim.stage
 
     examples = curator_examples(seeds.read(), config)
     items = rating_items(InMemory(examples), scorer, prompts, curation)
-    read = run_job(claim.folder, ratings_job(scorer, prompts, curation), items, curation.generation, claim.folder.name)
+    job = ratings_job(scorer, prompts, curation)
+    read = run_job(claim.folder, job, items, curation.generation, claim.folder.name, claim.earlier)
     if not is_leader():
         return claim.finish(None)
     rows = [example | {"signals": row["signals"]} for example, row in read.joined() if row is not None]
@@ -69,6 +63,20 @@ def learn(
     say(f"{claim.folder.name}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in figures["auc_by_kind"].items()))
     outputs = {name: sha256_of_file(claim.folder / name) for name in (CURATOR, EXAMPLES)}
     return claim.finish(StageResult(items.counts, outputs, figures))
+
+
+def curator_identity(
+    hashes: dict[str, str], chat_format: str, prompts: Prompts, curation: CurationConfig, config: CuratorConfig
+) -> Identity:
+    """What decides a curator, with the hashes of `model`, `seeds` and `scores`."""
+    labels = {} if config.labels is None else {"labels": sha256_of_file(config.labels)}
+    settings = {
+        "curator": {name: value for name, value in plain(config).items() if name != "labels"},
+        "curation": curation.identity(),
+        "prompts": prompts,
+        "chat_format": chat_format,
+    }
+    return settings, hashes | labels
 
 
 def read_curator(stage: Stage) -> Curator:

@@ -1,6 +1,7 @@
 """Held-out evaluation: how likely models find true answers, and how close backward instructions come to true ones."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -9,16 +10,17 @@ import numpy as np
 
 from humpback_jax.data.examples import supervised_examples
 from humpback_jax.data.pairs import Pair
-from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
+from humpback_jax.files import PathLike, read_json, sha256_of_bytes, sha256_of_file, write_json, write_jsonl
 from humpback_jax.inference.sampling import SamplingConfig
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts
 from humpback_jax.ranges import OneOf, check_fields
-from humpback_jax.run_files import PREDICTIONS
+from humpback_jax.run_files import IDENTITY, MANIFEST, MEASURED, PREDICTIONS
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import Prompted
 from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle, spans_hosts
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Claim, Identity, Stage, StageResult, begin_stage, plain
+from humpback_jax.stages.versions import identity_of
 
 RESAMPLES = 9999
 
@@ -50,20 +52,27 @@ def evaluate(
     otherwise. Backward models: chrF (0-100, sacrebleu) of the greedy instruction against the true one. `compared`:
     names of two forward models, for the difference of their likelihoods with its interval over the pairs.
     """
-    models = {**forward_models, **{f"backward {name}": model for name, model in backward_models.items()}}
-    inputs = {"heldout": heldout_sha256} | {name: model.sha256 for name, model in models.items()}
-    settings: dict[str, Any] = {"evaluation": config, "prompts": prompts}
-    if compared:
-        settings["compared"] = compared
-    claim = begin_stage(directory, settings, inputs, shared=spans_hosts(config.generation.engine))
+    hashes = {name: model.sha256 for name, model in forward_models.items()}
+    backward_hashes = {name: model.sha256 for name, model in backward_models.items()}
+    identity = evaluation_identity(heldout_sha256, hashes, backward_hashes, prompts, config, compared)
+    claim = begin_stage(directory, *identity, shared=spans_hosts(config.generation.engine), replaces=True)
     if claim.finished:
         return claim.stage
 
-    measured = {
-        name: heldout_log_likelihoods(model, heldout, prompts, config) for name, model in forward_models.items()
-    }
+    _keep_other_figures(claim)
+    kept = _Measured(claim, plain([identity[0], heldout_sha256]))
+    measured = {}
+    for name, model in forward_models.items():
+        found = kept.find("forward", model)
+        if found is None:
+            sums, tokens = heldout_log_likelihoods(model, heldout, prompts, config)
+            found = kept.keep("forward", model, {"sums": sums.tolist(), "tokens": tokens.tolist()})
+        measured[name] = np.asarray(found["sums"]), np.asarray(found["tokens"])
     nll = {name: _nll(*each) for name, each in measured.items()}
-    written = {name: _instructions(model, heldout, prompts, config) for name, model in backward_models.items()}
+    written = {}
+    for name, model in backward_models.items():
+        found = kept.find("backward", model)
+        written[name] = found or kept.keep("backward", model, _instructions(model, heldout, prompts, config))
     if not is_leader():
         return claim.finish(None)
     references = {pair.id: pair.instruction for pair in heldout}
@@ -83,6 +92,64 @@ def evaluate(
             {"model": a, "rival": b} | _difference(measured[a], measured[b]) for a, b in compared
         ]
     return claim.finish(StageResult(counts, outputs, figures))
+
+
+def evaluation_identity(
+    heldout: str,
+    forward_models: Mapping[str, str],
+    backward_models: Mapping[str, str],
+    prompts: Prompts,
+    config: EvaluationConfig,
+    compared: Sequence[tuple[str, str]],
+) -> Identity:
+    """What decides an evaluation, with the hashes of the held-out pairs and the models by their names."""
+    inputs = {"heldout": heldout, **forward_models}
+    inputs |= {f"backward {name}": sha256 for name, sha256 in backward_models.items()}
+    texts = prompts.tag_texts(config.tags)
+    texts |= {"backward_template": prompts.backward_template} if backward_models else {}
+    return {"evaluation": config, "prompts": texts} | ({"compared": compared} if compared else {}), inputs
+
+
+class _Measured:
+    """What was measured of each model, in files of its own: a cut-off evaluation, or one of more models, goes on."""
+
+    def __init__(self, claim: Claim, decided_by: list[Any]) -> None:
+        self._settings, self._heldout = decided_by
+        self._folder, self._folders = claim.folder, [claim.folder, *claim.earlier]
+        self._values: dict[str, Any] = {}
+
+    def find(self, kind: str, model: ModelHandle) -> Any:
+        """What was kept, None where nothing was."""
+        name = self._name(kind, model)
+        if name in self._values:
+            return self._values[name]
+        paths = [folder / MEASURED / name for folder in self._folders]
+        path = next((path for path in paths if path.exists()), None)
+        return None if path is None else self.keep(kind, model, read_json(path))
+
+    def keep(self, kind: str, model: ModelHandle, values: Any) -> Any:
+        """The values themselves, once the leader has written them down."""
+        name = self._name(kind, model)
+        self._values[name] = values
+        if is_leader():
+            write_json(self._folder / MEASURED / name, values)
+        return values
+
+    def _name(self, kind: str, model: ModelHandle) -> str:
+        backward, texts = kind == "backward", self._settings["prompts"]
+        texts = {name: text for name, text in texts.items() if backward == (name == "backward_template")}
+        decided_by = [self._settings["evaluation"], texts, self._heldout, model.sha256]
+        return f"{kind}-{sha256_of_bytes(json.dumps(decided_by, sort_keys=True).encode())[:16]}.json"
+
+
+def _keep_other_figures(claim: Claim) -> None:
+    """Takes along what other evaluations left in an earlier version, where all models of that are still the same."""
+    for folder in claim.earlier if is_leader() else ():
+        begun = identity_of(folder) or {}
+        models = {name.removeprefix("inputs."): value for name, value in begun.items() if name.startswith("inputs.")}
+        for path in folder.glob("*.json") if models.items() <= claim.inputs.items() else ():
+            if path.name not in (IDENTITY, MANIFEST) and not (claim.folder / path.name).exists():
+                path.copy(claim.folder / path.name)
 
 
 def heldout_log_likelihoods(

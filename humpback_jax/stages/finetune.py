@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from humpback_jax.data.batching import BatchConfig, BatchPlan, plan_batches
+from humpback_jax.data.batching import BatchConfig, BatchPlan, plan_batches, stream_indices
 from humpback_jax.data.examples import Example
 from humpback_jax.data.mixture import TrainingMixture
 from humpback_jax.data.readers import SEQIO, read_examples
-from humpback_jax.files import PathLike, sha256_of_file
+from humpback_jax.files import PathLike, sha256_of_file, write_jsonl
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import dtype_of
 from humpback_jax.models.llama import Llama, abstract_params
@@ -21,13 +22,13 @@ from humpback_jax.models.lora import LoraConfig, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape, make_mesh
 from humpback_jax.prompts.prompts import BOTH_TAGS
 from humpback_jax.ranges import check_fields
-from humpback_jax.run_files import ADAPTER, CHECKPOINTS, MODEL
+from humpback_jax.run_files import ADAPTER, CHECKPOINTS, MODEL, TRAINED_ON
 from humpback_jax.runtime.distributed import agree
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import GO_ON, Stopped, deferred_stop, stop_requested
 from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain
 from humpback_jax.training.checkpoints import checkpoint_folder, delete_temporary, restore_params
 from humpback_jax.training.config import CheckpointConfig, ComputeConfig, LoopConfig, deciding_fields
 from humpback_jax.training.layout import check_layout, rows_on
@@ -121,15 +122,8 @@ def finetune(
     the model has its adapters merged, and DIRECTORY/adapter holds them as a PEFT folder. The model folder keeps what
     training decided, with `answer_tags`, those of instructions that the model is asked.
     """
-    data = {
-        "chat_format": mixture.chat_format.name,
-        "tags": {s.name: [s.direction, *s.tags] for s in mixture.sets},
-        "prompts": plain(mixture.prompts),
-    }
-    inputs = {"base": base.sha256} | mixture.hashes()
-    settings = {"finetune": config.identity()} | data
-    start = _start(config.checkpoints)
-    claim = begin_stage(directory, settings, inputs | start, shared=jax.process_count() > 1)
+    settings, inputs = model_identity(base.sha256, mixture, config)
+    claim = begin_stage(directory, settings, inputs, shared=jax.process_count() > 1, replaces=True)
     if claim.finished:
         return claim.stage
     folder, mesh = claim.folder, make_mesh(mesh_shape)
@@ -144,7 +138,7 @@ def finetune(
         setup = config.setup(base.card.config, mesh, rules)
         # As the recipe has them: a checkpoint may be gone on from on another number of devices.
         batches = dataclasses.replace(plan.config, rows_per_microbatch=config.batches.rows_per_microbatch)
-        record = RunRecord(folder, inputs | data | plain(batches), monitoring)
+        record = RunRecord(folder, data_identity(base.sha256, mixture) | plain(batches), monitoring)
         model_card = dataclasses.replace(
             base.card,
             source=f"{base.card.source}, finetuned as {folder.name}",
@@ -154,6 +148,8 @@ def finetune(
             | {"counts": read.counts, "num_steps": plan.num_steps, "batch_size": plan.config.batch_size}
             | settings,
         )
+        if is_leader():
+            write_jsonl(folder / TRAINED_ON, updates_of_examples(plan))
         figures |= _train_and_save(base, plan, config, setup, record, model_card)
     if is_leader():  # the model folder now holds the result; checkpoints are three times its size
         delete_temporary(folder / CHECKPOINTS, config.checkpoints.period)
@@ -163,6 +159,40 @@ def finetune(
     if config.lora is not None:
         outputs["adapter"] = sha256_of_file(folder / ADAPTER / WEIGHTS)
     return claim.finish(StageResult(read.counts, outputs, figures))
+
+
+def updates_of_examples(plan: BatchPlan) -> Iterator[dict[str, Any]]:
+    """{"id", "updates"} of every example in the order of the data: the updates that read it, counted from 1."""
+    number = len(plan.examples)
+    places: list[list[int]] = [[] for _ in range(number)]
+    for step, (start, end) in enumerate(itertools.pairwise(plan.starts), start=1):
+        for index in stream_indices(range(start, end), number, plan.seed):
+            places[index].append(step)
+    for example, updates in zip(plan.examples, places, strict=True):
+        yield {"id": example.id, "updates": updates}
+
+
+def data_identity(base: str, mixture: TrainingMixture) -> dict[str, Any]:
+    """What decides the order and the ids of the examples, with the hash of the base model; of the texts those read."""
+    texts: dict[str, str] = {}
+    for pair_set in mixture.sets:
+        texts |= mixture.prompts.tag_texts(pair_set.tags)
+        if pair_set.direction == "backward":
+            texts["backward_template"] = mixture.prompts.backward_template
+    return {
+        "base": base,
+        **mixture.hashes(),
+        "chat_format": mixture.chat_format.name,
+        "tags": {s.name: [s.direction, *s.tags] for s in mixture.sets},
+        "prompts": texts,
+    }
+
+
+def model_identity(base: str, mixture: TrainingMixture, config: FinetuneConfig) -> Identity:
+    """What decides a model, with the hash of the base model."""
+    data = data_identity(base, mixture)
+    settings = {"finetune": config.identity()} | {name: data[name] for name in ("chat_format", "tags", "prompts")}
+    return settings, {"base": base} | mixture.hashes() | _start(config.checkpoints)
 
 
 def inference_tags(mixture: TrainingMixture, answer_tags: Sequence[str]) -> str:

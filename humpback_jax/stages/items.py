@@ -10,13 +10,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from humpback_jax.files import JsonLines, in_blocks
+from humpback_jax.files import JsonLines, PathLike, in_blocks, jsonl_line, sha256_of_bytes
 from humpback_jax.inference.engine import shared_prefix
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.progress import progress_bar
 
 Row = TypeVar("Row")
 TOKENIZED_ROWS, JOINED_ROWS = 512, 4096  # rows that are in memory at a time
+KEY = "key"  # of a row in a shard: what it was made from
 REPORTED_ROWS = 20_000  # fewer are read too fast for a line about it
 
 
@@ -37,6 +38,15 @@ class Prompted:
     given: str = ""
     pair: tuple[str, str] = ("", "")
     begun_ids: tuple[int, ...] = ()
+
+    def key(self, job: str) -> str:
+        """Names the row that a job makes of this item, by the hash of all that decides it.
+
+        Args:
+          job: the hash of model, settings and kind of the job.
+        """
+        ids = np.asarray(self.prompt_ids, np.int64).tobytes()
+        return sha256_of_bytes(jsonl_line({"of": [job, self.id, self.given, *self.pair, len(self.begun_ids)]}).encode() + ids)[:32]
 
 
 class Rows(Protocol[Row]):
@@ -94,6 +104,29 @@ def _numbered(row: dict, k: int) -> dict:
     return row | {"id": f"{row['id']}#{k}"}
 
 
+class KeptRows:
+    """Rows in shard files that are at hand again by their key; key and position are held of each, no row."""
+
+    def __init__(self, paths: Sequence[PathLike]) -> None:
+        self._rows = JsonLines(paths)
+        found = [(row[KEY].encode(), position) for position, row in self._rows if KEY in row]
+        keys = np.asarray([key for key, _ in found], "S32")
+        positions = np.asarray([position for _, position in found], np.int64)
+        self._keys, first = np.unique(keys, return_index=True)
+        self._positions = positions[first]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, keys: Sequence[str]) -> list[dict | None]:
+        """The rows of these keys; None where there is none."""
+        wanted = np.asarray([key.encode() for key in keys], "S32")
+        places = np.minimum(np.searchsorted(self._keys, wanted), len(self) - 1)
+        found = self._keys[places] == wanted if len(self) else np.zeros(len(keys), bool)
+        rows = iter(self._rows.at(self._positions[places[found]].tolist()))
+        return [next(rows) if there else None for there in found]
+
+
 class JobItems(Generic[Row]):
     """Items by the length of their prompts, those of equal length by id, so that a batch wastes little padding.
 
@@ -107,7 +140,12 @@ class JobItems(Generic[Row]):
     """
 
     def __init__(
-        self, rows: Rows[Row], prompted: Callable[[list[Row]], list[Prompted]], max_length: int, unit: str = "items"
+        self,
+        rows: Rows[Row],
+        prompted: Callable[[list[Row]], list[Prompted]],
+        max_length: int,
+        unit: str = "items",
+        frames: Sequence[tuple[int, ...]] = (),
     ) -> None:
         """Reads all rows once.
 
@@ -116,12 +154,14 @@ class JobItems(Generic[Row]):
           prompted: makes the items of some rows.
           max_length: longest prompt in tokens; a row whose prompt is longer is no item of the job.
           unit: see above.
+          frames: prompts around other contents. What they do not share is no prefix either, so that the prefix, and
+            with it the last bit of every number, is the template's and does not depend on which rows there are.
 
         Raises:
           ValueError: two items have one id.
         """
         self._rows, self._prompted, self.unit, self.number = rows, prompted, unit, len(rows)
-        extremes: list[tuple[int, ...]] = []
+        extremes = list(frames)
         columns = [_columns([], [])]
         show = self.number >= REPORTED_ROWS and is_leader()
         with progress_bar(f"prompts of {unit}", self.number, unit, show=show) as bar:
@@ -135,7 +175,7 @@ class JobItems(Generic[Row]):
         fitting = np.flatnonzero(lengths <= max_length)
         self._order = fitting[np.lexsort((self._ids[fitting], lengths[fitting]))]
         self._positions, self.lengths = positions[self._order], lengths[self._order]
-        self.prefix_ids = shared_prefix(extremes)
+        self.prefix_ids = shared_prefix(extremes) if len(fitting) else ()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -167,6 +207,8 @@ class JobItems(Generic[Row]):
             of_block = iter(results.at([place for _, place, _ in block if place >= 0]))
             for row, place, name in block:
                 result = next(of_block) if place >= 0 else None
+                if result is not None:
+                    result.pop(KEY, None)
                 if result is not None and result["id"].encode() != name:
                     raise ValueError(f"{results}: {result['id']!r} stands where {name.decode()!r} should; delete them")
                 yield row, result

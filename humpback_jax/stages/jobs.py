@@ -7,6 +7,7 @@ augmentation, curation, generation and judging share.
 import dataclasses
 import functools
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -15,18 +16,20 @@ from typing import Annotated, Any, Generic, Protocol
 import numpy as np
 from etils import epath
 
-from humpback_jax.files import JsonLines
+from humpback_jax.files import JsonLines, sha256_of_bytes
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import Completion, EngineConfig, Request
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.inference.shards import Shards
+from humpback_jax.inference.shards import Shards, complete_shards
 from humpback_jax.models.dtypes import COMPUTE
 from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 from humpback_jax.run_files import SHARDS
+from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader, process_count, process_index
 from humpback_jax.runtime.progress import ProgressReporter, progress_bar
-from humpback_jax.stages.items import JobItems, Prompted, Row
+from humpback_jax.stages.items import KEY, JobItems, KeptRows, Prompted, Row
 from humpback_jax.stages.model import ModelHandle, spans_hosts
+from humpback_jax.stages.stage import plain
 
 Advance = Callable[[int], None]
 
@@ -73,6 +76,9 @@ class Job(Protocol):
     def model(self) -> ModelHandle:
         """Whose weights the engines load."""
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows beside model, prompts and generation."""
+
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """Compiles what `run` will call for prompts of these lengths."""
 
@@ -93,6 +99,10 @@ class Completions:
     model: ModelHandle
     config: GenerationConfig
     writes: str
+
+    def identity(self) -> dict[str, Any]:
+        """The half that is written."""
+        return {"writes": self.writes}
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation."""
@@ -127,6 +137,10 @@ class Choices:
     candidate_ids: tuple[int, ...]
     forced_ids: tuple[int, ...] = ()
 
+    def identity(self) -> dict[str, Any]:
+        """What is asked about."""
+        return {"candidates": self.candidate_ids, "forced": self.forced_ids}
+
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of scoring."""
         engine.compile_scoring([n + len(self.forced_ids) for n in prompt_lengths], len(self.candidate_ids))
@@ -144,7 +158,7 @@ class JobResult(Generic[Row]):
 
     items: JobItems[Row]
     written: JsonLines
-    figures: dict[str, float]
+    figures: dict[str, Any]
 
     def joined(self) -> Iterator[tuple[Row, dict | None]]:
         """The rows that the items were made from, in their order, each with what was written for it; see `JobItems`."""
@@ -152,25 +166,89 @@ class JobResult(Generic[Row]):
 
 
 def run_job(
-    folder: epath.Path, job: Job, items: JobItems[Row], config: GenerationConfig, description: str
+    folder: epath.Path,
+    job: Job,
+    items: JobItems[Row],
+    config: GenerationConfig,
+    description: str,
+    earlier: Sequence[epath.Path] = (),
 ) -> JobResult[Row]:
     """Runs a job in shards under FOLDER/shards; every one of several processes returns when all shards are there.
 
-    The weights are loaded only when a shard is missing, onto as many groups of local devices as there are shards to
+    The weights are loaded only when a row is missing, onto as many groups of local devices as there are shards to
     make; a shard is the work of one engine, so its bytes do not depend on their number. Several processes share the
     shards. Where one copy of the weights spans hosts, all make every shard together.
+
+    Rows that the `earlier` folders hold of the same item, model and settings are taken from there.
     """
     together = spans_hosts(config.engine)
     index, count = (0, 1) if together else (process_index(), process_count())
     shards = Shards(folder / SHARDS, items, config.shard_size, index, count, writes=is_leader() or not together)
     of_many = f" (process {index} of {count})" if count > 1 else ""
+    keyed = _Keyed(job, _hash_of_job(job, items, config), _kept_rows(earlier if shards.missing else ()))
     with progress_bar(description + of_many, shards.num_items, items.unit, show=is_leader()) as bar:
         bar.advance(shards.num_complete)
+        if len(keyed.kept) and not together:
+            bar.advance(shards.fill(keyed.ready))
         engines = _load_engines(job, items, config, len(shards.missing))
         progress = _Progress(bar, engines)
-        shards.make([functools.partial(job.run, engine, advance=progress.advance) for engine in engines], progress.stop)
+        workers = [functools.partial(keyed.run, engine, advance=progress.advance) for engine in engines]
+        shards.make(workers, progress.stop)
         shards.wait()
-    return JobResult(items, JsonLines(shards.paths), _use(engines))
+    if keyed.reused and is_leader():
+        say(f"{description}: reused {keyed.reused} {items.unit} of an earlier version, new {keyed.new}")
+    return JobResult(items, JsonLines(shards.paths), _use(engines) | keyed.figures)
+
+
+def _hash_of_job(job: Job, items: JobItems, config: GenerationConfig) -> str:
+    """Of all that decides a row beside its item: how many of them make a shard does not."""
+    generation = plain(config)
+    del generation["shard_size"]
+    values = {"kind": type(job).__name__, "job": job.identity(), "generation": generation}
+    values |= {"model": job.model.sha256, "stop": job.model.stop_ids, "prefix": items.prefix_ids}
+    return sha256_of_bytes(json.dumps(plain(values), sort_keys=True).encode())
+
+
+def _kept_rows(earlier: Sequence[epath.Path]) -> KeptRows:
+    return KeptRows([path for folder in earlier for path in complete_shards(folder / SHARDS)])
+
+
+class _Keyed:
+    """A job whose rows have the key of what they were made from, and are made only where they are not at hand."""
+
+    def __init__(self, job: Job, name: str, kept: KeptRows) -> None:
+        self._job, self._name, self.kept = job, name, kept
+        self._lock, self.reused, self.new = threading.Lock(), 0, 0
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """How many rows were reused, where there was anything to reuse."""
+        return {"reused": self.reused, "new": self.new} if len(self.kept) else {}
+
+    def ready(self, items: Sequence[Prompted]) -> list[dict] | None:
+        """The rows of these items where all are at hand."""
+        rows = self._find(items)
+        if None in rows:
+            return None
+        self._count(len(rows), 0)
+        return [row for row in rows if row is not None]
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """A row for every item, in their order."""
+        rows = self._find(items)
+        missing = [item for item, row in zip(items, rows, strict=True) if row is None]
+        advance(len(items) - len(missing))
+        made = iter(self._job.run(engine, missing, advance) if missing else [])
+        self._count(len(items) - len(missing), len(missing))
+        paired = zip(items, rows, strict=True)
+        return [next(made) | {KEY: item.key(self._name)} if row is None else row for item, row in paired]
+
+    def _find(self, items: Sequence[Prompted]) -> list[dict | None]:
+        return self.kept.find([item.key(self._name) for item in items]) if len(self.kept) else [None] * len(items)
+
+    def _count(self, reused: int, new: int) -> None:
+        with self._lock:
+            self.reused, self.new = self.reused + reused, self.new + new
 
 
 def _load_engines(job: Job, items: JobItems, config: GenerationConfig, limit: int) -> list[Engine]:

@@ -29,8 +29,9 @@ from humpback_jax.stages.items import JobItems, Prompted, Rows
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.readings import READINGS, Readings
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain
 
+FRAMED = ("a", "1")  # contents that share no token
 NOT_SELF_ALIGNMENT = "not self-alignment"
 MODES = ("rationale", "sampled", "expected")
 
@@ -79,15 +80,8 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     A row holds `score` in 1..5 and `parsed` (read from the rationale) or the forced distribution. A pair whose rating
     prompt is too long for the engine is rejected and counted.
     """
-    settings: dict[str, Any] = {
-        "curation": config.identity(),
-        "rating_template": prompts.rating_template,
-        "chat_format": scorer.chat_format.name,
-    }
-    if config.signals:
-        settings["prompts"] = prompts
-    inputs = {"model": scorer.sha256, "pairs": pairs.outputs["pairs"]}
-    claim = begin_stage(directory, settings, inputs, shared=True)
+    identity = scores_identity(scorer.sha256, pairs.outputs["pairs"], scorer.chat_format.name, prompts, config)
+    claim = begin_stage(directory, *identity, shared=True, replaces=True)
     if claim.finished:
         return claim.stage
     if config.rater is not None:
@@ -96,7 +90,7 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     rows = JsonLines([pairs.directory / PAIRS])
     items = rating_items(rows, scorer, prompts, config)
     job = ratings_job(scorer, prompts, config)
-    rated = run_job(claim.folder, job, items, config.generation, claim.folder.name)
+    rated = run_job(claim.folder, job, items, config.generation, claim.folder.name, claim.earlier)
     if not is_leader():
         return claim.finish(None)
     scores = claim.folder / SCORES
@@ -109,14 +103,28 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     return claim.finish(StageResult(items.counts, {"scores": sha256_of_file(scores)}, figures))
 
 
+def scores_identity(model: str, pairs: str, chat_format: str, prompts: Prompts, config: CurationConfig) -> Identity:
+    """What decides the scores, with the hashes of scorer and pairs."""
+    settings: dict[str, Any] = {
+        "curation": config.identity(),
+        "rating_template": prompts.rating_template,
+        "chat_format": chat_format,
+    }
+    if config.signals:
+        settings["prompts"] = signal_texts(prompts)
+    return settings, {"model": model, "pairs": pairs}
+
+
+def signal_texts(prompts: Prompts) -> dict[str, str]:
+    """The texts that the signals read beside the rubric."""
+    return {name: text for name, text in plain(prompts).items() if name != "rating_template"}
+
+
 def rating_items(rows: Rows[dict], scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> JobItems[dict]:
     """Pairs, rows with `id`, `instruction` and `output`, as items of a rating job."""
-    return JobItems(
-        rows,
-        functools.partial(_prompted, scorer, prompts),
-        min(config.max_prompt_length, longest_prompt(scorer, config.generation)),
-        "pairs",
-    )
+    frames = scorer.all_prompt_ids([prompts.rating(text, text) for text in FRAMED])
+    longest = min(config.max_prompt_length, longest_prompt(scorer, config.generation))
+    return JobItems(rows, functools.partial(_prompted, scorer, prompts), longest, "pairs", frames)
 
 
 def _prompted(scorer: ModelHandle, prompts: Prompts, pairs: list[dict]) -> list[Prompted]:
@@ -153,6 +161,11 @@ class WithSignals:
         """Who rates and reads."""
         return self.ratings.model
 
+    def identity(self) -> dict[str, Any]:
+        """That of the rating, and what is read of which texts."""
+        read = {"head": self.readings.head_tokens, "tail": self.readings.tail_tokens}
+        return {"ratings": self.ratings.identity(), "readings": read | signal_texts(self.readings.prompts)}
+
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of the rating; those of the short readings are made when their lengths are known."""
         self.ratings.compile(engine, prompt_lengths)
@@ -184,6 +197,10 @@ class Ratings:
     model: ModelHandle
     config: CurationConfig
     label: str = LABEL
+
+    def identity(self) -> dict[str, Any]:
+        """How often a pair is rated, and how."""
+        return {"mode": self.config.mode} | ({"samples": self.config.samples} if self.config.mode == "sampled" else {})
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation, and of the probe that forces a number."""

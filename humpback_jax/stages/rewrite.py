@@ -21,7 +21,7 @@ from humpback_jax.stages.items import InMemory, JobItems, Prompted
 from humpback_jax.stages.jobs import Completions, GenerationConfig, JobResult, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
 from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage
 
 REWRITTEN = "rewritten"
 TEMPLATE = "rewriting.txt"
@@ -62,16 +62,9 @@ def rewrite(
     """
     curation = dataclasses.replace(curation, signals=True)
     template = packaged_template(TEMPLATE)
-    settings = {
-        "generation": generation,
-        "curation": curation.identity(),
-        "rewriting": config,
-        "template": template,
-        "prompts": prompts,
-        "chat_format": model.chat_format.name,
-    }
-    inputs = {"model": model.sha256, "curated": curated.outputs["curated"]}
-    claim = begin_stage(directory, settings, inputs, shared=True)
+    hashes = {"model": model.sha256, "curated": curated.outputs["curated"]}
+    identity = rewritten_identity(hashes, model.chat_format.name, prompts, generation, curation, config)
+    claim = begin_stage(directory, *identity, shared=True, replaces=True)
     if claim.finished:
         return claim.stage
 
@@ -99,6 +92,26 @@ def rewrite(
         "rewritings": sha256_of_file(claim.folder / REWRITINGS),
     }
     return claim.finish(StageResult(counts, outputs, {"rewritten": dict(sorted(reasons.items()))}))
+
+
+def rewritten_identity(
+    hashes: dict[str, str],
+    chat_format: str,
+    prompts: Prompts,
+    generation: GenerationConfig,
+    curation: CurationConfig,
+    config: RewritingConfig,
+) -> Identity:
+    """What decides the rewritings, with the hashes of `model` and `curated` pairs."""
+    settings = {
+        "generation": generation,
+        "curation": dataclasses.replace(curation, signals=True).identity(),
+        "rewriting": config,
+        "template": packaged_template(TEMPLATE),
+        "prompts": prompts,
+        "chat_format": chat_format,
+    }
+    return settings, hashes
 
 
 def _prompted(model: ModelHandle, template: str, pairs: list[dict]) -> list[Prompted]:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes,
 from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, Range, Share, Text, check_fields
 from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
 from humpback_jax.runtime.console import say
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage, plain, write_by_reason
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain, write_by_reason
 
 BLOCK = 4096  # rows that are in memory at a time
 RATING, CURATOR = "rating", "curator"
@@ -98,13 +99,11 @@ def select(
     Raises:
       ValueError: nothing is kept (a histogram says where the pairs are), or a signal that decides is missing.
     """
-    inputs = {"pairs": pairs.outputs["pairs"], "scores": scores.outputs["scores"]}
-    settings: dict[str, Any] = {"selection": config.identity()}
-    if config.by == CURATOR:
-        if curator is None:
-            raise ValueError("SelectionConfig.by is 'curator', and the recipe has none; set Recipe.curator")
-        settings["curator"] = plain(curator)
-    claim = begin_stage(directory, settings, inputs)
+    if config.by == CURATOR and curator is None:
+        raise ValueError("SelectionConfig.by is 'curator', and the recipe has none; set Recipe.curator")
+    weights = hash_of_curator(curator) if config.by == CURATOR and curator is not None else None
+    identity = curated_identity(pairs.outputs["pairs"], scores.outputs["scores"], config, weights)
+    claim = begin_stage(directory, *identity, replaces=True)
     if claim.finished:
         return claim.stage
 
@@ -119,6 +118,17 @@ def select(
     if figures:
         say(_in_words(claim.folder.name, figures["expected"]))
     return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}, figures))
+
+
+def curated_identity(pairs: str, scores: str, config: SelectionConfig, curator: str | None) -> Identity:
+    """What decides a selection, with the hashes of pairs, scores and, where one ranks them, the curator."""
+    inputs = {"pairs": pairs, "scores": scores}
+    return {"selection": config.identity()}, inputs | ({} if curator is None else {"curator": curator})
+
+
+def hash_of_curator(curator: Curator) -> str:
+    """Of its weights, however they were learned."""
+    return sha256_of_bytes(json.dumps(plain(curator), sort_keys=True).encode())
 
 
 def _expected(rows: Iterable[dict], reasons: np.ndarray) -> dict[str, Any]:

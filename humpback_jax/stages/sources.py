@@ -12,6 +12,7 @@ from rich.markup import escape
 from humpback_jax.corpus.build import build_corpus
 from humpback_jax.corpus.config import SEED_LANGUAGES, CorpusConfig
 from humpback_jax.corpus.filters.language import seed_languages
+from humpback_jax.corpus.forgotten import read_forgotten
 from humpback_jax.corpus.readers.inputs import InputFile, list_inputs
 from humpback_jax.corpus.readers.web_file import WebPath
 from humpback_jax.corpus.segment_files import segments_sha256
@@ -21,10 +22,10 @@ from humpback_jax.data.pairs import Pair, PairsFormat, PairsReport, read_curated
 from humpback_jax.files import PathLike, sha256_of_bytes, sha256_of_file
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.ranges import OneOf, PathText, PositiveInt, check_fields
-from humpback_jax.run_files import HELDOUT_PAIRS, LIBRARY_PAGES, PAGES, SEED_PAIRS
+from humpback_jax.run_files import FORGOTTEN, HELDOUT_PAIRS, LIBRARY_PAGES, PAGES, SEED_PAIRS
 from humpback_jax.runtime.console import say
 from humpback_jax.stages.model import ModelHandle, open_model
-from humpback_jax.stages.stage import Stage, StageResult, begin_stage
+from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain
 from humpback_jax.weights.find import find_model
 
 PACKAGE = epath.Path(__file__).parent.parent
@@ -133,8 +134,7 @@ def base_model(weights: str, architecture: LlamaConfig | None, chat_format: str 
 
 def read_seeds(directory: PathLike, config: SeedConfig) -> Stage:
     """Writes DIRECTORY/seed.jsonl, and heldout.jsonl if the config names held-out pairs."""
-    inputs = {name: sha256_of_file(path) for name, path in _pair_files(config).items()}
-    claim = begin_stage(directory, config.identity(), inputs)
+    claim = begin_stage(directory, *seeds_identity(config), replaces=True)
     if claim.finished:
         return claim.stage
 
@@ -165,6 +165,11 @@ def _same_words(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def seeds_identity(config: SeedConfig) -> Identity:
+    """What decides the pairs: the content of the files, wherever they lie."""
+    return config.identity(), {name: sha256_of_file(path) for name, path in _pair_files(config).items()}
+
+
 def read_pair_files(config: SeedConfig) -> dict[str, PairsReport]:
     """What the files of `seed` and, where there are any, `heldout` pairs hold; raises as `read_pairs`."""
     limits = {"seed": config.limit}
@@ -178,9 +183,11 @@ def _pair_files(config: SeedConfig) -> dict[str, str]:
 
 
 def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | None = None) -> Stage:
-    """Writes the segments of DIRECTORY from web pages, in the languages of `seeds` where the config says so."""
+    """Writes the segments of DIRECTORY from web pages, in the languages of `seeds` where the config says so.
+
+    Pages that the run directory's list says to forget are read and left out, each counted as `forgotten`.
+    """
     run_dir = epath.Path(directory).parent
-    inputs = [builtin_pages(source, run_dir) or local_path(source) for source in config.inputs]
     if PYTHON_REFERENCE in config.inputs:
         from humpback_jax.quickstart.pages import write_python_reference_pages
 
@@ -190,22 +197,21 @@ def cut_segments(directory: PathLike, config: SegmentsConfig, seeds: Stage | Non
 
         say("rendering the documentation of installed libraries, once for a run")
         write_library_docs(run_dir / LIBRARY_PAGES)
-    hashes = {
-        source: _identity(path, config.corpus.crawl_root) for source, path in zip(config.inputs, inputs, strict=True)
-    }
-    hashes |= config.corpus.file_hashes()
     answers = [pair.output for pair in read_curated(seeds.directory / SEED_PAIRS)] if seeds else []
-    # What the stage reads of the seeds, and no more: new seeds in the same languages are no reason to cut again.
-    languages = seed_languages(answers) if SEED_LANGUAGES in config.corpus.languages else ()
-    if config.corpus.min_answer_likeness is None:
-        answers = []
-    elif seeds:
-        hashes["seeds"] = seeds.outputs["seed"]
-    claim = begin_stage(directory, {"corpus": config.corpus, "seed_languages": languages}, hashes)
+    languages = languages_of(config, answers)
+    identity = segments_identity(config, run_dir, languages, seeds.outputs["seed"] if seeds else None)
+    claim = begin_stage(directory, *identity, replaces=True)
     if claim.finished:
         return claim.stage
 
-    report = build_corpus(inputs, claim.folder, config.corpus, answers=answers, seed_languages=languages)
+    report = build_corpus(
+        input_paths(config, run_dir),
+        claim.folder,
+        config.corpus,
+        answers=answers if config.corpus.min_answer_likeness is not None else [],
+        seed_languages=languages,
+        forgotten=read_forgotten(run_dir / FORGOTTEN),
+    )
     counts = {"in": report.candidates, "out": report.segments, "rejected": dict(report.rejected_segments)}
     outputs = {"segments": segments_sha256(claim.folder)}
     return claim.finish(StageResult(counts, outputs, report.to_dict()))
@@ -217,12 +223,44 @@ def builtin_pages(source: str, run_dir: epath.Path) -> str | None:
     return os.fspath(run_dir / folders[source]) if source in folders else None
 
 
+def languages_of(config: SegmentsConfig, answers: Sequence[str]) -> tuple[str, ...]:
+    """What the stage reads of the seeds, and no more: new seeds in the same languages are no reason to cut again."""
+    return seed_languages(answers) if SEED_LANGUAGES in config.corpus.languages else ()
+
+
+def input_paths(config: SegmentsConfig, run_dir: epath.Path) -> list[str]:
+    """Where the web pages are."""
+    return [builtin_pages(source, run_dir) or local_path(source) for source in config.inputs]
+
+
+def segments_identity(
+    config: SegmentsConfig, run_dir: epath.Path, languages: Sequence[str], seeds: str | None
+) -> Identity:
+    """What decides the segments, with the hash of the seed pairs: content, wherever it lies.
+
+    Raises:
+      FileNotFoundError: an input, or a file that a setting names, does not exist.
+    """
+    corpus = plain(config.corpus)
+    del corpus["crawl_root"]  # a place; what is read there is hashed
+    pages = [_content_hash(path, config.corpus.crawl_root) for path in input_paths(config, run_dir)]
+    inputs = {"pages": sha256_of_bytes("\n".join(pages).encode())}
+    if hashes := config.corpus.file_hashes():
+        for name in ("decontaminate", "blocked_domains", "blocked_phrases"):
+            corpus[name] = [hashes.get(entry.removeprefix("@"), entry) for entry in corpus[name]]
+    if config.corpus.min_answer_likeness is not None and seeds is not None:
+        inputs["seeds"] = seeds
+    if forgotten := read_forgotten(run_dir / FORGOTTEN):
+        inputs["forgotten"] = forgotten.sha256
+    return {"corpus": corpus, "seed_languages": tuple(languages)}, inputs
+
+
 def local_path(path: str) -> str:
     """The path itself, or of `builtin:NAME` that of a file of the package's quickstart folder."""
     return os.fspath(PACKAGE / "quickstart" / path[len(BUILTIN) :]) if path.startswith(BUILTIN) else path
 
 
-def _identity(path: str, crawl_root: str) -> str:
+def _content_hash(path: str, crawl_root: str) -> str:
     """Content hash of a file, or of a folder's files; what is large, remote or unreadable is named by its size."""
     files = list_inputs([path], crawl_root=crawl_root)
     return sha256_of_bytes("\n".join(f"{file.name} {_content_identity(file)}" for file in files).encode())

@@ -1,6 +1,7 @@
 """What every stage has in common: an identity, a manifest, and the rule that a complete stage is never run again.
 
-STAGE_DIR/identity.json   settings and inputs, written first; another identity in the same folder is refused
+STAGE_DIR/identity.json   settings and inputs, written first; of a run's stage that is asked for with others the version
+                          there is set aside, elsewhere they are refused
 STAGE_DIR/manifest.json   written last: the identity, counts, outputs and seconds; its presence means complete
 """
 
@@ -9,7 +10,7 @@ import dataclasses
 import gc
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -17,9 +18,23 @@ from etils import epath
 import humpback_jax
 from humpback_jax.files import PathLike, atomic_writer, jsonl_line, read_json, write_json
 from humpback_jax.inference.shards import claim_directory
-from humpback_jax.run_files import MANIFEST
+from humpback_jax.run_files import IDENTITY, MANIFEST
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader, process_index, wait_until_complete
+from humpback_jax.stages.versions import (
+    differences,
+    earlier_versions,
+    flatten,
+    identity_of,
+    matching_versions,
+    prune,
+    set_aside,
+)
+
+_LONGEST_SHOWN = 40  # characters of a value in a message
+
+
+Identity = tuple[dict[str, Any], dict[str, str]]  # settings, and content hashes of the inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +89,7 @@ class Claim:
       settings, inputs: the identity, as the manifest will name it.
       manifest: of a stage that is complete already.
       started: `time.monotonic()` at the claim.
+      replaces: earlier versions of the stage were set aside, and go once this one is complete.
     """
 
     folder: epath.Path
@@ -81,6 +97,12 @@ class Claim:
     inputs: dict[str, str]
     manifest: dict[str, Any] | None
     started: float
+    replaces: bool = False
+
+    @property
+    def earlier(self) -> list[epath.Path]:
+        """Folders of earlier versions of the stage, for what of them is wanted again."""
+        return earlier_versions(self.folder) if self.replaces else []
 
     @property
     def finished(self) -> bool:
@@ -118,12 +140,19 @@ class Claim:
             "version": humpback_jax.__version__,
         }
         write_json(self.folder / MANIFEST, manifest)
+        if self.replaces:
+            prune(self.folder)
         _say_complete(self.folder.name, result.counts, manifest["seconds"])
         return Stage(self.folder, manifest)
 
 
 def begin_stage(
-    directory: PathLike, settings: dict[str, Any], inputs: dict[str, str], *, shared: bool = False
+    directory: PathLike,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    *,
+    shared: bool = False,
+    replaces: bool = False,
 ) -> Claim:
     """Claims the folder of a stage. A stage function reads: claim; return `claim.stage` if finished; work; finish.
 
@@ -135,13 +164,18 @@ def begin_stage(
       settings: everything that decides the result besides the inputs.
       inputs: name to content hash of everything the stage reads.
       shared: every process does its part of the work.
+      replaces: a version with other settings or inputs is set aside, whole, until this one is complete; a version like
+        this one that was set aside before comes back.
 
     Raises:
-      ValueError: the folder was begun with other settings or inputs; the differing ones are named.
+      ValueError: the folder was begun with other settings or inputs, and nothing is replaced; they are named.
       TimeoutError: the leader does not come on.
     """
     folder, settings = epath.Path(directory), plain(settings)
-    claim_directory(folder, _flatten({"settings": settings, "inputs": inputs}), process_index())
+    identity = flatten({"settings": settings, "inputs": inputs})
+    if replaces:
+        _settle(folder, identity)
+    claim_directory(folder, identity if not replaces else _as_begun(folder, identity), process_index())
     manifest = None
     if (folder / MANIFEST).exists():
         manifest = read_json(folder / MANIFEST)
@@ -149,7 +183,46 @@ def begin_stage(
             say(f"[green]✓[/green] {folder.name}: complete")
     elif not (shared or is_leader()):
         manifest = _stage_of_leader(folder).manifest
-    return Claim(folder, settings, inputs, manifest, time.monotonic())
+    return Claim(folder, settings, inputs, manifest, time.monotonic(), replaces)
+
+
+def _settle(folder: epath.Path, identity: dict[str, Any]) -> None:
+    """Sees to it that nothing, or a version with this identity, is in the folder: the leader, or a follower by waiting.
+
+    A follower waits only for another version to go; where nothing is, whoever comes first begins.
+    """
+    if is_leader():
+        begun = identity_of(folder)
+        if begun is not None and (changed := differences(begun, identity)):
+            back = " (as it once was)" if any(matching_versions(folder, identity)) else ""
+            say(f"{folder.name}: made again{back}: {in_words(changed)}".replace("[", "\\["))
+        set_aside(folder, identity)
+        return
+    wait_until_complete(lambda: [str(folder / IDENTITY)] if _is_another(folder, identity) else [])
+
+
+def _is_another(folder: epath.Path, identity: dict[str, Any]) -> bool:
+    try:
+        begun = identity_of(folder)
+    except OSError:  # moved away while it was read
+        return True
+    return begun is not None and bool(differences(begun, identity))
+
+
+def _as_begun(folder: epath.Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity as the folder has it, where that says the same in other words."""
+    return identity_of(folder) or identity
+
+
+def in_words(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """What differs, for people: hashes and long texts are not shown."""
+    return "; ".join(f"{key} {_shown(old, new)}".strip() for key, (old, new) in changed.items())
+
+
+def _shown(old: Any, new: Any) -> str:
+    if max(len(str(old)), len(str(new))) > _LONGEST_SHOWN:
+        return "has changed" if None not in (old, new) else "is new" if old is None else "is gone"
+    return f"{old} → {new}"
 
 
 def _check_counts(name: str, counts: dict[str, Any]) -> None:
@@ -201,10 +274,3 @@ def finished_stage(directory: PathLike, how_to_make: str) -> Stage:
     if not manifest.exists():
         raise FileNotFoundError(f"{directory} is not complete; run `{how_to_make}` first")
     return Stage(epath.Path(directory), read_json(manifest))
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one level of dotted keys, so that a difference can be named."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {key: value for name in tree for key, value in _flatten(tree[name], f"{prefix}.{name}".lstrip(".")).items()}

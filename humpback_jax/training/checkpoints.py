@@ -116,6 +116,7 @@ def restore_checkpoint(
     folder = checkpoint_folder(path)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         saved = checkpointer.restore(folder, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        saved = {name: _as_named(value, meta.get(name)) for name, value in saved.items()}
         if saved != meta:
             different = sorted(key for key in saved.keys() | meta.keys() if saved.get(key) != meta.get(key))
             raise ValueError(
@@ -131,6 +132,13 @@ def restore_checkpoint(
     step = int(folder.name)
     count = put_global(np.asarray(step, np.int32), abstract.step.sharding)
     return TrainState(count, restored["params"], restored["opt_state"]), step
+
+
+def _as_named(saved: Any, wanted: Any) -> Any:
+    """Of texts by name those that the run names: earlier versions wrote down more than was read."""
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        return {name: value for name, value in saved.items() if name in wanted}
+    return saved
 
 
 def restore_params(path: PathLike, abstract_params: dict) -> dict:

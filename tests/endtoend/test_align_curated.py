@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -107,10 +108,19 @@ def test_a_finished_run_is_left_as_it_is_and_a_cut_off_one_goes_on(run_dir, reci
     }
 
 
-def test_another_curator_is_refused_in_the_same_folder(run_dir, recipe):
-    changed = dataclasses.replace(recipe, curator=CuratorConfig(originals=9))
-    with pytest.raises(ValueError, match=r"curator1 was begun with another .*curator\.originals"):
-        Alignment(changed, run_dir).align()
+def test_another_curator_makes_itself_and_what_follows_again(run_dir, recipe, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    changed = dataclasses.replace(recipe, curator=CuratorConfig(originals=6))
+    Alignment(changed, tmp_path / "run").align()
+    again = {path.parent.name for path in (tmp_path / "run").glob("*/manifest.json")}
+    again = {stage for stage in again if manifest(tmp_path / "run", stage) != manifest(run_dir, stage)}
+    assert {"curator1", "curated1"} <= again
+    assert again <= {"curator1", "curated1", "m1", "curated1_random", "m1_random", "evaluation"}
+    figures = manifest(tmp_path / "run", "curator1")["figures"]
+    assert figures["reused"] > 0 and figures["new"] == 0
+    Alignment(changed, tmp_path / "fresh").align()
+    for stage in ("curator1", "curated1", "m1"):
+        assert manifest(tmp_path / "run", stage)["outputs"] == manifest(tmp_path / "fresh", stage)["outputs"]
 
 
 @pytest.mark.parametrize(

@@ -116,32 +116,6 @@ def test_a_finished_run_is_left_as_it_is(run_dir, tiny_recipe):
     assert files_of(run_dir) == before
 
 
-@pytest.mark.parametrize(
-    ("field", "change", "named"),
-    [
-        (
-            "forward",
-            lambda old: dataclasses.replace(old, compute=dataclasses.replace(old.compute, dropout=0.5)),
-            r"m1 .* another settings\.finetune\.dropout;",
-        ),
-        ("selection", lambda old: dataclasses.replace(old, keep_fraction=0.25), r"another .*selection\.keep_fraction;"),
-        ("chat_format", lambda old: "plain", r"m_yx .* another settings\.chat_format;"),
-        (
-            "backward",
-            lambda old: dataclasses.replace(old, optimizer=dataclasses.replace(old.optimizer, b1=0.5)),
-            r"m_yx .* another settings\.finetune\.optimizer\.b1;",
-        ),
-        ("seeds", lambda old: dataclasses.replace(old, limit=5), r"seeds .* another settings\.limit;"),
-    ],
-)
-def test_another_recipe_in_the_same_folder_is_refused(run_dir, tiny_recipe, field, change, named):
-    other = dataclasses.replace(tiny_recipe, **{field: change(getattr(tiny_recipe, field))})
-    before = files_of(run_dir)
-    with pytest.raises(ValueError, match=named):
-        Alignment(other, run_dir).align()
-    assert files_of(run_dir) == before
-
-
 def test_an_ablation_selects_and_trains_on_the_scores_of_another_run(run_dir, tiny_recipe, tmp_path):
     selection = dataclasses.replace(tiny_recipe.selection, sample=3)
     ablation = dataclasses.replace(

@@ -11,12 +11,14 @@ from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.data.readers import DIRECT
-from humpback_jax.files import read_json, write_json
+from humpback_jax.files import read_json, read_jsonl, write_json
 from humpback_jax.gin_utils import parse_recipe
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import load_prompts
-from humpback_jax.stages.finetune import FinetuneConfig, finetune
+from humpback_jax.stages.finetune import FinetuneConfig, finetune, model_identity
 from humpback_jax.stages.model import open_model
+from humpback_jax.stages.stage import plain
+from humpback_jax.stages.versions import differences, flatten
 from humpback_jax.training.config import CheckpointConfig, ComputeConfig, LoopConfig
 from humpback_jax.training.optimizer import OptimizerConfig
 from humpback_jax.weights.model_folder import save_model_folder
@@ -76,15 +78,13 @@ def test_what_does_not_change_the_result_may_change_in_between(train, permanent)
     assert not {"settings.finetune.period", "settings.finetune.minutes", "settings.mesh.fsdp"} & identity.keys()
     again = train(permanent.directory, MeshShape(data=1), step_limit_minutes=1.0, minutes=None)
     assert again.manifest == permanent.manifest
-    with pytest.raises(ValueError, match=r"begun with another settings\.finetune\.seed"):
-        train(permanent.directory, seed=1)
 
 
 def test_a_checkpoint_knows_the_data_it_was_trained_on(permanent):
     meta = read_json(permanent.directory / "checkpoints" / "2" / "meta" / "metadata")
     order = {"batch_size": 2, "batch_unit": "examples", "row_length": 64, "rows_per_microbatch": 1, "packing": True}
     inputs = {"base": permanent.manifest["inputs"]["base"], "seed": "hash of the seeds"}
-    data = {"chat_format": "chatml", "tags": {"seed": ["forward"]}, "prompts": dataclasses.asdict(load_prompts())}
+    data = {"chat_format": "chatml", "tags": {"seed": ["forward"]}, "prompts": {}}
     assert meta == inputs | data | order | {"seed": 0}  # the seed of the order has the name of the seed pairs
 
 
@@ -106,8 +106,29 @@ def test_a_run_that_was_begun_before_settings_had_groups_goes_on(name, tiny_mode
     config = {"m_yx": recipe.backward, "m0": recipe.seed_model, "m1": recipe.forward}[name]
     go_on = functools.partial(finetune, tmp_path / name, base, mixture)
     assert go_on(config, MeshShape(), LogicalAxisRules()).manifest == {"stage": name}
-    with pytest.raises(ValueError, match=r"begun with another settings\.finetune\.epochs"):
-        go_on(with_fields(config, epochs=2.0), MeshShape(), LogicalAxisRules())
+    settings, inputs = model_identity(base.sha256, mixture, with_fields(config, epochs=2.0))
+    wanted = flatten({"settings": plain(settings), "inputs": inputs})
+    assert differences(recorded, wanted) == {"settings.finetune.epochs": (config.loop.epochs, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("tags", "read"), [((), set()), (("web",), {"web_tag"}), (("web", "seed"), {"seed_tag", "web_tag"})]
+)
+def test_a_model_depends_on_the_texts_that_its_examples_hold(tiny_model, tags, read):
+    for direction, more in (("forward", set()), ("backward", {"backward_template"})):
+        sets = [PairSet("seed", [], "s", direction, tags)]
+        mixture = TrainingMixture(sets, load_prompts(), tiny_model.chat_format, tiny_model.tokenizer)
+        assert set(model_identity("b", mixture, CONFIG)[0]["prompts"]) == read | more
+
+
+def test_every_example_has_the_updates_that_read_it(train, tmp_path):
+    stage = train(tmp_path / "m0", num_steps=5)
+    updates = {row["id"]: row["updates"] for _, row in read_jsonl(stage.directory / "trained_on.jsonl")}
+    metrics = [row for _, row in read_jsonl(stage.directory / "metrics.jsonl")]
+    assert list(updates) == [f"seed/p{i}" for i in range(6)]
+    assert sorted(step for steps in updates.values() for step in steps) == sorted([1, 2, 3, 4, 5] * 2)
+    assert all(len(set(steps)) == len(steps) for steps in updates.values())
+    assert len(metrics) == 5
 
 
 def test_init_from_takes_weights_alone_from_a_model_or_a_checkpoint(train, permanent, tmp_path):

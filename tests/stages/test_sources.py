@@ -6,9 +6,11 @@ import json
 import pytest
 
 from humpback_jax.corpus.config import CorpusConfig
+from humpback_jax.corpus.forgotten import forget_entries, write_forgotten
 from humpback_jax.corpus.segment_files import read_segments
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.models.config import get_config
+from humpback_jax.run_files import FORGOTTEN
 from humpback_jax.stages.sources import SeedConfig, SegmentsConfig, base_model, cut_segments, read_seeds
 
 SEEDS = [{"instruction": f"Say {i}.", "output": f"{i}, gladly."} for i in range(6)]
@@ -60,13 +62,16 @@ def test_seed_counts_add_up_over_both_files(tmp_path):
     assert len(read_curated(stage.directory / "heldout.jsonl")) == 2
 
 
-def test_changed_seed_files_are_refused_by_name(tmp_path):
+def test_changed_seed_files_are_read_again_and_their_place_does_not_matter(tmp_path, capsys):
     seeds = write(tmp_path / "seed_pairs.jsonl", SEEDS)
     config = SeedConfig(seeds)
-    read_seeds(tmp_path / "run" / "seeds", config)
+    first = read_seeds(tmp_path / "run" / "seeds", config)
+    moved = SeedConfig(write(tmp_path / "moved.jsonl", SEEDS))
+    assert read_seeds(tmp_path / "run" / "seeds", moved).manifest == first.manifest
     write(tmp_path / "seed_pairs.jsonl", SEEDS[:-1])
-    with pytest.raises(ValueError, match=r"another inputs\.seed"):
-        read_seeds(tmp_path / "run" / "seeds", config)
+    again = read_seeds(tmp_path / "run" / "seeds", config)
+    assert again.counts["in"] == first.counts["in"] - 1
+    assert "seeds: made again: inputs.seed has changed" in capsys.readouterr().err
 
 
 def test_seeds_without_a_usable_pair_are_an_error(tmp_path):
@@ -106,9 +111,23 @@ def test_segments_are_cut_and_counted(tmp_path, pages):
     assert stage.manifest["figures"]["records"] == 5
 
 
-def test_changed_pages_are_refused_by_name(tmp_path, pages):
+def test_changed_pages_are_cut_again_and_their_place_does_not_matter(tmp_path, pages):
+    corpus = CorpusConfig(min_chars=40, max_chars=200)
+    first = cut_segments(tmp_path / "run" / "segments", SegmentsConfig((str(pages),), corpus))
+    moved = pages.rename(tmp_path / "elsewhere")
+    config = SegmentsConfig((str(moved),), corpus)
+    assert cut_segments(tmp_path / "run" / "segments", config).manifest == first.manifest
+    (moved / "0.html").write_text(page(77))
+    assert cut_segments(tmp_path / "run" / "segments", config).outputs != first.outputs
+
+
+def test_forgotten_pages_are_counted_and_leave_nothing(tmp_path, pages):
     config = SegmentsConfig((str(pages),), CorpusConfig(min_chars=40, max_chars=200))
-    cut_segments(tmp_path / "run" / "segments", config)
-    (pages / "0.html").write_text(page(77))
-    with pytest.raises(ValueError, match=r"another inputs\..*pages_of_test"):
-        cut_segments(tmp_path / "run" / "segments", config)
+    first = cut_segments(tmp_path / "run" / "segments", config)
+    write_forgotten(tmp_path / "run" / FORGOTTEN, forget_entries(["0.html"], ["1.html"]))
+    without = cut_segments(tmp_path / "run" / "segments", config)
+    assert without.manifest["figures"]["page_outcomes"] == {"forgotten": 2, "segments": 2}
+    (pages / "0.html").unlink()
+    (pages / "1.html").unlink()
+    never = cut_segments(tmp_path / "other" / "segments", config)
+    assert without.outputs == never.outputs != first.outputs
