@@ -22,7 +22,7 @@ from humpback_jax.data.command import data
 from humpback_jax.evaluation.command import evaluate
 from humpback_jax.interop.command import t5x
 from humpback_jax.launch.command import launch
-from humpback_jax.lineage.command import announce_changes
+from humpback_jax.lineage.command import announce_changes, explain, forget
 from humpback_jax.publish.command import publish
 from humpback_jax.report.command import judge, report, save_page, show_report
 from humpback_jax.runtime.console import print_json
@@ -207,5 +207,6 @@ def generate(
     check_all_answered(stage, config)
 
 
-for command in (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, publish, t5x):
+VERBS = (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, publish, t5x)
+for command in (*VERBS, explain, forget):
     cli.add_command(command)

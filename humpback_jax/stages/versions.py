@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from humpback_jax.files import read_json
-from humpback_jax.run_files import IDENTITY, REPLACED, SHARDS
+from humpback_jax.run_files import FORGOTTEN, IDENTITY, REPLACED, SHARDS
 
 # Every text of the prompts was once named by stages that read one of them, or none.
 _NAMED_UNREAD = "settings.prompts."
@@ -74,9 +74,13 @@ def matching_versions(folder: epath.Path, wanted: Mapping[str, Any]) -> Iterator
 
 
 def prune(folder: epath.Path) -> None:
-    """Removes the earlier versions of a whole stage, but the last one with rows that may be wanted again."""
+    """Removes the earlier versions of a whole stage, but the last one with rows that may be wanted again.
+
+    In a run that has pages to forget there are no such rows.
+    """
     versions = earlier_versions(folder)
-    last = [path for path in versions if (path / SHARDS).exists()][-1:]
+    forgets = (folder.parent / FORGOTTEN).exists()
+    last = [] if forgets else [path for path in versions if (path / SHARDS).exists()][-1:]
     for version in versions:
         if version not in last:
             version.rmtree()

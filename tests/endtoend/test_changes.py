@@ -8,6 +8,7 @@ import pytest
 
 from humpback_jax.align import Alignment
 from humpback_jax.lineage.changes import Planner, plan_changes, stages_left
+from humpback_jax.lineage.forget import forget, plan_take_down
 
 pytestmark = pytest.mark.xdist_group("changes")  # one worker: the run is made once
 
@@ -195,3 +196,22 @@ def test_going_back_before_the_change_is_done_costs_nothing(finished, copied, so
 
 def _dies(*_):
     raise KeyboardInterrupt
+
+
+def test_a_run_that_forgets_a_page_is_that_of_a_run_that_never_saw_it(copied, sources, tmp_path):
+    recipe, run_dir = copied
+    take_down = plan_take_down(run_dir, ["cat.html"])
+    assert take_down.entries.urls == {"cat.html"} and len(take_down.trace.pairs) == 1
+    assert {"segments", "augmented", "scores1"} <= set(take_down.values["derived"])
+    forget(recipe, run_dir, take_down.entries)
+    pages = shutil.copytree(sources / "pages", tmp_path / "pages")
+    (pages / "cat.html").unlink()
+    without = dataclasses.replace(recipe, segments=dataclasses.replace(recipe.segments, inputs=(str(pages),)))
+    Alignment(without, tmp_path / "never").align()
+    assert products(run_dir) == products(tmp_path / "never")
+    assert manifest(run_dir, "segments")["figures"]["page_outcomes"]["forgotten"] == 1
+    assert not (run_dir / "replaced").exists()
+    texts = [path for path in run_dir.rglob("*.jsonl") if b"About the cat" in path.read_bytes()]
+    assert texts == []
+    again = plan_take_down(run_dir, ["cat.html"])
+    assert again.entries == take_down.entries and again.trace.segments == []
