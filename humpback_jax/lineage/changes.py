@@ -25,6 +25,7 @@ from humpback_jax.stages.evaluate import evaluation_identity
 from humpback_jax.stages.finetune import FinetuneConfig, model_identity
 from humpback_jax.stages.model import ModelHandle, open_model
 from humpback_jax.stages.rating import scores_identity
+from humpback_jax.stages.rewrite import REWRITTEN, rewritten_identity
 from humpback_jax.stages.selection import CURATOR, curated_identity, hash_of_curator
 from humpback_jax.stages.sources import (
     PYTHON_REFERENCE,
@@ -120,7 +121,8 @@ class Planner:
             backward = self._model([self._seed_set("backward")], recipe.backward)
             yield run_files.BACKWARD_STAGE, backward
             writer, cut = self._model_hash(run_files.BACKWARD_STAGE), self._output(run_files.SEGMENTS_STAGE, "segments")
-            augmentation = recipe.augmentation, recipe.candidates
+            seeds = self._output(run_files.SEEDS_STAGE, "seed") if recipe.steer_candidates else None
+            augmentation = recipe.augmentation, recipe.candidates, seeds
             identity = augmented_identity(writer, cut, self._chat_format, self._prompts, *augmentation)
             yield run_files.AUGMENTED_STAGE, identity
             yield run_files.MODEL_STAGE.format(t=0), self._model([self._seed_set()], recipe.seed_model)
@@ -129,7 +131,7 @@ class Planner:
         for arm in recipe.arms:
             pairs = run_files.ARM_PAIRS_STAGE.format(t=recipe.rounds, arm=arm)
             curated = self._output(run_files.CURATED_STAGE.format(t=recipe.rounds), "curated")
-            yield pairs, arm_identity(arm, curated)
+            yield pairs, self._rewritten(curated) if arm == REWRITTEN else arm_identity(arm, curated)
             yield run_files.ARM_MODEL_STAGE.format(t=recipe.rounds, arm=arm), self._forward(pairs)
         if recipe.seeds.heldout_path:
             yield run_files.EVALUATION_STAGE, self._evaluation()
@@ -163,6 +165,12 @@ class Planner:
         languages = languages_of(recipe.segments, [pair.output for pair in pairs])
         seeds = self._output(run_files.SEEDS_STAGE, "seed")
         return segments_identity(recipe.segments, self._run_dir, languages, seeds)
+
+    def _rewritten(self, curated: str) -> Identity:
+        recipe = self._recipe
+        hashes = {"model": self._model_hash(run_files.MODEL_STAGE.format(t=recipe.rounds)), "curated": curated}
+        settings = recipe.answering, recipe.curation, recipe.rewriting
+        return rewritten_identity(hashes, self._chat_format, self._prompts, *settings)
 
     def _seed_set(self, direction: str = "forward") -> PairSet:
         tags = () if direction == "backward" else self._recipe.seed_tags

@@ -46,7 +46,8 @@ class Prompted:
           job: the hash of model, settings and kind of the job.
         """
         ids = np.asarray(self.prompt_ids, np.int64).tobytes()
-        return sha256_of_bytes(jsonl_line({"of": [job, self.id, self.given, *self.pair, len(self.begun_ids)]}).encode() + ids)[:32]
+        texts = jsonl_line({"of": [job, self.id, self.given, *self.pair, len(self.begun_ids)]})
+        return sha256_of_bytes(texts.encode() + ids)[:32]
 
 
 class Rows(Protocol[Row]):
