@@ -28,7 +28,7 @@ from humpback_jax.stages.rating import scores_identity
 from humpback_jax.stages.rewrite import REWRITTEN, rewritten_identity
 from humpback_jax.stages.selection import CURATOR, curated_identity, hash_of_curator
 from humpback_jax.stages.sources import (
-    PYTHON_REFERENCE,
+    builtin_pages,
     languages_of,
     read_pair_files,
     seeds_identity,
@@ -142,12 +142,12 @@ class Planner:
         scores, curator = run_files.SCORES_STAGE.format(t=t), run_files.CURATOR_STAGE.format(t=t)
         pairs = self._output(run_files.AUGMENTED_STAGE, "pairs", recipe.scored_run)
         if recipe.scored_run is None:
-            scorer = self._model_hash(run_files.MODEL_STAGE.format(t=t - 1))
-            yield scores, scores_identity(scorer, pairs, self._chat_format, self._prompts, curation)
+            scorer, chat_format = self._scorer(t)
+            yield scores, scores_identity(scorer, pairs, chat_format, self._prompts, curation)
             if recipe.curator is not None:
                 seeds = self._output(run_files.SEEDS_STAGE, "seed")
                 hashes = {"model": scorer, "seeds": seeds, "scores": self._output(scores, "scores")}
-                identity = curator_identity(hashes, self._chat_format, self._prompts, curation, recipe.curator)
+                identity = curator_identity(hashes, chat_format, self._prompts, curation, recipe.curator)
                 yield curator, identity
         weights = self._weights(curator) if recipe.selection.by == CURATOR else None
         given = self._output(scores, "scores", recipe.scored_run)
@@ -156,7 +156,8 @@ class Planner:
 
     def _segments(self) -> Identity | None:
         recipe = self._recipe
-        if PYTHON_REFERENCE in recipe.segments.inputs and not (self._run_dir / run_files.PAGES).exists():
+        built_in = (builtin_pages(source, self._run_dir) for source in recipe.segments.inputs)
+        if any(folder is not None and not epath.Path(folder).exists() for folder in built_in):
             return None
         if self._is_complete(run_files.SEEDS_STAGE):
             pairs = read_curated(self._run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS)
@@ -165,6 +166,15 @@ class Planner:
         languages = languages_of(recipe.segments, [pair.output for pair in pairs])
         seeds = self._output(run_files.SEEDS_STAGE, "seed")
         return segments_identity(recipe.segments, self._run_dir, languages, seeds)
+
+    def _scorer(self, t: int) -> tuple[str, str]:
+        """Hash and chat format of who rates: M_{t-1}, or the model that the recipe names."""
+        rater = self._recipe.curation.rater
+        if rater is None:
+            return self._model_hash(run_files.MODEL_STAGE.format(t=t - 1)), self._chat_format
+        path = model_at_hand(rater)
+        handle = None if path is None else open_model(path)
+        return (f"{_MADE_BY}{rater}", "") if handle is None else (handle.sha256, handle.chat_format.name)
 
     def _rewritten(self, curated: str) -> Identity:
         recipe = self._recipe
