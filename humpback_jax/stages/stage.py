@@ -32,6 +32,7 @@ from humpback_jax.stages.versions import (
 )
 
 _LONGEST_SHOWN = 40  # characters of a value in a message
+_MOST_SHOWN = 4  # differences of one stage
 
 
 Identity = tuple[dict[str, Any], dict[str, str]]  # settings, and content hashes of the inputs
@@ -215,8 +216,10 @@ def _as_begun(folder: epath.Path, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """What differs, for people: hashes and long texts are not shown."""
-    return "; ".join(f"{key} {_shown(old, new)}".strip() for key, (old, new) in changed.items())
+    """What differs, for people: hashes and long texts are not shown, nor more than a few of many."""
+    parts = [f"{key} {_shown(old, new)}".strip() for key, (old, new) in changed.items()]
+    more = len(parts) - _MOST_SHOWN
+    return "; ".join(parts if more <= 1 else [*parts[:_MOST_SHOWN], f"and {more} more"])
 
 
 def _shown(old: Any, new: Any) -> str:
