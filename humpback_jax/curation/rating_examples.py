@@ -7,7 +7,7 @@ follow the package's rubric. There is no rationale: what is read is the digit af
 import collections
 from collections.abc import Mapping, Sequence
 
-from humpback_jax.curation.twins import KINDS, SEED, broken_twins, drawn
+from humpback_jax.curation.twins import SEED, Twin, broken_twins, drawn
 from humpback_jax.data.open_assistant import Sibling
 from humpback_jax.data.pairs import Pair
 from humpback_jax.prompts.prompts import Prompts
@@ -45,10 +45,14 @@ def rating_examples(
 
 def _of_twins(seeds: Sequence[Pair], prompts: Prompts, number: int, seed: int) -> list[Pair]:
     """Every drawn pair whole and in one broken form, of one kind after another."""
-    chosen, kinds = drawn(seeds, seed)[: max(2, (number + 1) // 2)], tuple(KINDS)
-    wanted = {pair.id: (SEED, kinds[i % len(kinds)]) for i, pair in enumerate(chosen)}
-    twins = [twin for twin in broken_twins(chosen, seed) if twin.kind in wanted[twin.of]]
-    return [_example(t.id, t.instruction, t.output, RATING_OF_KIND[t.kind], prompts) for t in twins][:number]
+    chosen = drawn(seeds, seed)[: max(2, (number + 1) // 2)]
+    twins: dict[str, list[Twin]] = {pair.id: [] for pair in chosen}
+    for twin in broken_twins(chosen, seed):
+        twins[twin.of].append(twin)
+    taken = []
+    for i, (whole, *broken) in enumerate(twins.values()):
+        taken += [whole, *broken[i % len(broken) :][:1]] if broken else [whole]
+    return [_example(t.id, t.instruction, t.output, RATING_OF_KIND[t.kind], prompts) for t in taken][:number]
 
 
 def _of_siblings(seeds: Sequence[Pair], siblings: Sequence[Sibling], prompts: Prompts, seed: int) -> list[Pair]:

@@ -72,3 +72,10 @@ def test_the_answer_has_the_label_that_the_rubric_asks_for():
     german = Prompts("Q: {output}", "{instruction} || {output}\nAm Ende: `Punktzahl: <1 bis 5>`", "Tag s.", "Tag w.")
     for example in rating_examples(PAIRS, (), german, 6):
         assert example.output.startswith("Punktzahl: ")
+
+
+def test_a_pair_that_cannot_be_broken_in_one_way_is_in_another():
+    short = [Pair(f"s{i}", f"Tell of animal {i}, please.", f"Animal {i} runs.", "test") for i in range(12)]
+    examples = rating_examples(short, (), PROMPTS, 24)
+    assert len(examples) == 24
+    assert not [example for example in examples if example.id.endswith("half_answer")]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -16,9 +17,18 @@ from humpback_jax.stages.selection import SelectionConfig
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_recipe):
+def recipe(tiny_recipe, tmp_path_factory):
+    seeds = tmp_path_factory.mktemp("more") / "seeds.jsonl"
+    # More than the curator learns from, for the examples of rating.
+    more = [
+        {"instruction": f"Describe a {name}.", "output": f"A {name} runs and eats."}
+        for name in ("ram", "doe", "eel", "cod")
+    ]
+    own = pathlib.Path(tiny_recipe.seeds.path).read_text()
+    seeds.write_text(own + "".join(json.dumps(row) + "\n" for row in more))
     return dataclasses.replace(
         tiny_recipe,
+        seeds=dataclasses.replace(tiny_recipe.seeds, path=str(seeds)),
         rounds=1,
         rating_examples=4,
         candidates=2,
@@ -81,7 +91,9 @@ def test_the_arm_is_as_large_as_the_curated_set_and_is_compared(run_dir):
 def test_models_that_rate_have_learned_from_rating_examples(run_dir):
     for stage in ("m0", "m1", "m1_random"):
         sets = manifest(run_dir, stage)["figures"]["sets"]
-        assert sets["rating"] == {"in": 4, "out": 4, "rejected": {}}
+        # A twin with a page's furniture may be longer than a row of 256 bytes.
+        assert sets["rating"]["in"] == 4 == sets["rating"]["out"] + sum(sets["rating"]["rejected"].values())
+        assert sets["rating"]["out"] >= 2
     assert set(manifest(run_dir, "m_yx")["figures"]["sets"]) == {"seed"}
 
 
