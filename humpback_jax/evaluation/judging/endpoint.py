@@ -304,11 +304,14 @@ def ask_all(
     todo = {key: questions[name] for name, key in keys.items() if key not in known}
     progress(sum(key not in todo for key in keys.values()))
     asked: dict[str, Judgment] = {}
+
+    def keep(key: str, judgment: Judgment) -> None:
+        if judgment.reason not in UNPAID:
+            journal.append({"id": key, "room": room, **dataclasses.asdict(judgment)})
+
     try:
-        for key, judgment in _answers(endpoint, todo, not known):
+        for key, judgment in _answers(endpoint, todo, not known, keep):
             asked[key] = judgment
-            if judgment.reason not in UNPAID:
-                journal.append({"id": key, "room": room, **dataclasses.asdict(judgment)})
             progress(1)
     except OSError as error:
         kept = sum(key in journal.rows for key in keys.values())
@@ -321,39 +324,52 @@ def ask_all(
     return {name: (before | asked)[key] for name, key in keys.items()}
 
 
-def _answers(endpoint: Endpoint, todo: Mapping[str, str], alone: bool) -> Iterator[tuple[str, Judgment]]:
-    """(key, judgment) as they come; with `alone` the first ones one by one, until one of them is a verdict."""
+def _answers(
+    endpoint: Endpoint, todo: Mapping[str, str], alone: bool, keep: Callable[[str, Judgment], None]
+) -> Iterator[tuple[str, Judgment]]:
+    """(key, judgment) as they come; with `alone` the first ones one by one, until one of them is a verdict.
+
+    Calls in flight are paid for: whatever ends this, their replies are waited for, and `keep` has been told of them.
+    """
     left = dict(todo)
-    first: list[tuple[str, Judgment]] = []
-    while alone and left and len(first) < ALIKE:
-        key = next(iter(left))
-        first.append((key, endpoint.ask(left.pop(key))))
-        if first[-1][1].verdict:
-            break
-    _check_unlike(endpoint, [judgment for _, judgment in first], min(ALIKE, len(todo)))
-    yield from first
-    refused: list[Judgment] = []
+
+    def keep_verdict(key: str, judgment: Judgment) -> None:
+        if judgment.verdict:
+            keep(key, judgment)
+
     with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
-        futures = {executor.submit(_ask, endpoint, question): key for key, question in left.items()}
-        failure: Exception | None = None
-        for future in as_completed(futures):
-            try:
-                judgment = future.result()
-            except Exception as error:  # calls in flight are paid for: their replies are kept
-                failure = failure or error
-                continue
-            if judgment is None:
-                continue
-            yield futures[future], judgment
-            refused = [*refused, judgment] if judgment.reason in UNPAID else []
-            if len(refused) >= ALIKE * endpoint.config.concurrency and failure is None:
-                try:
-                    _check_unlike(endpoint, refused, len(refused))
-                except ValueError as error:
-                    endpoint.stopping.set()
-                    failure = error
-    if failure is not None:
-        raise failure
+        try:
+            first: list[tuple[str, Judgment]] = []
+            while alone and left and len(first) < ALIKE and not any(judgment.verdict for _, judgment in first):
+                key = next(iter(left))
+                judgment = executor.submit(_ask, endpoint, key, left.pop(key), keep_verdict).result()
+                first += [] if judgment is None else [(key, judgment)]
+            _check_unlike(endpoint, [judgment for _, judgment in first], min(ALIKE, len(todo)))
+            for key, judgment in first:
+                if not judgment.verdict:
+                    keep(key, judgment)
+            yield from first
+            yield from _together(endpoint, left, executor, keep)
+        except BaseException:
+            endpoint.stopping.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _together(
+    endpoint: Endpoint, left: Mapping[str, str], executor: ThreadPoolExecutor, keep: Callable[[str, Judgment], None]
+) -> Iterator[tuple[str, Judgment]]:
+    """The rest, many at a time, until one raises or many in a row are refused alike."""
+    futures = {executor.submit(_ask, endpoint, key, question, keep): key for key, question in left.items()}
+    refused: list[Judgment] = []
+    for future in as_completed(futures):
+        judgment = future.result()
+        if judgment is None:
+            continue
+        yield futures[future], judgment
+        refused = [*refused, judgment] if judgment.reason in UNPAID else []
+        if len(refused) >= ALIKE * endpoint.config.concurrency:
+            _check_unlike(endpoint, refused, len(refused))
 
 
 def _check_unlike(endpoint: Endpoint, judgments: list[Judgment], enough: int) -> None:
@@ -369,12 +385,14 @@ def _check_unlike(endpoint: Endpoint, judgments: list[Judgment], enough: int) ->
     )
 
 
-def _ask(endpoint: Endpoint, question: str) -> Judgment | None:
+def _ask(endpoint: Endpoint, key: str, question: str, keep: Callable[[str, Judgment], None]) -> Judgment | None:
     """None where it was not asked: after a failure of another one there is no use."""
     if endpoint.stopping.is_set():
         return None
     try:
-        return endpoint.ask(question)
+        judgment = endpoint.ask(question)
     except Exception:
         endpoint.stopping.set()
         raise
+    keep(key, judgment)
+    return judgment
