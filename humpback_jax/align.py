@@ -56,6 +56,8 @@ from humpback_jax.stages.stage import Stage, finished_stage
 from humpback_jax.tokenizers import CHAT_FORMATS
 from humpback_jax.training.monitoring import Monitoring
 
+RATING = "rating"  # the set of examples of rating
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -340,23 +342,7 @@ class Alignment:
         return PairSet("seed", pairs, self.seeds.outputs["seed"], tags=self.recipe.seed_tags)
 
     def _rating_sets(self) -> list[PairSet]:
-        """What teaches a model to rate, where the recipe asks for it."""
-        number, curator = self.recipe.rating_examples, self.recipe.curator
-        if not number:
-            return []
-        seeds: Sequence[Pair] = self._seed_set().read()
-        if curator is not None:  # what it learns from must be new to who rates it
-            seeds = drawn(seeds, curator.seed)[curator.originals :]
-            if len(seeds) < LEAST_BROKEN:
-                raise ValueError(
-                    f"Recipe.rating_examples: {len(seeds)} seed pairs are left beside the {curator.originals} that the "
-                    "curator learns from; give more seed pairs, or lower CuratorConfig.originals"
-                )
-        path = local_path(self.recipe.seeds.path)
-        siblings = read_siblings(path, self.recipe.seeds.languages) if holds_trees(path) else ()
-        examples = rating_examples(seeds, siblings, self.prompts, number)
-        content = "".join(jsonl_line(dataclasses.asdict(example)) for example in examples)
-        return [PairSet("rating", examples, sha256_of_bytes(content.encode()))]
+        return rating_sets(self.recipe, self._seed_set().read(), self.prompts) if self.recipe.rating_examples else []
 
     def _finetune(self, name: str, sets: list[PairSet], config: FinetuneConfig, mixtures: Sequence[str]) -> Stage:
         chat_format, tokenizer = self.base.chat_format, self.base.tokenizer
@@ -372,3 +358,22 @@ class Alignment:
             self.recipe.data_reader,
             self.recipe.answer_tags,
         )
+
+
+def rating_sets(recipe: Recipe, seeds: Sequence[Pair], prompts: Prompts) -> list[PairSet]:
+    """What teaches a model to rate, where the recipe asks for it."""
+    number, curator = recipe.rating_examples, recipe.curator
+    if not number:
+        return []
+    if curator is not None:  # what it learns from must be new to who rates it
+        seeds = drawn(seeds, curator.seed)[curator.originals :]
+        if len(seeds) < LEAST_BROKEN:
+            raise ValueError(
+                f"Recipe.rating_examples: {len(seeds)} seed pairs are left beside the {curator.originals} that the "
+                "curator learns from; give more seed pairs, or lower CuratorConfig.originals"
+            )
+    path = local_path(recipe.seeds.path)
+    siblings = read_siblings(path, recipe.seeds.languages) if holds_trees(path) else ()
+    examples = rating_examples(seeds, siblings, prompts, number)
+    content = "".join(jsonl_line(dataclasses.asdict(example)) for example in examples)
+    return [PairSet(RATING, examples, sha256_of_bytes(content.encode()))]

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from humpback_jax import run_files
-from humpback_jax.align import Recipe
+from humpback_jax.align import RATING, Recipe, rating_sets
 from humpback_jax.curation.curator import Curator
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
@@ -125,7 +125,8 @@ class Planner:
             augmentation = recipe.augmentation, recipe.candidates, seeds
             identity = augmented_identity(writer, cut, self._chat_format, self._prompts, *augmentation)
             yield run_files.AUGMENTED_STAGE, identity
-            yield run_files.MODEL_STAGE.format(t=0), self._model([self._seed_set()], recipe.seed_model)
+            first = self._model([self._seed_set(), *self._rating_sets()], recipe.seed_model)
+            yield run_files.MODEL_STAGE.format(t=0), first
         for t in recipe.new_rounds:
             yield from self._round(t)
         for arm in recipe.arms:
@@ -189,7 +190,15 @@ class Planner:
     def _forward(self, curated: str) -> Identity | None:
         web = PairSet("web", (), self._output(curated, "curated"), tags=self._recipe.web_tags)
         sets = [each for each in (self._seed_set(), web) if each.name in self._recipe.sources]
-        return self._model(sets, self._recipe.forward, self._recipe.extra_mixtures)
+        return self._model([*sets, *self._rating_sets()], self._recipe.forward, self._recipe.extra_mixtures)
+
+    def _rating_sets(self) -> list[PairSet]:
+        if not self._recipe.rating_examples:
+            return []
+        if not self._is_complete(run_files.SEEDS_STAGE):
+            return [PairSet(RATING, (), _MADE_BY + run_files.SEEDS_STAGE)]
+        seeds = read_curated(self._run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS)
+        return rating_sets(self._recipe, seeds, self._prompts)
 
     def _model(self, sets: list[PairSet], config: FinetuneConfig, mixtures: Sequence[str] = ()) -> Identity | None:
         if self._base is None:

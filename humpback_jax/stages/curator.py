@@ -60,6 +60,7 @@ def learn(
     curator = fit_on_examples(rows, candidates, config)
     write_json(claim.folder / CURATOR, dataclasses.asdict(curator))
     figures = {"weights": dict(curator.weights), "auc_by_kind": cross_validated_auc(rows, candidates, config)}
+    figures |= {name: read.figures[name] for name in ("reused", "new") if name in read.figures}
     say(f"{claim.folder.name}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in figures["auc_by_kind"].items()))
     outputs = {name: sha256_of_file(claim.folder / name) for name in (CURATOR, EXAMPLES)}
     return claim.finish(StageResult(items.counts, outputs, figures))

@@ -11,6 +11,7 @@ from humpback_jax import run_files
 from humpback_jax.align import Alignment
 from humpback_jax.curation.curator import CuratorConfig
 from humpback_jax.curation.signals import SIGNALS
+from humpback_jax.lineage.changes import Planner, plan_changes
 from humpback_jax.report.tables import print_report, run_figures
 from humpback_jax.stages.rating import CurationConfig
 from humpback_jax.stages.selection import SelectionConfig
@@ -122,17 +123,20 @@ def test_a_finished_run_is_left_as_it_is_and_a_cut_off_one_goes_on(run_dir, reci
 
 def test_another_curator_makes_itself_and_what_follows_again(run_dir, recipe, tmp_path):
     shutil.copytree(run_dir, tmp_path / "run")
-    changed = dataclasses.replace(recipe, curator=CuratorConfig(originals=6))
+    changed = dataclasses.replace(recipe, curator=CuratorConfig(originals=8, penalty=0.5))
+    plan = {each.stage: each.state for each in plan_changes(changed, tmp_path / "run")}
     Alignment(changed, tmp_path / "run").align()
     again = {path.parent.name for path in (tmp_path / "run").glob("*/manifest.json")}
     again = {stage for stage in again if manifest(tmp_path / "run", stage) != manifest(run_dir, stage)}
-    assert {"curator1", "curated1"} <= again
-    assert again <= {"curator1", "curated1", "m1", "curated1_random", "m1_random", "evaluation"}
+    assert {"curator1", "curated1"} <= again <= {stage for stage, state in plan.items() if state != "complete"}
+    assert not {"m0", "scores1", "augmented"} & again
     figures = manifest(tmp_path / "run", "curator1")["figures"]
     assert figures["reused"] > 0 and figures["new"] == 0
-    Alignment(changed, tmp_path / "fresh").align()
-    for stage in ("curator1", "curated1", "m1"):
-        assert manifest(tmp_path / "run", stage)["outputs"] == manifest(tmp_path / "fresh", stage)["outputs"]
+
+
+def test_the_plan_knows_what_every_stage_is_begun_with(run_dir, recipe):
+    for stage, identity in Planner(recipe, run_dir).identities().items():
+        assert json.loads((run_dir / stage / "identity.json").read_text()) == identity, stage
 
 
 @pytest.mark.parametrize(
