@@ -33,18 +33,25 @@ def talk(conversation: Conversation) -> None:
     terminal = sys.stdin.isatty()
     if terminal:
         click.echo("Ask away; /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", err=True)
-    for text in read_questions(terminal):
-        if text.startswith("/"):
-            if text.split()[0] == "/quit":
-                return
-            try:
-                click.echo(run_command(conversation, text))
-            except ValueError as error:
-                click.echo(f"{error}", err=True)
-        elif text.strip():
-            print_answer(conversation, text.strip())
+    # Between two lines Ctrl-C is nothing: one that comes a moment after the answer that it was meant for ends no chat.
+    with noticed_interrupt() if terminal else contextlib.nullcontext():
+        for text in read_questions(terminal):
+            if text.startswith("/"):
+                if text.split()[0] == "/quit":
+                    return
+                print_result(conversation, text)
+            elif text.strip():
+                print_answer(conversation, text.strip())
     if terminal:
         click.echo("", err=True)
+
+
+def print_result(conversation: Conversation, text: str) -> None:
+    """What a command says, or what is wrong with it."""
+    try:
+        click.echo(run_command(conversation, text))
+    except ValueError as error:
+        click.echo(f"{error}", err=True)
 
 
 def print_answer(conversation: Conversation, text: str) -> None:
@@ -78,6 +85,16 @@ def noticed_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def raised_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C is a KeyboardInterrupt, as while a line is typed; around it, between two lines, it is nothing."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def read_questions(terminal: bool) -> Iterator[str]:
     """Questions and commands, continued lines joined."""
     if terminal:
@@ -102,7 +119,8 @@ def read_questions(terminal: bool) -> Iterator[str]:
 def _read_line(prompt: str, terminal: bool) -> str:
     """One line; pasted ones come as one, where the terminal marks them."""
     if terminal:
-        return input(prompt)
+        with raised_interrupt():
+            return input(prompt)
     line = sys.stdin.readline()
     if not line:
         raise EOFError

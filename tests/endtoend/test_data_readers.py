@@ -116,7 +116,7 @@ def test_both_readers_train_the_same_models(without_tensorflow, recipe, tmp_path
         assert losses[0] == losses[1]
 
 
-def test_a_users_own_mixture_of_two_files_joins_the_seeds_and_a_change_of_it_is_refused(gin_file, tmp_path):
+def test_a_users_own_mixture_of_two_files_joins_the_seeds_and_a_change_of_it_trains_again(gin_file, tmp_path):
     (tmp_path / "zoo.py").write_text(MODULE)
     (tmp_path / "birds.txt").write_text("Describe a jay.|A jay sings.\nDescribe a kite.|A kite soars.\n")
     (tmp_path / "fish.txt").write_text("Describe a cod.|A cod swims.\n")
@@ -128,5 +128,7 @@ def test_a_users_own_mixture_of_two_files_joins_the_seeds_and_a_change_of_it_is_
     assert len(manifest["inputs"]["zoo:animals"]) == 64
     (tmp_path / "fish.txt").write_text("Describe a cod.|A cod dives.\n")
     ended = humpback(gin_file, tmp_path, *arguments)
-    assert ended.returncode == 1
-    assert "another inputs.zoo:animals" in ended.stderr.splitlines()[-1]
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    again = json.loads(ended.stdout)
+    assert again["inputs"]["zoo:animals"] != manifest["inputs"]["zoo:animals"]
+    assert again["outputs"] != manifest["outputs"]

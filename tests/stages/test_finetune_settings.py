@@ -1,17 +1,14 @@
 """Finetuning as a stage: the settings that are not the paper's, and a mesh that the batch does not divide over."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh
 
 from humpback_jax.data.batching import BatchConfig
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import Pair
 from humpback_jax.data.readers import DIRECT
-from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, MeshShape
+from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.model import open_model
 from humpback_jax.training.config import ComputeConfig, LoopConfig
@@ -43,13 +40,3 @@ def test_bfloat16_weights_and_batches_of_tokens(tiny_model, short_prompts, tmp_p
     updates = (stage.directory / "metrics.jsonl").read_text().splitlines()
     assert len(updates) == stage.manifest["figures"]["num_steps"] > 0
     assert stage.manifest["figures"]["packing_fill"] > 0.7
-
-
-def test_a_batch_that_does_not_divide_is_refused_before_anything_is_read(
-    tiny_model, short_prompts, tmp_path, monkeypatch
-):
-    mesh = AbstractMesh((2, 4, 1, 1), MESH_AXES)
-    monkeypatch.setattr("humpback_jax.stages.finetune.make_mesh", lambda shape: mesh)
-    unread = dataclasses.replace(tiny_model, path=tmp_path / "nowhere", tokenizer=None)
-    with pytest.raises(ValueError, match="choose rows_per_microbatch = 8"):
-        run(tmp_path, unread, short_prompts, CONFIG)
