@@ -4,7 +4,6 @@ What a file is, is told from its bytes; only CSV and TSV may need their name. A 
 the reason, and the file goes on. Damage of the file as a whole is an error.
 """
 
-import codecs
 import csv
 import dataclasses
 import io
@@ -18,19 +17,12 @@ import pyarrow
 import pyarrow.parquet
 from etils import epath
 
+from humpback_jax.corpus.readers.charset import BYTE_ORDER_MARKS
 from humpback_jax.corpus.readers.compression import Layer, buffered, codec_of
 from humpback_jax.files import PathLike, rows_of_columns
 
 EXPECTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, also packed with gzip, zstd, bzip2 or xz"
 NO_JSON, NO_OBJECT, NOT_UTF8, BAD_CSV = "not_json", "not_an_object", "not_utf8", "bad_csv"
-# Marks at the start of a text, longest first: that of UTF-32 begins with that of UTF-16.
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _PACKED_NAMES = re.compile(r"\.(gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
 _DELIMITERS = ",\t;"
 _LONGEST_FIELD = 1 << 30
@@ -91,12 +83,11 @@ def _content_rows(stream: BinaryIO, path: str) -> Iterator[FileRow]:
         return _table_rows(stream, head)
     if head.startswith(b"PK\x03\x04"):
         raise ValueError(f"{path} is a zip file or a spreadsheet; unpack it, or save it as CSV (UTF-8)")
-    encoding = next((encoding for mark, encoding in _BOMS if head.startswith(mark)), None)
-    if encoding == "utf-8":
-        stream.seek(len(codecs.BOM_UTF8))
-        stream = io.BytesIO(stream.read())
-    elif encoding:
-        stream = io.BytesIO(_decoded(stream.read(), encoding, path).encode())
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            marked = stream.read()[len(mark) :]
+            stream = io.BytesIO(marked if encoding == "utf-8" else _decoded(marked, encoding, path).encode())
+            break
     return _text_rows(stream, path)
 
 

@@ -13,7 +13,7 @@ MAX_UNDECODABLE_SHARE = 0.005
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # The longer mark first: that of UTF-32 begins with that of UTF-16.
-_BYTE_ORDER_MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -81,7 +81,7 @@ def decode_page(body: bytes, declared: str | None) -> str:
     Order: byte order mark, valid UTF-8 with non-ASCII characters, the HTTP header, the page's own meta tag, detection.
     The first that leaves at most 0.5 % of the characters undecodable is taken. Raises UndecodableError if none does.
     """
-    for mark, name in _BYTE_ORDER_MARKS:
+    for mark, name in BYTE_ORDER_MARKS:
         if body.startswith(mark):
             body = body[len(mark) :]
             try:

@@ -30,7 +30,9 @@ class Pool:
           ValueError: there are not so many.
         """
         skipped = size if order == NEXT else 0
-        chosen = _one_per_segment(sorted(self._candidates(order), key=self._key(order, repeat)))
+        place = ORDERS[order]
+        ordered = sorted(self._candidates(order), key=lambda row: (place(self, row, repeat), row["id"]))
+        chosen = _one_per_segment(ordered)
         if len(chosen) < skipped + size:
             raise ValueError(
                 f"order {order!r} has {len(chosen)} pairs of different segments, and {skipped + size} are asked for; "
@@ -40,18 +42,10 @@ class Pool:
 
     def _candidates(self, order: str) -> list[Row]:
         """What an order chooses from: without a choice there would be one instruction per segment, sound or not."""
-        first = [row for row in self.rows if row["id"].endswith("#0") or "segment" not in row]
-        sound = [row for row in self.rows if row.get("reason") not in UNSOUND]
-        if order in (RANDOM, LONGEST):
-            return first
-        return [row for row in sound if row in first] if order == SINGLE else sound
-
-    def _key(self, order: str, repeat: int) -> Callable[[Row], Any]:
-        """Smaller comes first; ties are decided by the ids."""
-        if order == RANDOM:
-            return lambda row: sha256_of_bytes(f"{repeat} {row['id']}".encode())
-        value = ORDERS[order]
-        return lambda row: (-value(self, row), row["id"])
+        rows = self.rows
+        if order in (RANDOM, LONGEST, SINGLE):
+            rows = [row for row in rows if row["id"].endswith("#0") or "segment" not in row]
+        return [row for row in rows if order in (RANDOM, LONGEST) or row.get("reason") not in UNSOUND]
 
 
 def _one_per_segment(rows: Sequence[Row]) -> list[Row]:
@@ -61,17 +55,17 @@ def _one_per_segment(rows: Sequence[Row]) -> list[Row]:
     return list(seen.values())
 
 
-# What ranks the pairs in each order, best first.
-ORDERS: Mapping[str, Callable[[Pool, Row], float]] = {
-    CURATED: lambda _, row: row["p_good"],
-    NEXT: lambda _, row: row["p_good"],
-    FIRST_ROUND: lambda pool, row: pool.first_round[row["id"]],
-    RATING: lambda _, row: row["signals"]["rating"],
-    FIT: lambda _, row: row["signals"]["fit"],
-    SINGLE: lambda _, row: row["p_good"],
-    RANDOM: lambda _, row: 0.0,
-    LONGEST: lambda _, row: len(row["output"]),
-    WORST: lambda _, row: -row["p_good"],
+# The place of a pair in each order, in one repeat: less comes first, ties are decided by the ids.
+ORDERS: Mapping[str, Callable[[Pool, Row, int], Any]] = {
+    CURATED: lambda pool, row, repeat: -row["p_good"],
+    NEXT: lambda pool, row, repeat: -row["p_good"],
+    FIRST_ROUND: lambda pool, row, repeat: -pool.first_round[row["id"]],
+    RATING: lambda pool, row, repeat: -row["signals"]["rating"],
+    FIT: lambda pool, row, repeat: -row["signals"]["fit"],
+    SINGLE: lambda pool, row, repeat: -row["p_good"],
+    RANDOM: lambda pool, row, repeat: sha256_of_bytes(f"{repeat} {row['id']}".encode()),
+    LONGEST: lambda pool, row, repeat: -len(row["output"]),
+    WORST: lambda pool, row, repeat: row["p_good"],
 }
 SHORT_ORDERS = (CURATED, NEXT, FIRST_ROUND, RANDOM)
 

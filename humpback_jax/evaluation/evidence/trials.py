@@ -6,9 +6,11 @@ repeats of one group, and groups are what findings speak of.
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Annotated
 
 from humpback_jax.evaluation.evidence.pool import CURATED, NEXT, ORDERS, RANDOM, SHORT_ORDERS
 from humpback_jax.prompts.prompts import TAG_CHOICES
+from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, Range, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,25 +27,22 @@ class Evidence:
       keep_models: leave the trained models on the disk, one for each trial.
     """
 
-    sizes: tuple[int, ...]
-    seed_sizes: tuple[int, ...] = ()
-    repeats: tuple[int, ...] = (0, 1, 2)
-    orders: tuple[str, ...] = tuple(ORDERS)
-    labels: str | None = None
-    significance: float = 0.05
+    sizes: tuple[PositiveInt, ...]
+    seed_sizes: tuple[PositiveInt, ...] = ()
+    repeats: tuple[NaturalInt, ...] = (0, 1, 2)
+    orders: tuple[Annotated[str, OneOf(*ORDERS)], ...] = tuple(ORDERS)
+    labels: PathText | None = None
+    significance: Annotated[float, Range(above=0, below=1)] = 0.05
     keep_models: bool = False
 
     def __post_init__(self) -> None:
-        if not self.sizes or list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 1:
+        check_fields(self)
+        if not self.sizes or list(self.sizes) != sorted(set(self.sizes)):
             raise ValueError(f"Evidence.sizes is {self.sizes}; give numbers of pairs, ascending, such as (32, 64, 128)")
-        if unknown := sorted(set(self.orders) - set(ORDERS)):
-            raise ValueError(f"Evidence.orders holds {unknown[0]!r}; choose from {', '.join(ORDERS)}")
         if missing := sorted(set(SHORT_ORDERS) - set(self.orders)):
             raise ValueError(f"Evidence.orders needs {missing[0]!r} too: findings of the paper speak of it")
         if not self.repeats or len(set(self.repeats)) != len(self.repeats):
             raise ValueError(f"Evidence.repeats is {self.repeats}; give seeds that differ")
-        if not 0 < self.significance < 1:
-            raise ValueError(f"Evidence.significance is {self.significance}; it is a probability, such as 0.05")
 
     @property
     def equal_size(self) -> int:
