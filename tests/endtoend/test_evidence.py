@@ -86,6 +86,15 @@ def test_a_stopped_sweep_gives_the_same_figures(whole, recipe, tmp_path, monkeyp
     assert (tmp_path / "evidence" / "scaling.png").read_bytes() == (folder / "evidence" / "scaling.png").read_bytes()
 
 
+def test_other_training_is_not_mixed_with_what_was_measured(whole, recipe):
+    folder, _ = whole
+    changed = dataclasses.replace(
+        recipe, forward=dataclasses.replace(recipe.forward, loop=dataclasses.replace(recipe.forward.loop, num_steps=3))
+    )
+    with pytest.raises(ValueError, match=r"begun with another .*finetune\.num_steps"):
+        measured_in(folder, changed)
+
+
 def test_a_recipe_without_a_curator_is_refused_before_anything_runs(tiny_recipe, tmp_path):
     with pytest.raises(ValueError, match=r"needs Recipe\.curator"):
         run_evidence(tmp_path, SETTINGS, Alignment(tiny_recipe, tmp_path / RUN))

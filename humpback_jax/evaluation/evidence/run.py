@@ -27,7 +27,8 @@ from humpback_jax.runtime.processes import process_index
 from humpback_jax.stages.evaluate import heldout_log_likelihoods
 from humpback_jax.stages.finetune import finetune
 from humpback_jax.stages.model import ModelHandle, open_model
-from humpback_jax.stages.stage import finished_stage, plain
+from humpback_jax.stages.stage import Stage, finished_stage, plain
+from humpback_jax.stages.versions import flatten
 
 RUN, TRIALS = "run", "trials"
 
@@ -86,9 +87,10 @@ def run_evidence(directory: PathLike, evidence: Evidence, alignment: Alignment) 
     if recipe.curator is None or not recipe.seeds.heldout_path:
         raise ValueError("evidence needs Recipe.curator and SeedConfig.heldout_path: see sweeps/evidence_135m.gin")
     trials = list(all_trials(evidence))
-    claim_directory(folder / TRIALS, plain(_identity(evidence)), process_index())
+    claim_directory(folder, _settings(evidence, alignment), process_index())
     alignment.align()
     curated = [_stage(alignment, run_files.CURATED_STAGE.format(t=t)) for t in (1, recipe.rounds)]
+    claim_directory(folder / TRIALS, _selections(curated), process_index())
     pool, heldout = read_pool(*curated), _heldout(alignment)
     chosen = {trial: _choose(pool, trial) for trial in trials}  # a size that A does not have shows before the first
     measured = []
@@ -115,12 +117,30 @@ def _heldout(alignment: Alignment) -> list[Pair]:
     return [pair for pair in pairs if pair.id in names]
 
 
-def _identity(evidence: Evidence) -> dict[str, Any]:
-    """What the results of trials depend on: further orders, sizes and repeats only add trials."""
-    return {"equal_size": evidence.equal_size}
+def _settings(evidence: Evidence, alignment: Alignment) -> dict[str, Any]:
+    """What the results of trials depend on beside A; further orders, sizes below N and repeats only add trials."""
+    recipe, base = alignment.recipe, alignment.base
+    decides = {
+        "equal_size": evidence.equal_size,
+        "base": base.sha256,
+        "chat_format": base.chat_format.name,
+        "prompts": alignment.prompts,
+        "pairs": alignment.seeds.outputs,
+        "tags": {"seed": recipe.seed_tags, "web": recipe.web_tags},
+        "finetune": recipe.forward.identity(),
+        "evaluation": recipe.evaluation,
+    }
+    return flatten(plain(decides))
 
 
-def _stage(alignment: Alignment, name: str) -> Any:
+def _selections(curated: Sequence[Stage]) -> dict[str, Any]:
+    """What the pool depends on: the pairs of A, their ratings and the curators of both rounds."""
+    names = ("first_round", "last_round")
+    of_each = [{"settings": stage.manifest["settings"], "inputs": stage.manifest["inputs"]} for stage in curated]
+    return flatten(plain(dict(zip(names, of_each, strict=True))))
+
+
+def _stage(alignment: Alignment, name: str) -> Stage:
     return finished_stage(alignment.run_dir / name, "humpback align")
 
 
