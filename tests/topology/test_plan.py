@@ -177,9 +177,10 @@ def test_a_model_of_web_pairs_alone_sees_no_seeds():
 
 
 def test_signals_and_candidates_are_counted():
+    one = ["Recipe.candidates = 1", "Recipe.steer_candidates = False"]
     bindings = {
-        "plain": ["Recipe.curator = None", "SelectionConfig.by = 'rating'", "Recipe.candidates = 1"],
-        "signals": ["Recipe.candidates = 1"],
+        "plain": ["Recipe.curator = None", "SelectionConfig.by = 'rating'", *one],
+        "signals": one,
         "candidates": ["Recipe.candidates = 4"],
     }
     work = {
@@ -188,7 +189,7 @@ def test_signals_and_candidates_are_counted():
     }
     plain, signals, candidates = (work[name]["scores1"] for name in bindings)
     assert plain.items == signals.items
-    assert plain.prompt_tokens + 2 * 48 + 16 < signals.prompt_tokens < 3 * plain.prompt_tokens
+    assert plain.prompt_tokens + 2 * 32 + 16 < signals.prompt_tokens < 3 * plain.prompt_tokens
     assert candidates.items == 4 * signals.items
     assert work["candidates"]["augmented"].items == 4 * work["plain"]["augmented"].items
     assert work["candidates"]["m1"].items == work["signals"]["m1"].items
