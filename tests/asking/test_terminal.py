@@ -101,7 +101,8 @@ class Terminal:
 
     def read_until(self, pattern, seconds=120):
         deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.seen):
+        # What a terminal obeys (also half of it, as it comes) is nothing that it shows.
+        while not re.search(pattern, re.sub(r"\x1b\[?[?0-9;]*[a-zA-Z]?", "", self.seen)):
             assert time.monotonic() < deadline, self.seen
             if select.select([self.master], [], [], 0.2)[0]:
                 try:
