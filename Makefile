@@ -5,7 +5,9 @@ PYTHON := $(or $(firstword $(foreach version,3.11 3.12 3.13,$(shell python$(vers
 endif
 VENV ?= .venv-$(notdir $(PYTHON))
 BIN := $(VENV)/bin
+LIGHT := $(VENV)/.light
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JOBS ?= 2
 
 .PHONY: setup quickstart evidence test test-quick test-all test-slices bench lint dist clean
@@ -13,16 +15,25 @@ JOBS ?= 2
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+# What a run needs: the package's dependencies without seqio, whose TensorFlow is larger than all others together.
+# Data are then read directly, to the same bytes.
+$(LIGHT): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -c "import tomllib; print(*(name for name in tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'] if not name.startswith(('seqio', 'tensorflow-'))), sep='\n')" > $(VENV)/requirements.txt
+	$(PIP) --requirement $(VENV)/requirements.txt
+	$(PIP) --no-deps --editable .
 	touch $@
 
-quickstart: setup
+# All of it, for development, in the same environment.
+$(READY): $(LIGHT)
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+quickstart: $(LIGHT)
 	$(BIN)/humpback align --gin_file=experiments/quickstart.gin
 
 # The paper's findings, one by one, on a small real model: hours on two cores, minutes on a GPU.
-evidence: setup
+evidence: $(LIGHT)
 	$(BIN)/humpback evaluate evidence --gin_file=sweeps/evidence_135m.gin --out=runs/evidence
 
 lint: setup

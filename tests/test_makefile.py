@@ -2,8 +2,11 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import sys
+import tomllib
 
 import pytest
 
@@ -40,3 +43,34 @@ def test_the_first_python_that_fits_is_taken(tmp_path, there, taken):
     done = subprocess.run(command, env=environment | {"PATH": str(programs)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{taken} -m venv .venv-{taken}" in done.stdout
+
+
+def dry_run(target, **variables):
+    """What make would do in a fresh checkout."""
+    command = ["make", "-n", "-C", str(ROOT), target, *(f"{name}={value}" for name, value in variables.items())]
+    environment = {key: value for key, value in os.environ.items() if key != "MAKEFLAGS"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_quickstart_leaves_out_seqio_and_what_it_brings_and_nothing_else(tmp_path):
+    (line,) = [line for line in dry_run("quickstart", VENV=tmp_path / "env").splitlines() if "tomllib" in line]
+    command = line.replace(str(tmp_path / "env" / "bin" / "python"), sys.executable).partition(" > ")[0]
+    listed = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    left_out = {re.match(r"[\w-]+", name).group() for name in set(declared) - set(listed)}
+    assert set(listed) < set(declared)
+    assert left_out == {"seqio", "tensorflow-datasets"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_development_completes_the_environment_of_the_quickstart(tmp_path):
+    light, full = dry_run("quickstart", VENV=tmp_path / "env"), dry_run("setup", VENV=tmp_path / "env")
+    assert "[dev]" not in light and "--editable '.[dev]'" in full
+    for line in light.splitlines():
+        assert line in full or "humpback align" in line, line
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / ".light").touch()
+    assert " -m venv " not in dry_run("setup", VENV=tmp_path / "env")

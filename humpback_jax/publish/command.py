@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from humpback_jax.command_options import Experiment, json_option
+from humpback_jax.command_options import Experiment, json_option, recipe_of_model
 from humpback_jax.run_files import PUBLISHED
 from humpback_jax.runtime.console import print_figures
 
@@ -62,21 +62,44 @@ def publish_data_(
 @click.argument("model")
 @click.argument("dst", metavar="DST|hub:ORG/NAME")
 @click.option("--dtype", help="dtype of the tensors (default: as stored).")
+@click.option(
+    "--licence",
+    "licences",
+    multiple=True,
+    metavar="LICENCE|PATTERN=LICENCE",
+    help="Of the model itself, or of an input, host or pattern.",
+)
+@click.option("--base_licence", help="Of the base model (default: what its own page or file says).")
 @_hub_options
-def publish_model_(model: str, dst: str, dtype: str | None, public: bool, overwrite: bool, as_json: bool) -> None:
+def publish_model_(
+    model: str,
+    dst: str,
+    dtype: str | None,
+    licences: tuple[str, ...],
+    base_licence: str | None,
+    public: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write MODEL (a run directory, a stage, a folder, a name) as transformers loads it, with a card."""
-    import shutil
-
     from humpback_jax.publish.hub import hub_name, push
     from humpback_jax.publish.model import publish_model
+    from humpback_jax.publish.origins import origins_of
+    from humpback_jax.weights.find import find_model
 
+    own = [text for text in licences if "=" not in text]
+    if len(own) > 1:
+        raise ValueError(f"--licence={own[1]}: the model itself has {own[0]!r} already; of a source: PATTERN=LICENCE")
     name, folder = hub_name(dst), _folder(dst, ".")
-    if (overwrite or name is not None) and os.path.isdir(folder):
-        shutil.rmtree(folder)
-    figures = publish_model(model, folder, dtype)
+    found = find_model(model, convert=False)
+    recipe = recipe_of_model(found)
+    sources = _sources(tuple(text for text in licences if "=" in text), ())
+    seeds, segments = (recipe.seeds, recipe.segments) if recipe else (None, None)
+    origins = origins_of(found, seeds, segments, sources, base_licence, own[0] if own else None)
+    figures = publish_model(found, folder, dtype, origins, overwrite or name is not None)
     if name is not None:
         figures["commit"] = push(folder, name, "model", private=not public)
-    print_figures(figures, as_json)
+    print_figures(figures | {"licences": dict(origins.licences)}, as_json)
 
 
 def _folder(destination: str, beside: str) -> str:

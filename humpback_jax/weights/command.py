@@ -4,7 +4,7 @@ import os
 
 import click
 
-from humpback_jax.command_options import json_option
+from humpback_jax.command_options import json_option, recipe_of_model
 from humpback_jax.runtime.compilation_cache import use_compilation_cache
 from humpback_jax.runtime.console import print_figures, print_json
 
@@ -39,10 +39,14 @@ def weights_import(
 @json_option
 def weights_export(src: str, dst: str, dtype: str | None, as_json: bool) -> None:
     """Write a model (of a run, a stage, a folder, a name) as a Hugging Face folder."""
+    from humpback_jax.publish.origins import origins_of
     from humpback_jax.weights.convert import export_weights
     from humpback_jax.weights.find import find_model
 
-    print_figures(export_weights(find_model(src, convert=False), dst, dtype=dtype), as_json)
+    found = find_model(src, convert=False)
+    recipe = recipe_of_model(found)
+    origins = origins_of(found, recipe.seeds, recipe.segments) if recipe else origins_of(found)
+    print_figures(export_weights(found, dst, dtype=dtype, origins=origins), as_json)
 
 
 @weights.command("export-adapter")

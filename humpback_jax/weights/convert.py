@@ -39,6 +39,7 @@ from humpback_jax.weights.model_folder import (
     save_model_folder,
 )
 from humpback_jax.weights.model_page import PAGE, model_page
+from humpback_jax.weights.origins import NOTHING_SAID, Origins
 from humpback_jax.weights.params_store import StoredParams
 from humpback_jax.weights.staging import refuse_existing, scratch_folder, staged_folder
 
@@ -123,7 +124,8 @@ def export_weights(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     show_progress: bool = True,
-    licences: Mapping[str, str] | None = None,
+    origins: Origins = NOTHING_SAID,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a native model as a Hugging Face folder that `transformers.AutoModelForCausalLM` loads.
 
@@ -132,17 +134,19 @@ def export_weights(
 
     Args:
       src: a native model folder, or anything that `import_weights` reads.
-      dst: the folder to make; it must not exist.
+      dst: the folder to make.
       dtype: float32, bfloat16 or float16; default the stored dtype.
       max_shard_bytes: start a new safetensors file before this size; one shard is in memory at a time.
       show_progress: draw a progress bar.
-      licences: of the base model and of the data, by what they are of, for the README.
+      origins: where what the model knows came from, for the README.
+      overwrite: replace a folder that is there, once the new one is whole.
 
     Returns:
       {"tensors", "bytes", "seconds", "path"}.
     """
     started = time.monotonic()
-    with as_model_folder(src, beside=pathlib.Path(dst).absolute()) as model, staged_folder(dst) as folder:
+    staged = staged_folder(dst, overwrite=overwrite)
+    with as_model_folder(src, beside=pathlib.Path(dst).absolute()) as model, staged as folder:
         card = read_model_card(model)
         chat = exported_chat(card, load_tokenizer(os.path.join(model, TOKENIZER)))
         total = len(foreign_slots(card.config, "huggingface"))
@@ -153,7 +157,7 @@ def export_weights(
         write_json(folder / "config.json", config)
         for name, content in chat.files.items():
             (folder / name).write_bytes(content)
-        page = model_page(src, card, chat, dtype, pathlib.Path(dst).absolute().name, licences)
+        page = model_page(src, card, chat, dtype, pathlib.Path(dst).absolute().name, origins)
         (folder / PAGE).write_text(page, encoding="utf-8")
     seconds = round(time.monotonic() - started, 2)
     return {"tensors": tensors, "bytes": num_bytes, "seconds": seconds, "path": str(pathlib.Path(dst).absolute())}

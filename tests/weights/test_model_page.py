@@ -8,6 +8,7 @@ import pytest
 
 from humpback_jax.weights.convert import export_weights, import_weights
 from humpback_jax.weights.model_folder import save_model_folder
+from humpback_jax.weights.origins import Origins
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import test_exported_chat as toy
@@ -26,7 +27,7 @@ TRAINING = {
 MANIFESTS = {
     "seeds": {"counts": {"in": 33, "out": 31, "rejected": {"empty_output": 2}}},
     "segments": {
-        "inputs": {"/home/somebody/pages.warc.gz": "hash"},
+        "inputs": {"pages": "hash"},
         "counts": {"in": 900, "out": 500, "rejected": {"too_short": 400}},
     },
     "curated2": {"counts": {"in": 480, "out": 74, "rejected": {"below": 406}}},
@@ -55,7 +56,8 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_the_page_says_what_the_run_recorded(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     out = tmp_path / "out"
-    export_weights(run / "m2" / "model", out, show_progress=False, licences={"base model": "apache-2.0"})
+    origins = Origins(("pages.warc.gz",), {"base model": "apache-2.0"})
+    export_weights(run / "m2" / "model", out, show_progress=False, origins=origins)
     page = (out / "README.md").read_text()
     for words in (
         "toy, m2",
