@@ -29,6 +29,7 @@ from humpback_jax.runtime.console import print_json
 from humpback_jax.runtime.distributed import leave_at_once
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.runtime.stopping import Stopped, retry_status
+from humpback_jax.stages.command import prefer
 from humpback_jax.topology.command import fit, plan, show_stages
 from humpback_jax.weights.command import weights
 
@@ -207,6 +208,6 @@ def generate(
     check_all_answered(stage, config)
 
 
-VERBS = (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, publish, t5x)
+VERBS = (chat, curate, weights, corpus, data, report, judge, fit, plan, launch, evaluate, publish, t5x, prefer)
 for command in (*VERBS, explain, forget):
     cli.add_command(command)

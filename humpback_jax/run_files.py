@@ -47,6 +47,14 @@ CURATED_STAGE = "curated{t}"
 ARM_PAIRS_STAGE = "curated{t}_{arm}"
 # What was trained on the pairs of an arm.
 ARM_MODEL_STAGE = "m{t}_{arm}"
+# Preference learning after round t: several answers of M_t to every instruction.
+SAMPLED_STAGE = "sampled{t}"
+# The ratings of these answers.
+SAMPLED_SCORES_STAGE = "sampled_scores{t}"
+# The best of them against the worst.
+PREFERENCES_STAGE = "preferences{t}"
+# M_t after it has learned from these pairs.
+PREFERRED_STAGE = "preferred{t}"
 # Figures on held-out pairs; every NAME.json that another evaluation leaves here is shown in the report.
 EVALUATION_STAGE = "evaluation"
 # Answers of `humpback generate`, a folder per set of prompts.
@@ -91,9 +99,9 @@ CORPUS_MANIFEST = "corpus_manifest.json"
 CORPUS_WORK = "work"
 # With `min_answer_likeness`: what tells answers from segments.
 ANSWER_MODEL = "answer_model.npz"
-# In `augmented`: the pairs of A.
+# In `augmented`: the pairs of A; in `sampled{t}`: instructions, each with one of its answers.
 PAIRS = "pairs.jsonl"
-# In `augmented`: segments without a usable instruction, with a reason each.
+# In `augmented`, `sampled{t}` and `preferences{t}`: what gave nothing that can be used, with a reason each.
 REJECTED = "rejected.jsonl"
 # In `scores{t}`: a rating in 1..5 for every pair, and what was written to find it.
 SCORES = "scores.jsonl"
@@ -105,6 +113,12 @@ CURATOR = "curator.json"
 CURATED = "curated.jsonl"
 # In `curated{t}`: the pairs that were dropped, with a reason each.
 DROPPED = "dropped.jsonl"
+# In `preferences{t}`: pairs of answers, the better first, with what ranked them.
+PREFERENCES = "preferences.jsonl"
+# In `preferred{t}`: log-probabilities of both answers of every pair under the reference, before the first update.
+REFERENCE = "reference.jsonl"
+# In `preferred{t}`: the pairs that were held out, with log-probabilities before and after, and rewards.
+HELDOUT_PREFERENCES = "heldout_preferences.jsonl"
 # In `curated{t}_rewritten`: both versions of every text, and why one stayed as it was.
 REWRITINGS = "rewritings.jsonl"
 # In `curated{t}_rewritten`: the job that wrote the rewritings.

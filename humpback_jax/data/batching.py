@@ -12,8 +12,8 @@ from typing import Annotated
 
 import numpy as np
 
-from humpback_jax.data.examples import Example
-from humpback_jax.data.packing import FEATURES, fill_rows, pack
+from humpback_jax.data.examples import Trainable
+from humpback_jax.data.packing import fill_rows, pack
 from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, check_fields
 
 BATCH_UNITS = ("examples", "tokens")
@@ -48,7 +48,7 @@ class Batch:
     """The data of one update.
 
     Attributes:
-      arrays: the packing features, each [max_microbatches, rows_per_microbatch, row_length].
+      arrays: the packing features, of pairs or of examples, each [max_microbatches, rows_per_microbatch, row_length].
       num_microbatches: how many of them hold examples; the others are all padding.
       example_ids: ids of the examples, in the order of the stream.
     """
@@ -68,7 +68,7 @@ class BatchPlan:
       fill: positions with a token, as a share of the positions of the microbatches in use, over all steps.
     """
 
-    examples: tuple[Example, ...]
+    examples: tuple[Trainable, ...]
     config: BatchConfig
     starts: tuple[int, ...]
     max_microbatches: int
@@ -94,14 +94,17 @@ class BatchPlan:
         shape = (self.max_microbatches, config.rows_per_microbatch, config.row_length)
         features = fill_rows(rows, chosen, config.row_length, shape[0] * shape[1])
         return Batch(
-            arrays={name: features[name].reshape(shape) for name in FEATURES},
+            arrays={name: array.reshape(shape) for name, array in features.items()},
             num_microbatches=_ceil_div(len(rows), config.rows_per_microbatch),
             example_ids=tuple(example.id for example in chosen),
         )
 
 
 def plan_batches(
-    examples: Sequence[Example], config: BatchConfig, num_steps: int, rows_per_microbatch: int | None = None
+    examples: Sequence[Trainable],
+    config: BatchConfig,
+    num_steps: int,
+    rows_per_microbatch: int | None = None,
 ) -> BatchPlan:
     """Plans `num_steps` updates.
 

@@ -52,6 +52,30 @@ class Example:
         return hash(self.id)
 
 
+@dataclasses.dataclass(frozen=True)
+class ExamplePair:
+    """Two answers to one prompt, the first of them preferred; both stand in one row, side by side.
+
+    Attributes:
+      chosen, rejected: the examples.
+      id: the pair's id.
+      reference: log-probabilities of both answers under the reference model, in nats; None where none are known.
+    """
+
+    chosen: Example
+    rejected: Example
+    id: str
+    reference: tuple[float, float] | None = None
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that both answers take in a row, each with the prompt before it."""
+        return self.chosen.num_positions + self.rejected.num_positions
+
+
+Trainable = Example | ExamplePair
+
+
 def supervised_examples(
     pairs: Iterable[Pair],
     tokenizer: Tokenizer,

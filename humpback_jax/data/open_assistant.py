@@ -31,6 +31,25 @@ class Sibling:
 
 
 @dataclasses.dataclass(frozen=True)
+class RankedReplies:
+    """Replies to one turn of a prompter's, anywhere in a tree, the best first; only those that may be taken.
+
+    Attributes:
+      tree: the tree's id.
+      id: of the prompter's message.
+      turns: all texts from the root to that message, the prompter's and the assistant's by turns.
+      replies: (id, text, rank) of each.
+      reason: why no pair can be made of them; None where two replies have different ranks.
+    """
+
+    tree: str
+    id: str
+    turns: tuple[str, ...]
+    replies: tuple[tuple[str, str, int], ...]
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Message:
     """What the selection needs of a message; `rank` 0 is the best of its siblings, `quality` is 0..1.
 
@@ -79,6 +98,48 @@ def read_siblings(path: PathLike, languages: Sequence[str] = ENGLISH) -> list[Si
     if not siblings:
         raise ValueError(f"{path}: no prompt has two ranked replies; give an export with ranks")
     return siblings
+
+
+def ranked_replies(tree: dict[str, Any], languages: Sequence[str] = ENGLISH) -> Iterator[RankedReplies]:
+    """Every turn of a prompter's in a tree that has two replies or more, the first turn first.
+
+    Below a message that may not be taken nothing is.
+
+    Raises:
+      UnusableError: it is no tree.
+    """
+    if not isinstance(tree.get("prompt"), dict):
+        raise UnusableError(NOT_OASST, "no 'prompt' message; expected one Open Assistant tree per row")
+    turns_left: list[tuple[dict[str, Any], tuple[str, ...]]] = [(tree["prompt"], ())]
+    while turns_left:
+        row, before = turns_left.pop(0)
+        prompt = _message(row, languages)
+        if prompt.reason:
+            continue
+        rows = row.get("replies") or ()
+        replies = [(reply, _message(reply, languages)) for reply in rows]
+        taken = [(message.id, message.text, message.rank) for _, message in replies if not message.reason]
+        ranked = sorted((rank, name, text) for name, text, rank in taken if rank is not None)
+        turns = (*before, prompt.text)
+        if len(rows) > 1:
+            reason = "no_two_ranks" if len({rank for rank, _, _ in ranked}) < 2 else None
+            found = tuple((name, text, rank) for rank, name, text in ranked)
+            yield RankedReplies(str(tree.get("message_tree_id")), prompt.id, turns, found, reason)
+        for reply, message in replies:
+            if not message.reason:
+                turns_left += [(below, (*turns, message.text)) for below in reply.get("replies") or ()]
+
+
+def trees_of_messages(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Trees of an export with one message per row in any order, in the order of their first messages."""
+    messages = {row["message_id"]: dict(row, replies=[]) for row in rows if isinstance(row.get("message_id"), str)}
+    for message in messages.values():
+        parent = messages.get(message.get("parent_id") or "")
+        if parent is not None:
+            parent["replies"].append(message)
+    for message in messages.values():
+        if not message.get("parent_id"):
+            yield {"message_tree_id": message.get("message_tree_id"), "prompt": message}
 
 
 def tree_candidates(rows: Iterable[FileRow], path: PathLike, languages: Sequence[str]) -> Iterator[Candidate]:

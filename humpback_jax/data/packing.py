@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from humpback_jax.data.examples import Example
+from humpback_jax.data.examples import Example, ExamplePair, Trainable
 
 FEATURES = {
     "decoder_input_tokens": np.int32,
@@ -18,6 +18,9 @@ FEATURES = {
     "decoder_positions": np.int32,
     "decoder_loss_weights": np.float32,
 }
+# Of pairs also the log-probability of an answer under the reference model, at its first token and 0 elsewhere.
+REFERENCE = "decoder_reference"
+PAIR_FEATURES = FEATURES | {REFERENCE: np.float32}
 
 
 def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -75,27 +78,52 @@ def unpacked_rows(examples: Sequence[Example], row_length: int, num_rows: int | 
 
 
 def fill_rows(
-    rows: Sequence[Sequence[int]], examples: Sequence[Example], row_length: int, num_rows: int | None = None
+    rows: Sequence[Sequence[int]],
+    examples: Sequence[Trainable],
+    row_length: int,
+    num_rows: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Writes examples into the rows that are given as indices; see `packed_rows`."""
+    """Writes examples into the rows that are given as indices; see `packed_rows`.
+
+    Of pairs the k-th of a row has segment 2k - 1, the chosen answer, and 2k, the rejected one; the features are
+    `PAIR_FEATURES`, with references of 0 where none are known.
+    """
     num_rows = len(rows) if num_rows is None else num_rows
     if len(rows) > num_rows:
         raise ValueError(f"the examples need {len(rows)} rows of {row_length} positions, {num_rows} are given")
-    features = {name: np.zeros((num_rows, row_length), dtype) for name, dtype in FEATURES.items()}
+    in_pairs = any(isinstance(example, ExamplePair) for example in examples)
+    dtypes = PAIR_FEATURES if in_pairs else FEATURES
+    features = {name: np.zeros((num_rows, row_length), dtype) for name, dtype in dtypes.items()}
     for row, indices in enumerate(rows):
-        start = 0
-        for segment, index in enumerate(indices, start=1):
-            example = examples[index]
-            end = start + example.num_positions
-            if end > row_length:
-                raise ValueError(
-                    f"example {example.id!r} ends at position {end} of a row of {row_length}; leave longer examples out"
-                )
-            tokens = np.concatenate([example.prompt_ids, example.answer_ids])
-            features["decoder_input_tokens"][row, start:end] = tokens[:-1]
-            features["decoder_target_tokens"][row, start:end] = tokens[1:]
-            features["decoder_segment_ids"][row, start:end] = segment
-            features["decoder_positions"][row, start:end] = np.arange(end - start)
-            features["decoder_loss_weights"][row, start + len(example.prompt_ids) - 1 : end] = 1.0
-            start = end
+        of_row = {name: array[row] for name, array in features.items()}
+        start, segment = 0, 1
+        for index in indices:
+            for part, reference in _parts(examples[index]):
+                start = _write(of_row, part, reference, start, segment)
+                segment += 1
     return features
+
+
+def _parts(example: Trainable) -> list[tuple[Example, float | None]]:
+    """The segments of an example, each with its reference."""
+    if isinstance(example, Example):
+        return [(example, None)]
+    return list(zip((example.chosen, example.rejected), example.reference or (0.0, 0.0), strict=True))
+
+
+def _write(row: dict[str, np.ndarray], example: Example, reference: float | None, start: int, segment: int) -> int:
+    """Writes an example into the features of one row from `start` on; returns where it ends."""
+    end, length = start + example.num_positions, len(row["decoder_segment_ids"])
+    if end > length:
+        raise ValueError(
+            f"example {example.id!r} ends at position {end} of a row of {length}; leave longer examples out"
+        )
+    tokens, answer = np.concatenate([example.prompt_ids, example.answer_ids]), start + len(example.prompt_ids) - 1
+    row["decoder_input_tokens"][start:end] = tokens[:-1]
+    row["decoder_target_tokens"][start:end] = tokens[1:]
+    row["decoder_segment_ids"][start:end] = segment
+    row["decoder_positions"][start:end] = np.arange(end - start)
+    row["decoder_loss_weights"][answer:end] = 1.0
+    if reference is not None:
+        row[REFERENCE][answer] = reference
+    return end

@@ -127,8 +127,8 @@ class RowReader:
         said = {"system": [text_of(values.get("system"), "system")], "user": [], "assistant": []}
         rest = list(enumerate(turns))
         for role in ("system", "user", "assistant"):
-            while rest and _role(turns, *rest[0]) == role:
-                said[role].append(_message_text(rest.pop(0)[1]))
+            while rest and role_of(turns, *rest[0]) == role:
+                said[role].append(message_text(rest.pop(0)[1]))
         if rest and not said["user"]:
             raise UnusableError("begins_with_answer", "the conversation begins with an answer; a pair is a first turn")
         joined = {role: "\n\n".join(filter(None, texts)) for role, texts in said.items()}
@@ -143,7 +143,7 @@ class RowReader:
         self, instruction: str, output: Any, system: str, notes: tuple[str, ...]
     ) -> tuple[tuple[str, str], tuple[str, ...]]:
         if isinstance(output, list) and output and isinstance(output[0], dict):
-            output = "\n\n".join(map(_message_text, output))  # an answer as messages, beside a prompt as messages
+            output = "\n\n".join(map(message_text, output))  # an answer as messages, beside a prompt as messages
         answer = text_of(output, "output") if self.with_outputs else ""
         if self.with_outputs and not answer:
             raise UnusableError("empty_output")
@@ -194,7 +194,7 @@ def _lacks(name: str, row: Mapping[str, Any]) -> str:
     return f"no {name!r} (the keys are {keys}); a pair needs a text under one of {', '.join(NAMES[name])}, or columns"
 
 
-def _role(turns: Sequence[Any], place: int, turn: Any) -> str:
+def role_of(turns: Sequence[Any], place: int, turn: Any) -> str:
     """Whose message a turn is; of a plain list the user's and the assistant's by turns."""
     if isinstance(turn, str):
         return "assistant" if place % 2 else "user"
@@ -206,7 +206,7 @@ def _role(turns: Sequence[Any], place: int, turn: Any) -> str:
     return known
 
 
-def _message_text(turn: Any) -> str:
+def message_text(turn: Any) -> str:
     """The text of a message, also where it is a list of parts."""
     if isinstance(turn, str):
         return text_of(turn, "message")

@@ -150,7 +150,7 @@ def finetune(
         )
         if is_leader():
             write_jsonl(folder / TRAINED_ON, updates_of_examples(plan))
-        figures |= _train_and_save(base, plan, config, setup, record, model_card)
+        figures |= train_and_save(base, plan, config, setup, record, model_card)
     if is_leader():  # the model folder now holds the result; checkpoints are three times its size
         delete_temporary(folder / CHECKPOINTS, config.checkpoints.period)
     if not is_leader():
@@ -192,7 +192,7 @@ def model_identity(base: str, mixture: TrainingMixture, config: FinetuneConfig) 
     """What decides a model, with the hash of the base model."""
     data = data_identity(base, mixture)
     settings = {"finetune": config.identity()} | {name: data[name] for name in ("chat_format", "tags", "prompts")}
-    return settings, {"base": base} | mixture.hashes() | _start(config.checkpoints)
+    return settings, {"base": base} | mixture.hashes() | start_of_training(config.checkpoints)
 
 
 def inference_tags(mixture: TrainingMixture, answer_tags: Sequence[str]) -> str:
@@ -202,7 +202,7 @@ def inference_tags(mixture: TrainingMixture, answer_tags: Sequence[str]) -> str:
     return mixture.prompts.tagged("", answer_tags).strip()
 
 
-def _start(config: CheckpointConfig) -> dict[str, str]:
+def start_of_training(config: CheckpointConfig) -> dict[str, str]:
     """What names the start of a run among its inputs: weights by their hash, a checkpoint by its path."""
     if config.resume:
         return {"resume": str(config.resume)}
@@ -213,7 +213,7 @@ def _start(config: CheckpointConfig) -> dict[str, str]:
     return {"init_from": str(checkpoint_folder(config.init_from))}
 
 
-def _train_and_save(
+def train_and_save(
     base: ModelHandle,
     plan: BatchPlan,
     config: FinetuneConfig,
@@ -228,7 +228,7 @@ def _train_and_save(
     folder = epath.Path(record.directory)
     # Frozen weights enter every product in the compute dtype, so that is all that LoRA keeps of them.
     dtype = config.compute.param_dtype if config.lora is None else config.compute.dtype
-    load = functools.partial(_initial_params, base, config.checkpoints.init_from)
+    load = functools.partial(initial_params, base, config.checkpoints.init_from)
     with deferred_stop():
         trained = train(setup, plan, functools.partial(load, dtype), record, config.loop, config.checkpoints)
         advice = "look at the disk, then run the same command again"
@@ -252,7 +252,7 @@ def _train_and_save(
     return trained.figures
 
 
-def _initial_params(base: ModelHandle, init_from: str | None, dtype: str, shardings: dict) -> dict:
+def initial_params(base: ModelHandle, init_from: str | None, dtype: str, shardings: dict) -> dict:
     """The weights before the first update: of the base model, or of a model folder or checkpoint."""
     if init_from is None:
         return base.load_params(shardings, dtype)

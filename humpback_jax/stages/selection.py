@@ -108,7 +108,7 @@ def select(
         return claim.stage
 
     files = pairs.directory / PAIRS, scores.directory / SCORES
-    rated = _Rated(*files, curator if config.by == CURATOR else None)
+    rated = Rated(*files, curator if config.by == CURATOR else None)
     reasons = drop_reasons(rated, config)
     if all(reason is not None for reason in reasons):
         raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config)}")
@@ -159,7 +159,7 @@ def _where_pairs_are(rows: Iterable[dict], reasons: np.ndarray, config: Selectio
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rated:
+class Rated:
     """Every pair with its `score`, None where it has none; with `signals` and `p_good` where there are any.
 
     The scores are in the order of the pairs. Can be read as often as wanted.

@@ -38,7 +38,14 @@ def summed_loss(
     return summed_cross_entropy(model, params, hidden, targets, weights, logits_chunk, z_loss), jnp.sum(weights)
 
 
-def token_losses(model: Llama, params: dict, hidden: jax.Array, targets: jax.Array, chunk: int) -> jax.Array:
+def token_losses(
+    model: Llama,
+    params: dict,
+    hidden: jax.Array,
+    targets: jax.Array,
+    chunk: int,
+    weights: jax.Array | None = None,
+) -> jax.Array:
     """Cross-entropy of every target token, float32 [rows, length]; to be looked at, not to be differentiated.
 
     Args:
@@ -47,12 +54,26 @@ def token_losses(model: Llama, params: dict, hidden: jax.Array, targets: jax.Arr
       hidden: final hidden states [rows, length, emb_dim].
       targets: int32 [rows, length].
       chunk: positions per row whose logits exist at one time, whatever the length.
+      weights: float32 [rows, length]; the losses are times these, and chunks without a weighted token are skipped.
     """
     length = targets.shape[1]
-    num_chunks, width = _chunks(length, chunk)
-    pieces = [_interleaved(padded(x, 1, num_chunks * width), num_chunks) for x in (hidden, targets)]
-    losses = jax.lax.map(lambda piece: _losses(model, params, piece[0], piece[1], 0.0), pieces)
-    return _restored(losses, None, length)
+    if weights is None:
+        num_chunks, width = _chunks(length, chunk)
+        pieces = [_interleaved(padded(x, 1, num_chunks * width), num_chunks) for x in (hidden, targets)]
+        losses = jax.lax.map(lambda piece: _losses(model, params, piece[0], piece[1], 0.0), pieces)
+        return _restored(losses, None, length)
+    arranged, inverse = _arranged(hidden, targets, weights, chunk)
+    return _restored(jax.lax.map(functools.partial(_weighted_losses, model, params), arranged), inverse, length)
+
+
+def _weighted_losses(model: Llama, params: dict, piece: Pieces) -> jax.Array:
+    """The losses of a chunk times their weights, float32 [rows, width]."""
+    hidden, targets, weights = piece
+    return jax.lax.cond(
+        jnp.any(weights),
+        lambda: _losses(model, params, hidden, targets, 0.0) * weights,
+        lambda: jnp.zeros(targets.shape, jnp.float32),
+    )
 
 
 def summed_cross_entropy(

@@ -19,6 +19,7 @@ from humpback_jax.models.lora import LoraConfig, adapted_params, adapter_shapes,
 from humpback_jax.partitioning import LogicalAxisRules, batch_sharding, compiler_options, shardings
 from humpback_jax.training.loss import Batch, summed_loss
 from humpback_jax.training.optimizer import OptimizerConfig, apply_updates, make_optimizer
+from humpback_jax.training.preference import SUMS, PreferenceLoss, summed_preference_loss
 
 BATCH_AXES = (None, "activation_batch", "activation_length")  # [microbatches, rows, length]
 
@@ -57,6 +58,7 @@ class TrainSetup:
       lora: train these adapters beside frozen weights; None trains the weights.
       logits_chunk: positions per row whose logits exist at one time.
       z_loss: weight of the squared log-normalizer of the logits.
+      preference: the loss of pairs of answers; None: cross-entropy of answers.
     """
 
     model: Llama
@@ -66,6 +68,7 @@ class TrainSetup:
     lora: LoraConfig | None = None
     logits_chunk: int = 256
     z_loss: float = 0.0
+    preference: PreferenceLoss | None = None
 
     def state_shardings(self) -> TrainState:
         """A TrainState of NamedShardings: moments lie where their parameter lies, scalars are replicated."""
@@ -114,13 +117,16 @@ TrainStep = Callable[[TrainState, Batch, ArrayLike, ArrayLike, jax.Array], tuple
 
 
 def accumulate_gradients(
-    loss: Callable[[dict, Batch, jax.Array], tuple[jax.Array, jax.Array]],
+    loss: Callable[[dict, Batch, jax.Array], tuple[jax.Array, Any]],
     params: dict,
     batch: Batch,
     num_microbatches: jax.Array,
     key: jax.Array,
-) -> tuple[dict, jax.Array, jax.Array]:
-    """Sums over the first `num_microbatches` (at least 1) microbatches: (float32 gradients, loss, weights).
+    no_sums: Any = 0.0,
+) -> tuple[dict, jax.Array, Any]:
+    """Sums over the first `num_microbatches` (at least 1) microbatches: (float32 gradients, loss, other sums).
+
+    What else the loss sums is the weights, or a tree like `no_sums`, whose leaves are 0.
 
     The trip count is traced: a step whose examples packed into fewer rows costs less and compiles nothing. Where the
     batch has one microbatch there is no sum, and no memory for one: gradients keep the dtype of their parameters.
@@ -128,25 +134,33 @@ def accumulate_gradients(
     gradient = jax.value_and_grad(loss, has_aux=True)
     if jax.tree.leaves(batch)[0].shape[0] == 1:
         only = jax.tree.map(lambda x: x[0], batch)
-        (loss_sum, weight_sum), gradients = gradient(params, only, jax.random.fold_in(key, 0))
-        return gradients, loss_sum, weight_sum
+        (loss_sum, other), gradients = gradient(params, only, jax.random.fold_in(key, 0))
+        return gradients, loss_sum, other
 
     def add(i: jax.Array, sums: tuple) -> tuple:
         microbatch = jax.tree.map(lambda x: x[i], batch)
-        (loss_sum, weight_sum), gradients = gradient(params, microbatch, jax.random.fold_in(key, i))
-        return jax.tree.map(lambda total, new: total + new.astype(jnp.float32), sums, (gradients, loss_sum, weight_sum))
+        (loss_sum, other), gradients = gradient(params, microbatch, jax.random.fold_in(key, i))
+        return jax.tree.map(lambda total, new: total + new.astype(jnp.float32), sums, (gradients, loss_sum, other))
 
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
-    return jax.lax.fori_loop(0, num_microbatches, add, (zeros, jnp.float32(0), jnp.float32(0)))
+    zeros, nothing = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), (params, no_sums))
+    return jax.lax.fori_loop(0, num_microbatches, add, (zeros, jnp.float32(0), nothing))
+
+
+def _other_metrics(other: Any, denominator: jax.Array) -> Metrics:
+    """The number of supervised tokens; or of pairs, and means over them."""
+    if not isinstance(other, dict):
+        return {"supervised_tokens": other}
+    return {name: total if name == "pairs" else total / denominator for name, total in other.items()}
 
 
 @functools.lru_cache(maxsize=8)
 def make_train_step(setup: TrainSetup) -> TrainStep:
     """The jitted update `(state, batch, num_microbatches, learning_rate, key) -> (state, metrics)`.
 
-    The batch has the decoder_* features, each [microbatches, rows, length]. Cached, so that every round of the
-    algorithm runs the same compiled program. Dropout is on exactly when the model has dropout rates. With LoRA only
-    the adapters train, and the weights in `state.frozen` go through untouched.
+    The batch has the decoder_* features, each [microbatches, rows, length]; the loss is the mean over supervised
+    tokens, or over pairs of answers. Cached, so that every round of the algorithm runs the same compiled program.
+    Dropout is on exactly when the model has dropout rates. With LoRA only the adapters train, and the weights in
+    `state.frozen` go through untouched.
     """
     optimizer = make_optimizer(setup.optimizer)
     use_dropout = any(setup.model.dropout_rates or ())
@@ -154,23 +168,27 @@ def make_train_step(setup: TrainSetup) -> TrainStep:
     def train_step(
         state: TrainState, batch: Batch, num_microbatches: jax.Array, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
             if setup.lora is not None:
                 params = adapted_params(state.frozen, params, setup.lora, key)
             dropout_key = key if use_dropout else None
+            if setup.preference is not None:
+                return summed_preference_loss(
+                    setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.preference
+                )
             return summed_loss(setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.z_loss)
 
         key = jax.random.fold_in(key, state.step)
-        gradients, loss_sum, weight_sum = accumulate_gradients(loss, state.params, batch, num_microbatches, key)
-        denominator = jnp.maximum(weight_sum, 1.0)
+        no_sums: Any = 0.0 if setup.preference is None else dict.fromkeys(SUMS, 0.0)
+        gradients, loss_sum, other = accumulate_gradients(loss, state.params, batch, num_microbatches, key, no_sums)
+        denominator = jnp.maximum(other if setup.preference is None else other["pairs"], 1.0)
         gradients = jax.tree.map(lambda g: g.astype(jnp.float32) / denominator, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = apply_updates(state.params, updates, learning_rate, jax.random.fold_in(key, ROUNDING))
         metrics = {
             "loss": loss_sum / denominator,
             "grad_norm": optax.global_norm(gradients),
-            "supervised_tokens": weight_sum,
-        }
+        } | _other_metrics(other, denominator)
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     states = setup.state_shardings()
