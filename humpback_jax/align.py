@@ -32,6 +32,7 @@ from humpback_jax.files import PathLike, jsonl_line, sha256_of_bytes, write_atom
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.partitioning import LogicalAxisRules, MeshShape
 from humpback_jax.prompts.prompts import BOTH_TAGS, Prompts, load_prompts
+from humpback_jax.prompts.rubrics import RubricConfig
 from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, Text, check_fields
 from humpback_jax.stages.arms import ARMS, draw_arm
 from humpback_jax.stages.augment import augment
@@ -70,6 +71,7 @@ class Recipe:
       architecture: the architecture the base must have, or None to take any.
       chat_format: how turns are written; None takes the base model's own.
       prompt_dir: folder with a user's own backward.txt or rating.txt.
+      rubric: what the ratings go by.
       rating_examples: of rating, which M_0, M_1, … also learn: seed pairs and broken twins, and ranked replies where
         the seeds are Open Assistant's trees; the curator's twins are of other pairs. 0: none, as in the paper.
       rounds: rounds of self-curation (the paper has 2).
@@ -106,6 +108,7 @@ class Recipe:
     architecture: LlamaConfig | None = None
     chat_format: Annotated[str, OneOf(*CHAT_FORMATS)] | None = None
     prompt_dir: PathText | None = None
+    rubric: RubricConfig = RubricConfig()
     rating_examples: NaturalInt = 0
     rounds: PositiveInt = 2
     scored_run: PathText | None = None
@@ -158,7 +161,7 @@ class Alignment:
     def __init__(self, recipe: Recipe, run_dir: PathLike, monitoring: Monitoring = Monitoring()) -> None:  # noqa: B008
         self.recipe, self.monitoring = recipe, monitoring
         self.run_dir = epath.Path(run_dir)
-        self.prompts: Prompts = load_prompts(recipe.prompt_dir)
+        self.prompts: Prompts = prompts_of(recipe)
 
     def align(self) -> ModelHandle:
         """The algorithm; returns the last model."""
@@ -358,6 +361,27 @@ class Alignment:
             self.recipe.data_reader,
             self.recipe.answer_tags,
         )
+
+
+def prompts_of(recipe: Recipe) -> Prompts:
+    """The recipe's texts.
+
+    Raises:
+      FileNotFoundError: a folder or a rubric is not there.
+      ValueError: a text is not what it must be, or settings do not fit the rubric: the mode of rating, a bound that is
+        not on its scale, examples of rating for a checklist.
+    """
+    prompts = load_prompts(recipe.prompt_dir, recipe.rubric)
+    rubric = prompts.rubric
+    if recipe.scored_run is None:
+        recipe.curation.check_rubric(rubric)
+        recipe.selection.check_scale(rubric.low, rubric.high)
+    if recipe.rating_examples and rubric.questions:
+        raise ValueError(
+            "Recipe.rating_examples teach ratings, and the rubric is a checklist, whose right answers nobody gave; "
+            "set Recipe.rating_examples = 0, or give another rubric"
+        )
+    return prompts
 
 
 def rating_sets(recipe: Recipe, seeds: Sequence[Pair], prompts: Prompts) -> list[PairSet]:

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from humpback_jax import run_files
-from humpback_jax.align import Recipe
+from humpback_jax.align import Recipe, prompts_of
 from humpback_jax.corpus.readers.inputs import list_inputs
 from humpback_jax.data.batching import check_batch
 from humpback_jax.data.examples import encode_pair
@@ -25,7 +25,7 @@ from humpback_jax.files import PathLike, read_json
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import DTYPES
 from humpback_jax.partitioning import make_mesh
-from humpback_jax.prompts.prompts import Prompts, load_prompts
+from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.jobs import GenerationConfig, longest_prompt
 from humpback_jax.stages.model import ModelHandle, device_groups, open_model, spans_hosts
@@ -116,9 +116,9 @@ def _architecture(recipe: Recipe, actual: LlamaConfig) -> Findings:
 
 def _prompts(recipe: Recipe) -> tuple[Prompts | None, Findings]:
     try:
-        return load_prompts(recipe.prompt_dir), Findings()
+        return prompts_of(recipe), Findings()
     except USER_ERRORS as error:
-        return None, fault(f"Recipe.prompt_dir: {error}")
+        return None, fault(f"{'Recipe.prompt_dir: ' if recipe.prompt_dir else ''}{error}")
 
 
 def _pairs(recipe: Recipe) -> tuple[dict[str, list[Pair]], Findings]:

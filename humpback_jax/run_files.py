@@ -103,7 +103,7 @@ ANSWER_MODEL = "answer_model.npz"
 PAIRS = "pairs.jsonl"
 # In `augmented`, `sampled{t}` and `preferences{t}`: what gave nothing that can be used, with a reason each.
 REJECTED = "rejected.jsonl"
-# In `scores{t}`: a rating in 1..5 for every pair, and what was written to find it.
+# In `scores{t}`: a rating by the rubric for every pair, and what was written to find it.
 SCORES = "scores.jsonl"
 # In `curator{t}`: seed pairs, their broken twins and labelled pairs, with their signals.
 EXAMPLES = "examples.jsonl"

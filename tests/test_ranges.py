@@ -96,7 +96,7 @@ CurationConfig.samples = 0 | at least 1
 SelectionConfig.keep_fraction = 35 | of at most 1
 SelectionConfig.keep_fraction = -0.1 | above 0
 SelectionConfig.keep_fraction = '1/3' | a number
-SelectionConfig.min_score = 45 | from 0 to 5
+SelectionConfig.min_score = -1 | of at least 0
 SelectionConfig.sample = 0 | at least 1
 SelectionConfig.gates = 'fit >= 0' | several texts
 EvaluationConfig.tags = ('both',) | among seed, web

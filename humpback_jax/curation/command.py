@@ -45,6 +45,9 @@ def curate(experiment: Experiment, t: int | None, as_json: bool) -> None:
 @click.option("--originals", type=int, default=64, show_default=True, help="Seed pairs that are broken.")
 @click.option("--mode", default="expected", show_default=True, help="Of the rating: expected, rationale, sampled.")
 @click.option("--prompt_dir", type=click.Path(), help="Folder with your own rating.txt.")
+@click.option("--rubric", help="paper, additive, or a file of yours (default: of --prompt_dir, or paper).")
+@click.option("--label", help="The word before a rating, where the rubric does not declare it.")
+@click.option("--scale", help="What a rating may be, such as 1-10, where the rubric does not declare it.")
 @click.option("--out", type=click.Path(), help="Folder for what was read, to go on from.")
 @model_options
 @process_options
@@ -58,6 +61,9 @@ def calibrate(
     originals: int,
     mode: str,
     prompt_dir: str | None,
+    rubric: str | None,
+    label: str | None,
+    scale: str | None,
     out: str | None,
     compute: ComputeOptions,
     as_json: bool,
@@ -69,6 +75,7 @@ def calibrate(
     from humpback_jax.data.pairs import read_pairs
     from humpback_jax.inference.requests import EngineConfig
     from humpback_jax.prompts.prompts import load_prompts
+    from humpback_jax.prompts.rubrics import RubricConfig
     from humpback_jax.stages.calibrate import Calibration, Signaller, calibrate
     from humpback_jax.stages.jobs import GenerationConfig
     from humpback_jax.stages.model import open_named_model
@@ -81,7 +88,7 @@ def calibrate(
         engine=engine, shard_size=SHARD_SIZE, dtype=compute.dtype, weight_dtype=compute.weight_dtype
     )
     curation = CurationConfig(mode=mode, generation=generation, signals=True)
-    signaller = Signaller(handle, load_prompts(prompt_dir), curation, out)
+    signaller = Signaller(handle, load_prompts(prompt_dir, RubricConfig(rubric, label, scale)), curation, out)
     seeds = seeds or _of_run(folder, run_files.SEED_PAIRS)
     heldout = heldout or _of_run(folder, run_files.HELDOUT_PAIRS)
     data = Calibration(

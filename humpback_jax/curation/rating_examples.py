@@ -1,7 +1,8 @@
 """Examples that teach a model to rate: the rating prompt of a pair whose place is known, and the answer `Score: n`.
 
 Whole seed pairs stand against twins broken by rule, and replies that people have ranked against one another. Ratings
-follow the package's rubric. There is no rationale: what is read is the digit after `Score: `.
+follow the package's rubric, in proportion on another scale. There is no rationale: what is read is the digit after
+`Score: `.
 """
 
 import collections
@@ -32,7 +33,7 @@ def rating_examples(
     Args:
       seeds: pairs that are whole.
       siblings: ranked replies; those to instructions of `seeds` are taken.
-      prompts: the rubric.
+      prompts: the rubric, which is no checklist.
       number: of examples.
       seed: of the draw.
 
@@ -70,4 +71,6 @@ def _of_siblings(seeds: Sequence[Pair], siblings: Sequence[Sibling], prompts: Pr
 
 
 def _example(name: str, instruction: str, output: str, rating: int, prompts: Prompts) -> Pair:
-    return Pair(f"rating#{name}", prompts.rating(instruction, output), f"{prompts.rating_label}: {rating}", SOURCE)
+    options = prompts.rubric.scale.options
+    said = options[round((rating - 1) / (BEST - 1) * (len(options) - 1))]
+    return Pair(f"rating#{name}", prompts.rating(instruction, output), f"{prompts.rubric.announced}{said}", SOURCE)

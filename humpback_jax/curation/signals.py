@@ -35,7 +35,7 @@ class Signal:
 
 
 SIGNALS: Mapping[str, Signal] = {
-    "rating": Signal("expected value of the rating 1-5 over the scorer's digits, by the rubric", 1, True),
+    "rating": Signal("the rating by the rubric, expected over what may be said, mapped to 1 to 5", 1, True),
     "fit": Signal(
         "log p(answer | instruction) - log p(answer | neutral prompt) in nats per token: how much likelier the "
         "instruction makes the answer (pointwise mutual information)",

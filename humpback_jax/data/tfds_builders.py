@@ -85,7 +85,9 @@ class HumpbackCurated(_LocalBuilder):
     """Pairs that a round of curation kept, with their scores."""
 
     FEATURES = _PAIR | {"score": np.float32}
-    DESCRIPTION = "Self-augmented pairs that a round of self-curation kept; score is 1 to 5, NaN where a row has none."
+    DESCRIPTION = (
+        "Self-augmented pairs that a round of self-curation kept; score is by the rubric, NaN where a row has none."
+    )
 
     def _rows(self, path: PathLike) -> Iterator[dict[str, Any]]:
         scores = [row.get("score") for _, row in read_jsonl(path)]

@@ -5,6 +5,7 @@ given depends on its prompt, its key and the compiled shapes alone.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -289,12 +290,20 @@ def probe_slots(
     Returns:
       float32 [rows, c], from the raw distribution.
     """
-    taken = tuple(take_rows(cache, slots) for cache in caches)
+    taken = [take_rows(cache, slots) for cache in caches]
+    hidden = continued(model, params, prefix, taken, starts, tokens)
+    return log_probs_after(model, params, hidden, lengths, candidates)
+
+
+def continued(
+    model: Llama, params: dict, prefix: Prefix, caches: Sequence[KeyValues], starts: jax.Array, tokens: jax.Array
+) -> jax.Array:
+    """Hidden states [rows, n, emb_dim] of tokens [rows, n] that come after the first `starts` [rows] of each cache."""
     valid = jnp.arange(caches[0].length)[None, None, :] < starts[:, None, None]
     positions = _positions(tokens, _prefix_length(prefix)) + starts[:, None]
     masks = Masks(new=causal_mask(tokens.shape[1]), cache=valid)
-    hidden, _ = hidden_states_in_context(model, params, tokens, positions, masks, _contexts(model, prefix, taken))
-    return log_probs_after(model, params, hidden, lengths, candidates)
+    contexts = _contexts(model, prefix, tuple(caches))
+    return hidden_states_in_context(model, params, tokens, positions, masks, contexts)[0]
 
 
 def log_probs_after(

@@ -15,11 +15,12 @@ import numpy as np
 from humpback_jax.inference.compiled import Call, Program
 from humpback_jax.inference.likelihood import (
     answer_log_likelihoods,
+    branch_log_probs,
     candidate_log_probs,
     span_log_likelihoods,
 )
 from humpback_jax.inference.loaded import LoadedModel
-from humpback_jax.inference.requests import Completion, Probe, Reading, Request
+from humpback_jax.inference.requests import Branch, Completion, Probe, Reading, Request
 from humpback_jax.inference.slot_programs import SlotPrograms
 from humpback_jax.inference.slots import Finished, Prompt, Slots
 
@@ -72,12 +73,18 @@ class Engine(LoadedModel):
 
     def compile_scoring(self, prompt_lengths: Sequence[int], width: int) -> None:
         """Compiles all programs that `candidate_log_probs` will run; `width` candidates per prompt, else as above."""
+        self._compile_prompts(prompt_lengths, _Candidates(np.zeros((0, width), np.int32)))
+
+    def compile_branches(self, prompt_lengths: Sequence[int], branches: Sequence[Branch]) -> None:
+        """Compiles all programs that `branch_log_probs` will run for prompts of these lengths."""
+        self._compile_prompts(prompt_lengths, _Branches(branches))
+
+    def _compile_prompts(self, prompt_lengths: Sequence[int], wanted: "_Candidates | _Branches") -> None:
         prefix_ids = self.job_prefix_ids or ()
-        candidates = _Candidates(np.zeros((0, width), np.int32))
         for bucket in self._buckets(prompt_lengths, len(prefix_ids)):
             size = self.rows(self.config.scored_rows(bucket))
             batch = _Batch(np.zeros((size, bucket), np.int32), np.ones(size, np.int32), [])
-            self.programs.compile(*self._scoring(candidates, batch, prefix_ids))
+            self.programs.compile(*self._scoring(wanted, batch, prefix_ids))
 
     def generate(
         self,
@@ -142,6 +149,19 @@ class Engine(LoadedModel):
         prefix_ids = self._prefix_ids([ids for _, ids in prompts])
         return self._score(wanted, prompts, prefix_ids, progress)
 
+    def branch_log_probs(
+        self, prompts: PromptIds, branches: Sequence[Branch], progress: ReportProgress | None = None
+    ) -> np.ndarray:
+        """Several questions about every prompt, which is read once: float32 [n, branches, c].
+
+        Args:
+          prompts: (id, prompt ids).
+          branches: what follows a prompt in each, at least a token, and what may come then, as much in all.
+          progress: called with the number of prompts that were just finished.
+        """
+        prefix_ids = self._prefix_ids([ids for _, ids in prompts])
+        return self._score(_Branches(branches), prompts, prefix_ids, progress)
+
     def log_likelihoods(
         self,
         pairs: Sequence[tuple[str, Sequence[int], Sequence[int]]],
@@ -184,7 +204,7 @@ class Engine(LoadedModel):
 
     def _score(
         self,
-        wanted: "_Candidates | _Answers | _Spans",
+        wanted: "_Wanted",
         prompts: PromptIds,
         prefix_ids: tuple[int, ...],
         progress: ReportProgress | None,
@@ -262,7 +282,7 @@ class Engine(LoadedModel):
         rest = {length - prefix_length for length in prompt_lengths if length <= self.config.max_prompt_length}
         return sorted({self._bucket(length) for length in rest})
 
-    def _scoring(self, wanted: "_Candidates | _Answers | _Spans", batch: "_Batch", prefix_ids: tuple[int, ...]) -> Call:
+    def _scoring(self, wanted: "_Wanted", batch: "_Batch", prefix_ids: tuple[int, ...]) -> Call:
         """The call that answers a batch."""
         kind, *shapes = wanted.name
         name = (kind, batch.tokens.shape[1], len(prefix_ids), *shapes)
@@ -340,6 +360,34 @@ class _Answers:
         return {"starts": starts, "lengths": lengths}
 
 
+class _Branches:
+    """What is asked after every prompt alike."""
+
+    short: ClassVar[bool] = False
+    function: ClassVar[Any] = branch_log_probs
+    static: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, branches: Sequence[Branch]) -> None:
+        longest = max(len(branch.forced_ids) for branch in branches)
+        self._forced = np.zeros((len(branches), longest), np.int32)
+        for row, branch in zip(self._forced, branches, strict=True):
+            row[: len(branch.forced_ids)] = branch.forced_ids
+        self._lengths = np.asarray([len(branch.forced_ids) for branch in branches], np.int32)
+        self._candidates = np.asarray([branch.candidate_ids for branch in branches], np.int32)
+
+    @property
+    def name(self) -> tuple:
+        return ("branches", *self._forced.shape, self._candidates.shape[1])
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self._candidates.shape
+
+    def arrays(self, batch: _Batch) -> dict[str, np.ndarray]:
+        questions = {"forced": self._forced, "forced_lengths": self._lengths, "candidates": self._candidates}
+        return {"lengths": batch.lengths} | questions
+
+
 class _Spans:
     """The spans and candidates of readings that share a prefix of some length."""
 
@@ -367,3 +415,6 @@ class _Spans:
         starts[:filled], lengths[:filled] = self.starts[batch.indices], self.lengths[batch.indices]
         candidates[:filled] = self.candidates[batch.indices]
         return {"starts": starts, "lengths": lengths, "ends": batch.lengths, "candidates": candidates}
+
+
+_Wanted = _Candidates | _Answers | _Branches | _Spans

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from humpback_jax.inference.decode import Prefix, log_probs_after, prefill
+from humpback_jax.inference.decode import Prefix, continued, log_probs_after, prefill
 from humpback_jax.models.llama import Llama, logits
 from humpback_jax.partitioning import constrain
 
@@ -29,6 +29,43 @@ def candidate_log_probs(
     """
     hidden, _ = prefill(model, params, prefix, tokens)
     return log_probs_after(model, params, hidden, lengths, candidates)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def branch_log_probs(
+    model: Llama,
+    params: dict,
+    prefix: Prefix,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    forced: jax.Array,
+    forced_lengths: jax.Array,
+    candidates: jax.Array,
+) -> jax.Array:
+    """Several questions about every prompt, each after other tokens; the prompt is read once.
+
+    Args:
+      model: the decoder (static).
+      params: its parameters.
+      prefix: what all prompts begin with.
+      tokens: int32 [rows, bucket], the rest of the prompts, padded on the right.
+      lengths: int32 [rows].
+      forced: int32 [branches, n], what follows a prompt in each branch, padded on the right.
+      forced_lengths: int32 [branches], at least 1.
+      candidates: int32 [branches, c], of which one comes next.
+
+    Returns:
+      float32 [rows, branches, c], from the raw distribution.
+    """
+    rows = tokens.shape[0]
+    _, written = prefill(model, params, prefix, tokens)
+
+    def ask(branch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        added, length, wanted = (jnp.broadcast_to(each, (rows, *each.shape)) for each in branch)
+        hidden = continued(model, params, prefix, written, lengths, added)
+        return log_probs_after(model, params, hidden, length, wanted)
+
+    return constrain(jnp.moveaxis(jax.lax.map(ask, (forced, forced_lengths, candidates)), 0, 1), None, None, None)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "chunk", "count_misses"))

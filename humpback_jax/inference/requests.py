@@ -130,11 +130,18 @@ class Completion:
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
-    """A question about a completion: if `forced_ids` came next, how likely would each candidate be after them?"""
+class Branch:
+    """A question about a text: if `forced_ids` came next, how likely would each candidate be after them?"""
 
     forced_ids: tuple[int, ...]
     candidate_ids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe(Branch):
+    """Such a question about a completion; `others` are asked as well, and their answers follow its own."""
+
+    others: tuple[Branch, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

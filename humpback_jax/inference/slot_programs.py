@@ -19,7 +19,7 @@ from humpback_jax.inference.decode import (
     probe_slots,
 )
 from humpback_jax.inference.loaded import LoadedModel
-from humpback_jax.inference.requests import PROBE_ROOM, PROBE_ROWS, Completion, Probe, Request
+from humpback_jax.inference.requests import PROBE_ROOM, PROBE_ROWS, Branch, Completion, Probe, Request
 from humpback_jax.inference.sampling import request_number
 from humpback_jax.inference.slots import Finished
 from humpback_jax.models.kv_cache import KeyValues
@@ -109,7 +109,8 @@ class SlotPrograms:
         self, finished: Sequence[Finished], probe: Callable[[Completion], Probe | None] | None
     ) -> list[Completion]:
         """What was written, with the answers to probes; called before the slots are used again."""
-        completions, asked = [], []
+        completions: list[Completion] = []
+        asked: list[tuple[int, Branch]] = []
         for place, done in enumerate(finished):
             request = self.requests[done.index]
             if not done.finite:
@@ -120,14 +121,15 @@ class SlotPrograms:
             completions.append(Completion(request.id, done.token_ids, truncated=not done.stopped))
             question = probe(completions[-1]) if probe is not None else None
             if question is not None:
-                asked.append((place, question))
+                asked += [(place, each) for each in (question, *question.others)]
         for start in range(0, len(asked), PROBE_ROWS):
             group = asked[start : start + PROBE_ROWS]
             questions = [(finished[place], question) for place, question in group]
             width = len(questions[0][1].candidate_ids)
             answers = np.asarray(self.loaded.programs.run(*self._probe(self.state, self.room, questions, width)))
             for (place, _), log_probs in zip(group, answers.tolist(), strict=False):
-                completions[place] = dataclasses.replace(completions[place], probe_log_probs=tuple(log_probs))
+                so_far = completions[place].probe_log_probs or ()
+                completions[place] = dataclasses.replace(completions[place], probe_log_probs=(*so_far, *log_probs))
         return completions
 
     def _rooms(self, buckets: Sequence[int]) -> list[int]:
@@ -180,7 +182,7 @@ class SlotPrograms:
         chunk = {"state": state, "stop_ids": self.stop_ids, "exit_at": self.loaded.put(np.asarray(exit_at, np.int32))}
         return self._program(("decode", room), decode_chunk, **static), self._weights | chunk
 
-    def _probe(self, state: SlotState, room: int, questions: Sequence[tuple[Finished, Probe]], width: int) -> Call:
+    def _probe(self, state: SlotState, room: int, questions: Sequence[tuple[Finished, Branch]], width: int) -> Call:
         """Asks slots about what they hold; the last written token is fed again first."""
         count = self.loaded.rows(PROBE_ROWS)
         tokens, candidates = np.zeros((count, PROBE_ROOM), np.int32), np.zeros((count, width), np.int32)

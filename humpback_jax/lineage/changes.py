@@ -11,13 +11,12 @@ from typing import Any
 from etils import epath
 
 from humpback_jax import run_files
-from humpback_jax.align import RATING, Recipe, rating_sets
+from humpback_jax.align import RATING, Recipe, prompts_of, rating_sets
 from humpback_jax.curation.curator import Curator
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.data.readers import read_own_set
 from humpback_jax.files import PathLike, read_json
-from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.arms import arm_identity
 from humpback_jax.stages.augment import augmented_identity
 from humpback_jax.stages.curator import curator_identity, read_curator
@@ -93,7 +92,7 @@ class Planner:
 
     def __init__(self, recipe: Recipe, run_dir: PathLike) -> None:
         self._recipe, self._run_dir = recipe, epath.Path(run_dir)
-        self._prompts = load_prompts(recipe.prompt_dir)
+        self._prompts = prompts_of(recipe)
         path = model_at_hand(recipe.base)
         self._base: ModelHandle | None = None if path is None else open_model(path, recipe.chat_format)
         self._changes: dict[str, StageChange] = {}

@@ -1,7 +1,7 @@
-"""The words of the algorithm: the two tags, the backward prompt, the rating rubric, and how a rating is read back.
+"""The words of the algorithm: the two tags, the backward prompt, and the rubric.
 
 The paper's meaning in our own wording (sections 2.2, 2.3 and 3.1). A folder with a `backward.txt` or a `rating.txt`
-replaces ours, so the paper's exact text, or any other, can be dropped in.
+replaces ours, so the paper's exact text, or any other, can be dropped in. See `rubrics.py` for what a rubric declares.
 """
 
 import dataclasses
@@ -12,14 +12,15 @@ from collections.abc import Iterable, Mapping
 from etils import epath
 
 from humpback_jax.files import PathLike
-from humpback_jax.prompts.ratings import LABEL, asked_label
+from humpback_jax.prompts.rubrics import PACKAGED, QUESTION, Rubric, RubricConfig, parse_rubric, read_rubric
 
 SEED_TAG = "Answer in the style of an AI Assistant."
 WEB_TAG = "Answer with knowledge from web search."
 BOTH_TAGS = ("seed", "web")
 TAG_CHOICES: dict[str, tuple[str, ...]] = {"both": BOTH_TAGS, "seed": ("seed",), "web": ("web",), "none": ()}
 
-PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {"backward.txt": ("output",), "rating.txt": ("instruction", "output")}
+BACKWARD, RATING = "backward.txt", "rating.txt"
+TEMPLATES = (BACKWARD, RATING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Prompts:
 
     Attributes:
       backward_template: holds `{output}`; asks for the instruction that the output answers.
-      rating_template: holds `{instruction}` and `{output}`; asks for a short reason and a last line `Score: <rating>`.
+      rating_template: the rubric as its file has it: what it declares, and a text with `{instruction}` and `{output}`.
       seed_tag: appended to the instructions of seed pairs.
       web_tag: appended to the instructions of augmented pairs.
     """
@@ -42,14 +43,15 @@ class Prompts:
         """The user turn of the backward model for a text; it has no tag unless the template holds one."""
         return fill_template(self.backward_template, {"output": output})
 
-    def rating(self, instruction: str, output: str) -> str:
-        """The user turn that asks for a rating of a pair."""
-        return fill_template(self.rating_template, {"instruction": instruction, "output": output})
+    def rating(self, instruction: str, output: str, question: str = "") -> str:
+        """The user turn that asks for a rating of a pair, or one question of a checklist about it."""
+        values = {"instruction": instruction, "output": output} | ({QUESTION: question} if question else {})
+        return fill_template(self.rubric.template, values)
 
     @property
-    def rating_label(self) -> str:
-        """The word before the rating, as the rubric asks for it."""
-        return asked_label(self.rating_template) or LABEL
+    def rubric(self) -> Rubric:
+        """What rates, and how its answer is read."""
+        return parse_rubric(self.rating_template)
 
     def tagged(self, instruction: str, tags: Iterable[str] = ()) -> str:
         """The instruction, a blank line and its tags joined by a space (paper, section 2.3).
@@ -87,38 +89,57 @@ def packaged_template(name: str) -> str:
     return importlib.resources.files("humpback_jax.prompts").joinpath("templates", name).read_text("utf-8").strip()
 
 
-def load_prompts(template_dir: PathLike | None = None) -> Prompts:
+def load_prompts(template_dir: PathLike | None = None, rubric: RubricConfig = RubricConfig()) -> Prompts:  # noqa: B008
     """The package's templates, each replaced by the file of the same name in `template_dir` where there is one.
 
+    Args:
+      template_dir: a user's folder.
+      rubric: which one rates: it stands before the folder's where it names one.
+
     Raises:
-      FileNotFoundError: the folder does not exist.
-      ValueError: it holds no template or one of an unknown name, or a template lacks a placeholder.
+      FileNotFoundError: the folder, or the rubric's file, does not exist.
+      ValueError: the folder holds no template or one of an unknown name, a template lacks a placeholder, or a rubric
+        does not say how a rating is written.
     """
-    templates = {name: packaged_template(name) for name in PLACEHOLDERS}
-    if template_dir is not None:
-        templates |= _read_templates(epath.Path(template_dir))
-    return Prompts(backward_template=templates["backward.txt"], rating_template=templates["rating.txt"])
+    own = {} if template_dir is None else _read_templates(epath.Path(template_dir))
+    backward, _ = own.get(BACKWARD, (packaged_template(BACKWARD), BACKWARD))
+    text, where = own.get(RATING, (packaged_template(RATING), RATING))
+    if rubric.name is not None:
+        text, where = _read_rubric(rubric.name)
+    return Prompts(backward_template=backward, rating_template=read_rubric(text, where, rubric.declared))
 
 
-def _read_templates(folder: epath.Path) -> dict[str, str]:
-    """{file name: text} of the templates in a folder."""
-    expected = " and ".join(PLACEHOLDERS)
+def _read_rubric(name: str) -> tuple[str, object]:
+    """Text and place of a rubric of the package, or of a file."""
+    if name in PACKAGED:
+        return packaged_template(PACKAGED[name]), f"rubric {name}"
+    path = epath.Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"RubricConfig.name: there is no file {name}; give {' or '.join(PACKAGED)}, or the path of your rubric"
+        )
+    return _text_of(path), path
+
+
+def _read_templates(folder: epath.Path) -> dict[str, tuple[str, object]]:
+    """{file name: (text, place)} of the templates in a folder."""
+    expected = " and ".join(TEMPLATES)
     if not folder.is_dir():
         raise FileNotFoundError(f"prompt template folder {folder} does not exist; make it and put {expected} in it")
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))}
+    texts = {path.name: (_text_of(path), folder / path.name) for path in sorted(folder.glob("*.txt"))}
     if not texts:
         raise ValueError(f"prompt template folder {folder} holds no template; it may hold {expected}")
-    for name, text in texts.items():
-        if name not in PLACEHOLDERS:
+    for name in texts:
+        if name not in TEMPLATES:
             raise ValueError(f"{folder / name} is not a template that is used; the names are {expected}")
-        for placeholder in PLACEHOLDERS[name]:
-            if "{" + placeholder + "}" not in text:
-                raise ValueError(
-                    f"{folder / name} lacks the placeholder {{{placeholder}}}; write it where that text belongs"
-                )
-        if name == "rating.txt" and asked_label(text) is None:
-            raise ValueError(
-                f"{folder / name} never says 'Score:' or another word as 'WORD: <…>', so no rating could be read; "
-                'end it with a request such as: one last line in the form "Score: <rating>", 1 to 5'
-            )
-    return {name: text.strip() for name, text in texts.items()}
+    if BACKWARD in texts and "{output}" not in texts[BACKWARD][0]:
+        raise ValueError(f"{folder / BACKWARD} lacks the placeholder {{output}}; write it where that text belongs")
+    return texts
+
+
+def _text_of(path: epath.Path) -> str:
+    """A template without a byte order mark and blank lines around it."""
+    try:
+        return path.read_text(encoding="utf-8").removeprefix("\ufeff").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None

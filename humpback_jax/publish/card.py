@@ -30,8 +30,8 @@ one by one.
 |---|---|---|
 {tables}
 
-The same rows lie under `jsonl/` as JSON lines. `score` is the model's rating, 1 to 5; `p_good` is what a curator makes
-of it and of other signals, where the run had one; `reason` says why a candidate was not kept.
+The same rows lie under `jsonl/` as JSON lines. `score` is the model's rating by its rubric; `p_good` is what a curator
+makes of it and of other signals, where the run had one; `reason` says why a candidate was not kept.
 """
 _WHAT = {
     "curated": "the pairs that the last round kept",

@@ -95,7 +95,7 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         has_p_good=any(row.p_good for row in pairs.rounds.values()),
         boundary=_boundary(run, pairs),
         agreements=[_shown_agreement(each, pairs) for each in round_agreements(pairs.rounds)],
-        payload=make_payload(pairs.records, run.rounds),
+        payload=make_payload(pairs.records, run.rounds, run.rating_scale),
     )
 
 
@@ -148,7 +148,7 @@ def _shown_agreement(agreement: Agreement, pairs: RunPairs) -> dict[str, Any]:
     return dataclasses.asdict(agreement) | {"changed": changed}
 
 
-def make_payload(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[str, Any]:
+def make_payload(records: Sequence[PairRecord], rounds: Sequence[int], scale: tuple[int, int]) -> dict[str, Any]:
     """Pairs as compressed text inside the page: one small index that filters read, and chunks opened on demand.
 
     It is gzip in base64, which holds no character that HTML could take for markup.
@@ -163,7 +163,7 @@ def make_payload(records: Sequence[PairRecord], rounds: Sequence[int]) -> dict[s
     measured = any(v.signals for r in records for v in r.verdicts.values())
     chunks = [pack([_texts(r, rounds) for r in records[i : i + CHUNK]]) for i in range(0, len(records), CHUNK)]
     signals = [pack(_signal_columns(records, t)) for t in rounds] if measured else []
-    return {"index": pack(_index(records, rounds)), "signals": signals, "chunks": chunks}
+    return {"index": pack(_index(records, rounds) | {"scale": scale}), "signals": signals, "chunks": chunks}
 
 
 def _signal_columns(records: Sequence[PairRecord], t: int) -> dict[str, list[float | None]]:

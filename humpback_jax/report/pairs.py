@@ -28,10 +28,10 @@ class Verdict:
 
     Attributes:
       state: "kept", or the reason why it was dropped.
-      rating: 1..5, None where it was not rated.
+      rating: on the rubric's scale, None where it was not rated.
       parsed: whether the number was read from the rationale; None where it was not rated.
       rationale: what the scorer wrote; several are joined.
-      probabilities: of the digits 1..5 where the number was forced, else empty.
+      probabilities: of what may be said, from the worst to the best, where the number was forced, else empty.
       signals: in the order of SIGNALS, nan where one is missing; empty where none was measured.
       p_good: what the curator thinks of it; None without one.
       why: why it was kept or dropped, in a sentence.

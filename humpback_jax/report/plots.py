@@ -28,7 +28,7 @@ from humpback_jax.report.run_data import RunData
 from humpback_jax.report.statistics import RoundStatistics, SetStatistics, spearman
 from humpback_jax.report.words import feature_label, model_name
 
-RATING_EDGES = np.arange(0.875, 5.2, 0.25)
+RATING_BINS = 16  # from the lowest rating to the highest, a whole one around each
 AGAINST_COLOR = series_color(1)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -36,13 +36,14 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def draw_plots(run: RunData, pairs: RunPairs) -> list[Plot]:
     """Every plot that the run has figures for."""
     with matplotlib.rc_context(STYLE):
-        plots = [_ratings(t, s) for t, s in pairs.rounds.items() if s.kept or s.dropped]
+        scale = run.rating_scale
+        plots = [_ratings(t, s, scale) for t, s in pairs.rounds.items() if s.kept or s.dropped]
         forced = {t: statistics for t, statistics in pairs.rounds.items() if statistics.confidences}
         if forced:
-            plots += [_digits(forced), _confidences(forced)]
+            plots += [_digits(forced, scale), _confidences(forced)]
         for before, after in itertools.pairwise(sorted(pairs.rounds)):
             if (old := pairs.rounds[before].ratings) and (new := pairs.rounds[after].ratings):
-                plots.append(_agreement(before, after, old, new))
+                plots.append(_agreement(before, after, old, new, scale))
         plots += [_weights(t, curator.weights) for t, curator in run.curators.items() if curator.weights]
         if run.curves:
             plots.append(_losses(run.curves))
@@ -57,16 +58,25 @@ def draw_plots(run: RunData, pairs: RunPairs) -> list[Plot]:
     return plots
 
 
-def _ratings(t: int, statistics: RoundStatistics) -> Plot:
+def _rating_axis(scale: tuple[int, int]) -> tuple[np.ndarray, range, tuple[float, float]]:
+    """Edges of bins, ticks and limits of an axis of ratings that go from one end of the scale to the other."""
+    low, high = scale
+    half, margin = (high - low) / RATING_BINS / 2, (high - low) / 20
+    edges = np.linspace(low - half, high + half, RATING_BINS + 2)
+    return edges, range(low, high + 1, -(-(high - low) // 10)), (low - margin, high + margin)
+
+
+def _ratings(t: int, statistics: RoundStatistics, scale: tuple[int, int]) -> Plot:
     kept, dropped = np.asarray(statistics.kept), np.asarray(statistics.dropped)
     axes = new_axes()
     colors, labels = [KEPT_COLOR, DROPPED_COLOR], ["kept", "dropped"]
-    axes.hist([kept, dropped], RATING_EDGES, stacked=True, color=colors, label=labels, rwidth=0.9)
-    label_axes(axes, "score", "pairs", xticks=range(1, 6), xlim=(0.8, 5.2))
+    edges, ticks, limits = _rating_axis(scale)
+    axes.hist([kept, dropped], edges, stacked=True, color=colors, label=labels, rwidth=0.9)
+    label_axes(axes, "score", "pairs", xticks=ticks, xlim=limits)
     axes.yaxis.get_major_locator().set_params(integer=True)
     both = np.concatenate([kept, dropped])
     alt = (
-        f"Histogram of {len(both)} scores from 1 to 5: {len(kept)} kept with scores "
+        f"Histogram of {len(both)} scores from {scale[0]} to {scale[1]}: {len(kept)} kept with scores "
         f"{_range(kept)}, {len(dropped)} dropped with scores {_range(dropped)}; mean {both.mean():.2f}."
     )
     return finish_plot(axes, f"scores_round{t}", "scores", f"Round {t}: scores given by M_{t - 1}", alt)
@@ -76,15 +86,17 @@ def _range(values: np.ndarray) -> str:
     return f"{values.min():.2f} to {values.max():.2f}" if len(values) else "none"
 
 
-def _digits(rounds: Mapping[int, RoundStatistics]) -> Plot:
+def _digits(rounds: Mapping[int, RoundStatistics], scale: tuple[int, int]) -> Plot:
     axes, width, parts = new_axes(), 0.8 / len(rounds), []
     for place, (t, statistics) in enumerate(rounds.items()):
-        x = np.arange(1, 6) + (place - (len(rounds) - 1) / 2) * width
+        x = scale[0] + np.arange(len(statistics.digit_means)) + (place - (len(rounds) - 1) / 2) * width
         axes.bar(x, statistics.digit_means, width * 0.92, color=series_color(place), label=f"round {t}")
         parts.append(f"round {t}: {', '.join(f'{p:.2f}' for p in statistics.digit_means)}")
-    label_axes(axes, "score", "mean probability", xticks=range(1, 6))
+    label_axes(axes, "score", "mean probability", xticks=_rating_axis(scale)[1])
     title = "What the scorer would say: mean probability of each score"
-    return finish_plot(axes, "digit_probabilities", "scorer", title, f"For 1 to 5, {'; '.join(parts)}.")
+    return finish_plot(
+        axes, "digit_probabilities", "scorer", title, f"For {scale[0]} to {scale[1]}, {'; '.join(parts)}."
+    )
 
 
 def _confidences(rounds: Mapping[int, RoundStatistics]) -> Plot:
@@ -99,19 +111,23 @@ def _confidences(rounds: Mapping[int, RoundStatistics]) -> Plot:
     return finish_plot(axes, "confidence", "scorer", title, f"Confidence, {'; '.join(parts)}.")
 
 
-def _agreement(before: int, after: int, old: Mapping[str, float], new: Mapping[str, float]) -> Plot:
+def _agreement(
+    before: int, after: int, old: Mapping[str, float], new: Mapping[str, float], scale: tuple[int, int]
+) -> Plot:
     both = [(old[name], new[name]) for name in old if name in new]
     x, y = np.asarray(both, float).reshape(-1, 2).T
     axes = new_axes()
-    counts, _, _ = np.histogram2d(x, y, [RATING_EDGES, RATING_EDGES])
+    edges, ticks, limits = _rating_axis(scale)
+    width = edges[1] - edges[0]
+    counts, _, _ = np.histogram2d(x, y, [edges, edges])
     shade = np.sqrt(counts / max(1, counts.max()))
     for i, j in zip(*np.nonzero(counts), strict=True):
-        size = 0.23 * (0.35 + 0.65 * shade[i, j])
-        corner = (RATING_EDGES[i] + 0.125 - size / 2, RATING_EDGES[j] + 0.125 - size / 2)
+        size = 0.92 * width * (0.35 + 0.65 * shade[i, j])
+        corner = (edges[i] + (width - size) / 2, edges[j] + (width - size) / 2)
         axes.add_patch(Rectangle(corner, size, size, facecolor=KEPT_COLOR, edgecolor="none"))
-    axes.plot([1, 5], [1, 5], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
-    axes.set(xlabel=f"score in round {before}", ylabel=f"score in round {after}", xlim=(0.8, 5.2), ylim=(0.8, 5.2))
-    axes.set(xticks=range(1, 6), yticks=range(1, 6))
+    axes.plot(scale, scale, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set(xlabel=f"score in round {before}", ylabel=f"score in round {after}", xlim=limits, ylim=limits)
+    axes.set(xticks=ticks, yticks=ticks)
     axes.grid()
     rho = spearman(list(x), list(y))
     correlation = "not defined" if rho is None else f"{rho:.2f}"

@@ -78,6 +78,13 @@ class RunData:
         """By round, the signals that were the same for every pair; rounds without one are left out."""
         return figures_by_round(self.stages, run_files.SCORES_STAGE, "constant_signals")
 
+    @property
+    def rating_scale(self) -> tuple[int, int]:
+        """The lowest and the highest rating by the rubric of the last round."""
+        scales = figures_by_round(self.stages, run_files.SCORES_STAGE, "scale")
+        low, high = scales[max(scales)] if scales else (1, 5)
+        return low, high
+
     def selection_settings(self, t: int) -> dict[str, Any]:
         """Settings of a round's selection."""
         return self.stages[run_files.CURATED_STAGE.format(t=t)].get("settings", {})

@@ -71,7 +71,7 @@ class RoundStatistics:
       parsed: ratings that were read from a rationale.
       rated: all ratings.
       confidences: probability of the likeliest digit, one per forced rating.
-      digit_sums: probabilities of the digits 1..5 summed over the forced ratings.
+      digit_sums: probabilities of what may be said, from the worst to the best, summed over the forced ratings.
       spreads: standard deviation of the ratings of a pair that was rated several times.
     """
 
@@ -96,7 +96,8 @@ class RoundStatistics:
         self.parsed += bool(row["parsed"])
         if row.get("probabilities"):
             self.confidences.append(max(row["probabilities"]))
-            self.digit_sums += np.asarray(row["probabilities"])
+            probabilities = np.asarray(row["probabilities"])
+            self.digit_sums = probabilities + (self.digit_sums if len(self.confidences) > 1 else 0.0)
         if row.get("ratings"):
             self.spreads.append(float(np.std(row["ratings"])))
 
@@ -133,7 +134,7 @@ class RoundStatistics:
 
     @property
     def digit_means(self) -> np.ndarray:
-        """Mean probability of the digits 1..5 over the forced ratings; zeros where there is none."""
+        """Mean probability of what may be said over the forced ratings; five zeros where there is none."""
         return self.digit_sums / max(1, len(self.confidences))
 
     @property

@@ -1,5 +1,6 @@
 """The report of a run as tables: what each stage took in, kept and dropped, the scores, and the held-out figures."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,12 +75,15 @@ def _stages_table(figures: dict[str, Any]) -> Table:
 
 
 def _scores_table(figures: dict[str, Any]) -> Table:
-    table = _table("Scores (1-5)", "round", "written", "forced", "unscored", "mean", "1", "2", "3", "4", "5")
+    histograms = [stage["figures"]["histogram"] for stage in figures.values() if "histogram" in stage["figures"]]
+    ratings = list(dict.fromkeys(itertools.chain(*histograms)))
+    title = f"Scores ({ratings[0]}-{ratings[-1]})"
+    table = _table(title, "round", "written", "forced", "unscored", "mean", *ratings)
     for name, stage in figures.items():
         scores = stage["figures"]
         if "histogram" in scores:
             columns = [scores["parsed"], scores["forced"], scores["unscored"], f"{scores['mean_score']:.2f}"]
-            table.add_row(name, *map(str, columns), *(str(scores["histogram"][str(r)]) for r in range(1, 6)))
+            table.add_row(name, *map(str, columns), *(str(scores["histogram"].get(r, 0)) for r in ratings))
     table.caption = "written: the rationale ended with a score; forced: read from the digits' probabilities"
     return table
 

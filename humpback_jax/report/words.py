@@ -123,7 +123,7 @@ _STAGES = {
     "evaluation": ("Test on held-out pairs", "Pairs that no model was trained on show what training brought.", "pairs"),
 }
 _ROUND_STAGES = {
-    "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score from 1 to 5.", "pairs"),
+    "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score by the rubric.", "pairs"),
     "curated": ("Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs"),
     "curator": (
         "Round {t}: learn what a good pair is",

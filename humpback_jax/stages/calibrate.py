@@ -38,7 +38,7 @@ from humpback_jax.stages.curator import LABELLED, curator_examples, fit_on_examp
 from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
+from humpback_jax.stages.rating import CurationConfig, rating_items, rating_prompts, ratings_job
 from humpback_jax.stages.stage import plain
 
 CURATOR, WITH_LABELS = "curator", "curator_with_labels"
@@ -90,8 +90,8 @@ class Signaller:
     def fitted_buckets(self, rows: Iterable[dict]) -> tuple[int, ...]:
         """A few buckets for the rating prompts of these rows: a measurement is small, and each is a program."""
         longest = self.curation.max_prompt_length
-        texts = [self.prompts.rating(row["instruction"], row["output"]) for row in rows]
-        prompts = [ids for ids in self.model.all_prompt_ids(texts) if len(ids) <= longest]
+        texts = [(row["instruction"], row["output"]) for row in rows]
+        prompts = [ids for ids in rating_prompts(self.model, self.prompts, texts) if len(ids) <= longest]
         shared, room = len(shared_prefix(prompts)), self.curation.generation.engine.max_prompt_length - longest
         buckets = fitted_buckets([len(ids) - shared + room for ids in prompts], BUCKETS)
         # The last one says what is accepted, the shared prefix counted.

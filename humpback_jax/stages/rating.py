@@ -1,7 +1,9 @@
 """Self-curation, first half (paper, section 2.3): a model rates every candidate pair 1-5 by the rubric.
 
 A sampled rationale normally ends with `Score: n`. Where it does not, or in mode `expected` for every pair, the text
-`Score: ` is forced and the rating is the mean of the distribution over the five digits: every pair gets a number.
+`Score: ` is forced and the rating is the mean of the distribution over what the rubric lets be said: every pair gets a
+number. Of a checklist the pair is read once and every question after it; the rating is the sum of the probabilities of
+yes.
 """
 
 import array
@@ -16,11 +18,13 @@ from rich.markup import escape
 
 from humpback_jax.curation.signals import SIGNALS, constant_signals
 from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
-from humpback_jax.inference.engine import Engine
-from humpback_jax.inference.requests import PROBE_ROOM, Completion, Probe
+from humpback_jax.inference.engine import Engine, shared_prefix
+from humpback_jax.inference.requests import PROBE_ROOM, Branch, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.prompts.ratings import LABEL, parse_rating
+from humpback_jax.prompts.ratings import LABEL
+from humpback_jax.prompts.rubrics import Rubric
+from humpback_jax.prompts.scales import PAPER_SCALE
 from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, check_fields
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
@@ -33,7 +37,9 @@ from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage,
 
 FRAMED = ("a", "1")  # contents that share no token
 NOT_SELF_ALIGNMENT = "not self-alignment"
-MODES = ("rationale", "sampled", "expected")
+EXPECTED = "expected"
+MODES = ("rationale", "sampled", EXPECTED)
+MOST_BARS = 11  # of a histogram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +77,22 @@ class CurationConfig:
     @property
     def max_prompt_length(self) -> int:
         """Longest rating prompt in tokens."""
-        return self.generation.engine.max_prompt_length - (PROBE_ROOM if self.mode == "expected" else 0)
+        return self.generation.engine.max_prompt_length - (PROBE_ROOM if self.mode == EXPECTED else 0)
+
+    def check_rubric(self, rubric: Rubric) -> None:
+        """ValueError where the rubric is a checklist, which has no rationale, and the mode asks for one."""
+        if rubric.questions and self.mode != EXPECTED:
+            raise ValueError(
+                f"the rubric is a checklist of {len(rubric.questions)} questions, whose probabilities are the rating, "
+                f"and CurationConfig.mode is {self.mode!r}; set it to {EXPECTED!r}, or give another rubric"
+            )
 
 
 def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prompts, config: CurationConfig) -> Stage:
     """Rates every pair of A with `scorer`: DIRECTORY/scores.jsonl, one row per pair in the order of A.
 
-    A row holds `score` in 1..5 and `parsed` (read from the rationale) or the forced distribution. A pair whose rating
-    prompt is too long for the engine is rejected and counted.
+    A row holds `score` on the rubric's scale and `parsed` (read from the rationale) or the forced distribution. A pair
+    whose rating prompt is too long for the engine is rejected and counted.
     """
     identity = scores_identity(scorer.sha256, pairs.outputs["pairs"], scorer.chat_format.name, prompts, config)
     claim = begin_stage(directory, *identity, shared=True, replaces=True)
@@ -95,7 +109,7 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
         return claim.finish(None)
     scores = claim.folder / SCORES
     write_jsonl(scores, (rating for _, rating in rated.joined() if rating is not None))
-    figures = _figures(rating for _, rating in read_jsonl(scores)) | rated.figures
+    figures = _figures((rating for _, rating in read_jsonl(scores)), prompts.rubric) | rated.figures
     if config.rater is not None:
         figures |= {"rater": config.rater, "note": NOT_SELF_ALIGNMENT}
     if config.signals:
@@ -122,31 +136,68 @@ def signal_texts(prompts: Prompts) -> dict[str, str]:
 
 def rating_items(rows: Rows[dict], scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> JobItems[dict]:
     """Pairs, rows with `id`, `instruction` and `output`, as items of a rating job."""
-    frames = scorer.all_prompt_ids([prompts.rating(text, text) for text in FRAMED])
-    longest = min(config.max_prompt_length, longest_prompt(scorer, config.generation))
+    frames = rating_prompts(scorer, prompts, [(text, text) for text in FRAMED])
+    room = max((len(tail) for tail in question_tails(scorer, prompts)), default=0)
+    window = max(1, scorer.card.config.max_position_embeddings - room)
+    longest = min(config.max_prompt_length, longest_prompt(scorer, config.generation), window)
     return JobItems(rows, functools.partial(_prompted, scorer, prompts), longest, "pairs", frames)
 
 
 def _prompted(scorer: ModelHandle, prompts: Prompts, pairs: list[dict]) -> list[Prompted]:
-    all_ids = scorer.all_prompt_ids([prompts.rating(pair["instruction"], pair["output"]) for pair in pairs])
-    return [
-        Prompted(pair["id"], ids, pair=(pair["instruction"], pair["output"]))
-        for pair, ids in zip(pairs, all_ids, strict=True)
-    ]
+    texts = [(pair["instruction"], pair["output"]) for pair in pairs]
+    all_ids = rating_prompts(scorer, prompts, texts)
+    return [Prompted(pair["id"], ids, pair=text) for pair, text, ids in zip(pairs, texts, all_ids, strict=True)]
+
+
+def rating_prompts(scorer: ModelHandle, prompts: Prompts, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, ...]]:
+    """The rating prompt of each (instruction, output); of a checklist what its questions share.
+
+    Raises:
+      ValueError: a question of a checklist has other tokens after this pair than after others.
+    """
+    questions = prompts.rubric.questions
+    if not questions:
+        return scorer.all_prompt_ids([prompts.rating(*pair) for pair in pairs])
+    tail = question_tails(scorer, prompts)[0]
+    all_ids = scorer.all_prompt_ids([prompts.rating(*pair, questions[0]) for pair in pairs])
+    if any(ids[-len(tail) :] != tail for ids in all_ids):
+        raise ValueError(
+            "the tokenizer joins a question of the rubric with what stands before it; begin a line with {question}"
+        )
+    return [ids[: -len(tail)] for ids in all_ids]
+
+
+def question_tails(scorer: ModelHandle, prompts: Prompts) -> list[tuple[int, ...]]:
+    """What follows a pair in the prompt of each question of a checklist; empty for other rubrics."""
+    questions = prompts.rubric.questions
+    if not questions:
+        return []
+    # Other questions besides, so that one alone has a tail as well.
+    asked = scorer.all_prompt_ids([prompts.rating(FRAMED[0], FRAMED[0], each) for each in (*questions, *FRAMED)])
+    shared = len(shared_prefix(asked))
+    return [ids[shared:] for ids in asked[: len(questions)]]
 
 
 def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> Job:
     """The job that rates pairs in the mode of `config`; its items are their rating prompts."""
-    job: Job
-    if config.mode == "expected":
-        forced = _forced_after(scorer, "", prompts.rating_label)
-        job = ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids)
-    else:
-        kind = SampledRatings if config.mode == "sampled" else Ratings
-        job = kind(scorer, config, prompts.rating_label)
+    config.check_rubric(prompts.rubric)
+    job = _rating_job(scorer, prompts, config)
     if config.signals:
         return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens))
     return job
+
+
+def _rating_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> Job:
+    rubric = prompts.rubric
+    if rubric.questions:
+        answers = force_rating(scorer.tokenizer.encode, "", "", rubric.answers)
+        return ChecklistRatings(scorer, tuple(question_tails(scorer, prompts)), answers)
+    if config.mode != EXPECTED:
+        return (SampledRatings if config.mode == "sampled" else Ratings)(scorer, config, rubric)
+    forced = _forced_after(scorer, "", rubric)
+    if len(forced.branches) > 1:
+        return BranchedRatings(scorer, forced, rubric)
+    return ExpectedRatings(scorer, forced.rating_ids, forced.prefix_ids, rubric=rubric)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +225,8 @@ class WithSignals:
         """Rows of the rating, each with `signals`."""
         steps = _WholeItems(1 + READINGS, advance)  # a pair counts when it has been rated and read
         rows = self.ratings.run(engine, items, steps.advance)
-        signals = self.readings.signals(engine, items, [row["score"] for row in rows], steps.advance)
+        common = self.readings.prompts.rubric.common
+        signals = self.readings.signals(engine, items, [common(row["score"]) for row in rows], steps.advance)
         return [row | {"signals": each} for row, each in zip(rows, signals, strict=True)]
 
 
@@ -190,23 +242,29 @@ def _signal_figures(name: str, rows: Sequence[dict]) -> dict[str, Any]:
     return {"signals": means, "constant_signals": constant}
 
 
+def _how_read(rubric: Rubric) -> dict[str, Any]:
+    """How an answer is read, where that is not the paper's way; the prompt is part of every item."""
+    own = (rubric.label, rubric.scale) != (LABEL, PAPER_SCALE)
+    return {"label": rubric.announced, "scale": plain(rubric.scale)} if own else {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Ratings:
     """One sampled rationale per item; where it ends without a number, the number is forced after it."""
 
     model: ModelHandle
     config: CurationConfig
-    label: str = LABEL
+    rubric: Rubric
 
     def identity(self) -> dict[str, Any]:
         """How often a pair is rated, and how."""
-        return {"mode": self.config.mode} | ({"samples": self.config.samples} if self.config.mode == "sampled" else {})
+        samples = {"samples": self.config.samples} if self.config.mode == "sampled" else {}
+        return {"mode": self.config.mode} | samples | _how_read(self.rubric)
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation, and of the probe that forces a number."""
-        engine.compile_generation(
-            prompt_lengths, self.model.stop_ids, len(_forced_after(self.model, "", self.label).rating_ids)
-        )
+        width = len(_forced_after(self.model, "", self.rubric).rating_ids)
+        engine.compile_generation(prompt_lengths, self.model.stop_ids, width)
 
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Rows with `score`, `parsed` and the `rationale`."""
@@ -218,19 +276,20 @@ class Ratings:
     def probe(self, completion: Completion) -> Probe | None:
         """Asks for a number where a rationale has none."""
         rationale = self._rationale(completion)
-        if parse_rating(rationale, self.label) is not None:
+        if self.rubric.parse(rationale) is not None:
             return None
-        forced = _forced_after(self.model, rationale, self.label)
-        return Probe(forced.prefix_ids, forced.rating_ids)
+        first, *others = _forced_after(self.model, rationale, self.rubric).branches
+        return Probe(first.forced_ids, first.candidate_ids, tuple(others))
 
     def _rationale(self, completion: Completion) -> str:
         return self.model.tokenizer.decode(completion.token_ids).strip()
 
     def _row(self, completion: Completion) -> dict[str, Any]:
         rationale = self._rationale(completion)
-        row: dict[str, Any] = {"id": completion.id, "score": parse_rating(rationale, self.label), "parsed": True}
+        row: dict[str, Any] = {"id": completion.id, "score": self.rubric.parse(rationale), "parsed": True}
         if completion.probe_log_probs is not None:
-            row |= _forced_row(completion.probe_log_probs)
+            forced = _forced_after(self.model, rationale, self.rubric)
+            row |= _forced_row(forced.option_log_probs(np.asarray(completion.probe_log_probs)), self.rubric)
         return row | {"rationale": rationale}
 
 
@@ -262,38 +321,120 @@ class _WholeItems:
         self._advance(self._samples // self._size - before // self._size)
 
 
+@dataclasses.dataclass(frozen=True)
 class ExpectedRatings(Choices):
-    """One forward pass per item: the distribution over the digits where the answer begins with `Score: `."""
+    """One forward pass per item: the distribution over the ratings where the answer begins with `Score: `."""
+
+    rubric: Rubric = dataclasses.field(kw_only=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What is asked about."""
+        return super().identity() | _how_read(self.rubric)
 
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Rows as of a rationale that says nothing."""
         rows = super().run(engine, items, advance)
-        return [{"id": row["id"]} | _forced_row(row["log_probs"]) | {"rationale": ""} for row in rows]
+        return [
+            {"id": row["id"]} | _forced_row(np.asarray(row["log_probs"]), self.rubric) | {"rationale": ""}
+            for row in rows
+        ]
 
 
-def _forced_after(scorer: ModelHandle, rationale: str, label: str) -> ForcedRating:
-    return force_rating(scorer.tokenizer.encode, rationale, f"\n{label}: " if rationale else f"{label}: ")
+@dataclasses.dataclass(frozen=True)
+class BranchedRatings:
+    """The same where options begin with one token, as `1` and `10` do: further branches ask what follows it."""
+
+    model: ModelHandle
+    forced: ForcedRating
+    rubric: Rubric
+
+    def identity(self) -> dict[str, Any]:
+        """What is asked about."""
+        return {"branches": plain(self.forced.branches)} | _how_read(self.rubric)
+
+    def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
+        """The programs of branches."""
+        engine.compile_branches(prompt_lengths, self.forced.branches)
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows as of a rationale that says nothing."""
+        values = engine.branch_log_probs([(item.id, item.prompt_ids) for item in items], self.forced.branches, advance)
+        found = zip(items, map(self.forced.option_log_probs, values), strict=True)
+        return [{"id": item.id} | _forced_row(log_probs, self.rubric) | {"rationale": ""} for item, log_probs in found]
 
 
-def _forced_row(log_probs: Sequence[float]) -> dict[str, Any]:
-    distribution = rating_distribution(np.asarray(log_probs))
+@dataclasses.dataclass(frozen=True)
+class ChecklistRatings:
+    """The questions of a checklist after every pair, which is read once: the rating is the sum of p(yes).
+
+    Attributes:
+      model: whose opinion it is.
+      tails: what follows a pair in the prompt of each question.
+      answers: how yes and no begin.
+    """
+
+    model: ModelHandle
+    tails: tuple[tuple[int, ...], ...]
+    answers: ForcedRating
+
+    def identity(self) -> dict[str, Any]:
+        """What is asked about."""
+        return {"branches": plain(self._branches)}
+
+    @property
+    def _branches(self) -> list[Branch]:
+        """Those of every question, one after another."""
+        return [
+            Branch((*tail, *branch.forced_ids), branch.candidate_ids)
+            for tail in self.tails
+            for branch in self.answers.branches
+        ]
+
+    def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
+        """The programs of branches."""
+        engine.compile_branches(prompt_lengths, self._branches)
+
+    def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
+        """Rows with `score`, from 0 to the number of questions, and the probability of `yes` to each."""
+        values = engine.branch_log_probs([(item.id, item.prompt_ids) for item in items], self._branches, advance)
+        of_questions = values.reshape(len(items), len(self.tails), len(self.answers.branches), -1)
+        return [self._row(item.id, questions) for item, questions in zip(items, of_questions, strict=True)]
+
+    def _row(self, name: str, of_questions: np.ndarray) -> dict[str, Any]:
+        yes = [rating_distribution(self.answers.option_log_probs(each), (1, 0)).expected for each in of_questions]
+        return {"id": name, "score": round(sum(yes), 6), "parsed": False, "yes": yes, "rationale": ""}
+
+
+def _forced_after(scorer: ModelHandle, rationale: str, rubric: Rubric) -> ForcedRating:
+    announced = f"\n{rubric.announced}" if rationale else rubric.announced
+    return force_rating(scorer.tokenizer.encode, rationale, announced, rubric.scale.options)
+
+
+def _forced_row(log_probs: np.ndarray, rubric: Rubric) -> dict[str, Any]:
+    """Of the log-probabilities of the options."""
+    distribution = rating_distribution(log_probs, rubric.scale.values)
     return {"score": distribution.expected, "parsed": False} | plain(distribution)
 
 
-def _figures(ratings: Iterable[dict]) -> dict[str, Any]:
-    """Rates of parsed and forced ratings, mean, and a histogram of the rounded score."""
+def _figures(ratings: Iterable[dict], rubric: Rubric) -> dict[str, Any]:
+    """Rates of parsed and forced ratings, mean, and a histogram of the rounded score; a scale that is not 1 to 5."""
     scores, parsed = array.array("d"), 0
-    histogram = {str(rating): 0 for rating in range(1, 6)}
+    step = -(-(rubric.high - rubric.low) // (MOST_BARS - 1))
+    names = [str(rating) for rating in range(rubric.low, rubric.high + 1, step)]
+    bars = [0] * len(names)
     for row in ratings:
         scores.append(row["score"])
         parsed += row["parsed"]
-        histogram[str(int(row["score"] + 0.5))] += 1
+        bars[min(int((row["score"] - rubric.low) / step + 0.5), len(bars) - 1)] += 1
     if not scores:
         return {}
+    scale = (
+        {} if (rubric.low, rubric.high) == (PAPER_SCALE.low, PAPER_SCALE.high) else {"scale": [rubric.low, rubric.high]}
+    )
     return {
         "parsed": parsed,
         "forced": len(scores) - parsed,
         "unscored": 0,
         "mean_score": round(statistics.fmean(scores), 4),
-        "histogram": histogram,
-    }
+        "histogram": dict(zip(names, bars, strict=True)),
+    } | scale

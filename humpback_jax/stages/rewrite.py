@@ -144,7 +144,7 @@ class _Attempt:
             reason = "unscored"
         elif after["signals"]["fit"] < before["signals"]["fit"] - config.most_fit_lost:
             reason = "lower_fit"
-        elif after["score"] < before["score"] - config.most_rating_lost:
+        elif after["signals"]["rating"] < before["signals"]["rating"] - config.most_rating_lost:
             reason = "lower_rating"
         return dataclasses.replace(self, reason=reason)
 

@@ -22,6 +22,7 @@ from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage,
 
 BLOCK = 4096  # rows that are in memory at a time
 RATING, CURATOR = "rating", "curator"
+PAPER_SCALE = (1.0, 5.0)  # of ratings whose manifest says nothing else
 _GATE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _LATER_FIELDS = ("by", "min_p_good", "gates", "length_bins", "max_per_domain")
 
@@ -32,7 +33,8 @@ class SelectionConfig:
 
     Attributes:
       by: what ranks the pairs: `rating`, or `curator`: its p(good).
-      min_score: the paper's A_5 is a score of at least 4.5. Not used with `keep_fraction`, or by `curator`.
+      min_score: on the rubric's scale; the paper's A_5 is a score of at least 4.5 of 5. Not used with `keep_fraction`,
+        or by `curator`.
       min_p_good: by `curator`, keep what is at least so likely to be good.
       keep_fraction: keep this fraction of A, best first, whatever the absolute scores. Small scorers rate too coarsely
         for an absolute cut. Ties at the cut are decided by the ids.
@@ -47,7 +49,7 @@ class SelectionConfig:
         larger one. For scaling curves.
     """
 
-    min_score: Annotated[float, Range(0, 5)] = 4.5
+    min_score: Annotated[float, Range(0)] = 4.5
     keep_fraction: Annotated[float, Range(above=0, most=1)] | None = None
     min_instruction_chars: NaturalInt = 10
     max_instruction_chars: PositiveInt = 800
@@ -68,6 +70,19 @@ class SelectionConfig:
             )
         for gate in self.gates:
             _parse_gate(gate)
+
+    @property
+    def by_min_score(self) -> bool:
+        """Whether an absolute rating decides."""
+        return self.by == RATING and self.keep_fraction is None
+
+    def check_scale(self, low: float, high: float) -> None:
+        """ValueError where `min_score` decides and ratings, which go from `low` to `high`, cannot be on both sides."""
+        if self.by_min_score and not low <= self.min_score <= high:
+            raise ValueError(
+                f"SelectionConfig.min_score is {self.min_score:g}, and by this rubric ratings go from {low:g} to "
+                f"{high:g}; give a bound on that scale, or keep a share: SelectionConfig.keep_fraction"
+            )
 
     @property
     def needs_signals(self) -> bool:
@@ -107,11 +122,18 @@ def select(
     if claim.finished:
         return claim.stage
 
+    low, high = scores.manifest.get("figures", {}).get("scale", PAPER_SCALE)
+    config.check_scale(low, high)
+    if config.by_min_score and config.min_score < (low + high) / 2:
+        say(
+            f"[yellow]{claim.folder.name}: SelectionConfig.min_score = {config.min_score:g} keeps what is rated below "
+            f"the middle of the scale, {low:g} to {high:g}[/yellow]"
+        )
     files = pairs.directory / PAIRS, scores.directory / SCORES
     rated = Rated(*files, curator if config.by == CURATOR else None)
     reasons = drop_reasons(rated, config)
     if all(reason is not None for reason in reasons):
-        raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config)}")
+        raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config, (low, high))}")
     curated = claim.folder / CURATED
     counts = write_by_reason(curated, claim.folder / DROPPED, zip(reasons, rated, strict=True))
     figures = _expected(rated, reasons) if config.by == CURATOR else {}
@@ -143,15 +165,16 @@ def _in_words(name: str, expected: dict[str, dict[str, float]]) -> str:
     return f"{name}: of the kept pairs the curator expects {', '.join(parts)}".replace("[", "\\[")
 
 
-def _where_pairs_are(rows: Iterable[dict], reasons: np.ndarray, config: SelectionConfig) -> str:
-    """Reasons and a histogram, for a selection that keeps nothing."""
+def _where_pairs_are(
+    rows: Iterable[dict], reasons: np.ndarray, config: SelectionConfig, scale: tuple[float, float]
+) -> str:
+    """Reasons and a histogram, for a selection that keeps nothing; `scale`: the lowest rating and the highest."""
     by_reason = ", ".join(f"{n} {reason}" for reason, n in collections.Counter(reasons.tolist()).most_common())
     name = "p_good" if config.by == CURATOR else "score"
     values = [row[name] for row in rows if row[name] is not None]
     if not values:
         return f"{by_reason or 'there are no pairs'}"
-    low, high = (0.0, 1.0) if config.by == CURATOR else (1.0, 5.0)
-    counts, edges = np.histogram(values, bins=8, range=(low, high))
+    counts, edges = np.histogram(values, bins=8, range=(0.0, 1.0) if config.by == CURATOR else scale)
     bins = zip(edges, edges[1:], counts, strict=False)
     histogram = "  ".join(f"{a:.2f}-{b:.2f}: {n}" for a, b, n in bins)
     bound = "min_p_good" if config.by == CURATOR else "min_score"

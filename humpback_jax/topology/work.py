@@ -10,10 +10,9 @@ import statistics
 from typing import Any, Literal
 
 from humpback_jax import run_files
-from humpback_jax.align import Recipe
+from humpback_jax.align import Recipe, prompts_of
 from humpback_jax.curation.twins import KINDS
 from humpback_jax.data.pairs import read_pairs
-from humpback_jax.prompts.prompts import load_prompts
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.sources import local_path
@@ -123,7 +122,7 @@ class _RecipeWork:
 
     def __init__(self, recipe: Recipe, segments: int) -> None:
         self.recipe = recipe
-        self.prompts = load_prompts(recipe.prompt_dir)
+        self.prompts = prompts_of(recipe)
         self.seeds = self._read(recipe.seeds.path, recipe.seeds.limit or SEEDS, recipe.seeds.limit)
         corpus = recipe.segments.corpus
         instruction = min(_tokens(LENGTHS.instruction_chars), _limit(recipe.augmentation))
@@ -149,7 +148,7 @@ class _RecipeWork:
             run_files.SCORES_STAGE.format(t=t),
             "score" if expected else "generate",
             self.web.count * self.recipe.candidates * (curation.samples if curation.mode == "sampled" else 1),
-            self.web.tokens + self._read_again(self.web),
+            self.web.tokens + self._questions() + self._read_again(self.web),
             0.0 if expected else min(LENGTHS.rationale_tokens, _limit(curation.generation)),
             rubric,
             config=curation.generation,
@@ -159,10 +158,14 @@ class _RecipeWork:
         """Readings of seed pairs and their broken twins, rated as pairs are."""
         assert self.recipe.curator is not None
         examples = min(self.recipe.curator.originals, self.seeds.count) * (1 + len(KINDS))
-        tokens = self.seeds.tokens + self._read_again(self.seeds)
+        tokens = self.seeds.tokens + self._questions() + self._read_again(self.seeds)
         return dataclasses.replace(
             self.scores(t), name=run_files.CURATOR_STAGE.format(t=t), items=examples, prompt_tokens=tokens
         )
+
+    def _questions(self) -> float:
+        """Tokens of a checklist's questions, which are read after every pair."""
+        return float(sum(_tokens(len(question)) for question in self.prompts.rubric.questions))
 
     def _read_again(self, pairs: "_Pairs") -> float:
         """Tokens of the two short readings of a pair that give a curator its signals."""

@@ -51,10 +51,49 @@ def test_forced_text_that_merges_with_the_written_text_is_tokenized_alone():
     assert [i for rating in RATINGS for i in encode(str(rating))] == list(forced.rating_ids)
 
 
-def test_a_vocabulary_that_merges_one_rating_only_is_refused():
+def test_a_rating_that_merges_alone_is_told_by_a_further_branch():
     encode = bpe_encode([("Ġ", "5")])
-    with pytest.raises(ValueError, match="does not give the ratings 1-5 distinct tokens after"):
-        force_rating(encode, "", "Score: ")
+    forced = force_rating(encode, "", "Score: ")
+    assert [list(branch.forced_ids) for branch in forced.branches] == [encode("Score:"), encode("Score: ")]
+    assert set(forced.branches[0].candidate_ids) == {*encode(" 5"), *encode(" ")}
+    assert set(forced.branches[1].candidate_ids) == set(encode("1234"))
+
+
+@given(
+    st.lists(st.text(alphabet="ab", min_size=1, max_size=4), min_size=2, max_size=9, unique=True),
+    st.integers(0, 2**31),
+)
+def test_options_that_begin_alike_have_the_probability_of_all_their_tokens(options, seed):
+    """A made-up model over three tokens: a, b, and something else. What an option goes on with is no end of it."""
+
+    def next_token(text):
+        return np.random.default_rng([seed, *text.encode()]).dirichlet(np.ones(3))
+
+    def begins_with(text):
+        return math.prod(next_token(text[:i])["ab".index(text[i])] for i in range(len(text)))
+
+    forced = force_rating(lambda text: ["ab!".index(letter) for letter in text], "", "!", options)
+    values = [
+        [math.log(next_token("".join("ab"[i] for i in branch.forced_ids[1:]))[token]) for token in branch.candidate_ids]
+        for branch in forced.branches
+    ]
+    shared = len(forced.prefix_ids) - 1
+    common = options[0][:shared]
+    for option, found in zip(options, forced.option_log_probs(np.asarray(values).ravel()), strict=True):
+        # Up to the token that tells it from all others; tokens that none of them can do without count for nothing.
+        longer = [other for other in options if other != option and other.startswith(option)]
+        expected, place = 1.0, shared
+        while any(other != option and other.startswith(option[:place]) for other in options) and place < len(option):
+            alike = [other for other in options if other.startswith(option[:place])]
+            if len({other[: place + 1] for other in alike}) > 1:
+                expected *= begins_with(option[: place + 1]) / begins_with(option[:place])
+            place += 1
+        if longer:
+            going_on = {other[: len(option) + 1] for other in longer}
+            rest = sum(begins_with(text) / begins_with(option) for text in going_on)
+            expected *= 1 - rest
+        assert found == pytest.approx(math.log(expected), abs=1e-6)
+    assert all(option.startswith(common) for option in options)
 
 
 def test_a_vocabulary_without_digits_is_refused():

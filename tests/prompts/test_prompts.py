@@ -80,9 +80,9 @@ def test_a_rubric_that_asks_for_no_number_is_named(tmp_path):
 def test_a_rubric_in_another_language_says_its_own_label(tmp_path):
     (tmp_path / "rating.txt").write_text("Frage: {instruction}\nAntwort: {output}\nZuletzt „Punktzahl: <1 bis 5>“.")
     prompts = load_prompts(tmp_path)
-    assert prompts.rating_label == "Punktzahl"
-    assert parse_rating("Gut.\nPunktzahl: 4", prompts.rating_label) == 4.0
-    assert load_prompts().rating_label == "Score"
+    assert prompts.rubric.label == "Punktzahl"
+    assert parse_rating("Gut.\nPunktzahl: 4", prompts.rubric.label) == 4.0
+    assert load_prompts().rubric.label == "Score"
 
 
 def test_a_mistyped_template_name_is_an_error(tmp_path):

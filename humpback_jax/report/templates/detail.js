@@ -31,13 +31,13 @@ function chip(store, state, flawed) {
   return make("span", { class: `chip ${kind}` }, label);
 }
 
-function digits(probabilities) {
+function digits(probabilities, lowest) {
   const parts = probabilities.map((p, i) => {
     const bar = make("i");
     bar.style.height = `${Math.round(42 * p)}px`;
-    return make("div", null, make("div", { class: "track" }, bar), make("b", null, String(i + 1)), `${Math.round(100 * p)} %`);
+    return make("div", null, make("div", { class: "track" }, bar), make("b", null, String(i + lowest)), `${Math.round(100 * p)} %`);
   });
-  const label = `Probability of each score: ${probabilities.map((p, i) => `${i + 1}: ${Math.round(100 * p)} %`).join(", ")}`;
+  const label = `Probability of each score: ${probabilities.map((p, i) => `${i + lowest}: ${Math.round(100 * p)} %`).join(", ")}`;
   return make("div", { class: "digits", role: "img", "aria-label": label }, ...parts);
 }
 
@@ -75,7 +75,7 @@ function gradeStep(store, i, place, grade, words) {
   const step = make("li", { class: "card" }, make("h3", null, `Round ${t}: graded by M_${t - 1}`));
   const line = make("div", { class: "grade" });
   if (Number.isNaN(score)) line.append(make("span", { class: "muted" }, "Not rated"));
-  else line.append(make("span", { class: "value" }, score.toFixed(2)), make("span", { class: "muted" }, "of 5"));
+  else line.append(make("span", { class: "value" }, score.toFixed(2)), make("span", { class: "muted" }, `of ${store.index.scale[1]}`));
   const pGood = store.column(place, "p_good");
   if (pGood && !Number.isNaN(pGood[i])) line.append(make("span", { class: "muted" }, `· p(good) ${pGood[i].toFixed(3)}`));
   line.append(chip(store, store.state[place][i], false));
@@ -87,7 +87,7 @@ function gradeStep(store, i, place, grade, words) {
     ? make("blockquote", { class: "text", dir: "auto" }, marked(rationale, words))
     : make("p", { class: "muted small" }, "The scorer was asked for the number only."));
   if (!read) step.append(make("p", { class: "muted small" }, "It named no score, so the number is the mean of these probabilities:"));
-  if (probabilities.length) step.append(digits(probabilities));
+  if (probabilities.length) step.append(digits(probabilities, store.index.scale[0]));
   return step;
 }
 
