@@ -59,6 +59,16 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("humpback: stopped; run the same command again to go on", err=True)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if os.environ.get("HUMPBACK_DEBUG") or missing == __package__:
+            raise
+        click.echo(
+            f"humpback: error: this needs {missing}, which is not installed here; `pip install {missing}`, or "
+            "`make setup` in a checkout, which completes the environment of the quickstart",
+            err=True,
+        )
+        sys.exit(1)
     except Exception as error:
         # What reads gs://… raises errors of TensorFlow, which are none of Python's own.
         if os.environ.get("HUMPBACK_DEBUG") or not type(error).__module__.startswith("tensorflow."):

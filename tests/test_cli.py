@@ -307,3 +307,11 @@ def test_the_tags_of_the_command_line_are_those_of_the_prompts(humpback):
 def test_an_adapter_of_a_stage_without_one_is_refused(humpback, tmp_path):
     result = humpback("weights", "export-adapter", tmp_path, tmp_path / "out")
     assert "expected a stage that was trained with FinetuneConfig.lora" in one_error_line(result)
+
+
+def test_a_package_that_is_not_installed_is_named_in_one_line(humpback, monkeypatch, tmp_path):
+    """The quickstart's environment has no TensorFlow."""
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.delitem(sys.modules, "humpback_jax.data.tfds_builders", raising=False)
+    message = one_error_line(humpback("data", "tfds", "seeds", tmp_path / "seeds.jsonl", f"--data_dir={tmp_path}"))
+    assert "needs tensorflow_datasets, which is not installed here" in message and "make setup" in message

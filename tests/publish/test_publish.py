@@ -107,7 +107,14 @@ def test_datasets_reads_it(run_dir, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     publish("data", run_dir, tmp_path / "out")
     cache = str(tmp_path / "cache")
-    assert datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=cache).num_rows == 12
+    kept = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=cache)
+    assert kept.num_rows == 12
+    assert {name: feature.dtype for name, feature in kept.features.items()} == {
+        **dict.fromkeys(("id", "instruction", "output", "source", "header"), "string"),
+        **dict.fromkeys(("score", "p_good"), "float32"),
+    }
+    rated = datasets.load_dataset(str(tmp_path / "out"), "candidates", split="train", cache_dir=cache)
+    assert sum(rated["kept"]) == 12 and rated.num_rows == 30
     assert set(datasets.load_dataset(str(tmp_path / "out"), "seeds", cache_dir=cache)) == {"train", "test"}
 
 
