@@ -105,6 +105,8 @@ PAIRS = "pairs.jsonl"
 REJECTED = "rejected.jsonl"
 # In `scores{t}`: a rating by the rubric for every pair, and what was written to find it.
 SCORES = "scores.jsonl"
+# In `scores{t}` and `curator{t}`: every reply of an endpoint that rates, as each process asked, to go on from.
+REPLIES = "replies-{i:05d}.jsonl"
 # In `curator{t}`: seed pairs, their broken twins and labelled pairs, with their signals.
 EXAMPLES = "examples.jsonl"
 # In `curator{t}`: the weights.

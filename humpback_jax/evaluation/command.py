@@ -216,8 +216,8 @@ def judge(
         if is_leader():
             print_figures(run_alpaca_eval(outputs, baseline, annotator, out), as_json)
         return
+    from humpback_jax.endpoints import EndpointConfig
     from humpback_jax.evaluation.judging.comparisons import read_contest
-    from humpback_jax.evaluation.judging.endpoint import EndpointConfig
     from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model
     from humpback_jax.stages.model import open_named_model
 

@@ -94,6 +94,13 @@ class Rubric:
         """What stands before a rating: `Score: `."""
         return f"{self.label}{self.colon}" + (" " if self.colon == ":" else "")
 
+    @property
+    def how_read(self) -> dict[str, object]:
+        """How an answer is read, for the identity of a job; empty for the paper's way."""
+        if (self.label, self.scale) == (LABEL, PAPER_SCALE):
+            return {}
+        return {"label": self.announced, "scale": dataclasses.asdict(self.scale)}
+
     def parse(self, text: str) -> float | None:
         """The rating in a written answer, or None. A checklist has no written answer."""
         return None if self.questions else parse_rating(text, self.label, self.scale)

@@ -22,6 +22,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     "truncated": ("Cut off", "the instruction did not end within {max_new_tokens} tokens"),
     "past_window": ("Past the window", "more tokens than the model knows positions"),
     "prompt_too_long": ("Does not fit", "the prompt is longer than the engine takes"),
+    "no_rating": ("No rating", "no reply of the endpoint held a rating"),
     # selection
     "unscored": ("Not rated", "its rating prompt did not fit the engine"),
     "below_min_score": ("Score too low", "under the needed score of {min_score}"),

@@ -38,7 +38,7 @@ from humpback_jax.stages.curator import LABELLED, curator_examples, fit_on_examp
 from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.rating import CurationConfig, rating_items, rating_prompts, ratings_job
+from humpback_jax.stages.rating import CurationConfig, has_rating, rating_items, rating_prompts, ratings_job
 from humpback_jax.stages.stage import plain
 
 CURATOR, WITH_LABELS = "curator", "curator_with_labels"
@@ -84,8 +84,8 @@ class Signaller:
             )
             generation = dataclasses.replace(generation, engine=engine)
             curation = dataclasses.replace(self.curation, generation=generation)
-            read = run_job(folder, ratings_job(self.model, self.prompts, curation), items, generation, name)
-            return [row | {"signals": found["signals"]} for row, found in read.joined() if found is not None]
+            read = run_job(folder, ratings_job(self.model, self.prompts, curation, folder), items, generation, name)
+            return [row | {"signals": found["signals"]} for row, found in read.joined() if has_rating(found)]
 
     def fitted_buckets(self, rows: Iterable[dict]) -> tuple[int, ...]:
         """A few buckets for the rating prompts of these rows: a measurement is small, and each is a program."""

@@ -21,7 +21,7 @@ from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.items import InMemory
 from humpback_jax.stages.jobs import run_job
 from humpback_jax.stages.model import ModelHandle
-from humpback_jax.stages.rating import CurationConfig, rating_items, ratings_job
+from humpback_jax.stages.rating import CurationConfig, has_rating, rated_counts, rating_items, ratings_job
 from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain
 
 LABELLED = "labelled"
@@ -50,11 +50,11 @@ def learn(
 
     examples = curator_examples(seeds.read(), config)
     items = rating_items(InMemory(examples), scorer, prompts, curation)
-    job = ratings_job(scorer, prompts, curation)
+    job = ratings_job(scorer, prompts, curation, claim.folder)
     read = run_job(claim.folder, job, items, curation.generation, claim.folder.name, claim.earlier)
     if not is_leader():
         return claim.finish(None)
-    rows = [example | {"signals": row["signals"]} for example, row in read.joined() if row is not None]
+    rows = [example | {"signals": row["signals"]} for example, row in read.joined() if has_rating(row)]
     write_jsonl(claim.folder / EXAMPLES, rows)
     candidates = [row["signals"] for _, row in read_jsonl(scores.directory / SCORES)]
     curator = fit_on_examples(rows, candidates, config)
@@ -63,7 +63,7 @@ def learn(
     figures |= {name: read.figures[name] for name in ("reused", "new") if name in read.figures}
     say(f"{claim.folder.name}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in figures["auc_by_kind"].items()))
     outputs = {name: sha256_of_file(claim.folder / name) for name in (CURATOR, EXAMPLES)}
-    return claim.finish(StageResult(items.counts, outputs, figures))
+    return claim.finish(StageResult(rated_counts(items, len(rows)), outputs, figures))
 
 
 def curator_identity(

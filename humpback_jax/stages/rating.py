@@ -11,24 +11,26 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import numpy as np
+from etils import epath
 from rich.markup import escape
 
 from humpback_jax.curation.signals import SIGNALS, constant_signals
+from humpback_jax.endpoints import EndpointConfig
 from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import PROBE_ROOM, Branch, Completion, Probe
 from humpback_jax.inference.scoring import ForcedRating, force_rating, rating_distribution
 from humpback_jax.prompts.prompts import Prompts
-from humpback_jax.prompts.ratings import LABEL
 from humpback_jax.prompts.rubrics import Rubric
 from humpback_jax.prompts.scales import PAPER_SCALE
 from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, check_fields
 from humpback_jax.run_files import PAIRS, SCORES
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
+from humpback_jax.stages.endpoint_ratings import endpoint_ratings
 from humpback_jax.stages.items import JobItems, Prompted, Rows
 from humpback_jax.stages.jobs import Advance, Choices, GenerationConfig, Job, longest_prompt, run_job
 from humpback_jax.stages.model import ModelHandle
@@ -56,6 +58,8 @@ class CurationConfig:
       head_tokens, tail_tokens: how much of an answer these readings see.
       rater: a model, named as every model is, that rates and reads in the place of M_{t-1}. That is no
         self-alignment, and the manifest, the terminal and the report say so.
+      endpoint: a model behind an OpenAI-compatible endpoint that writes rationales (mode `rationale`) in the place of
+        M_{t-1}, which still gives the other signals; no self-alignment either. A pair without a rating is rejected.
     """
 
     mode: Annotated[str, OneOf(*MODES)] = "rationale"
@@ -65,14 +69,26 @@ class CurationConfig:
     head_tokens: PositiveInt = 32
     tail_tokens: NaturalInt = 16
     rater: PathText | None = None
+    endpoint: EndpointConfig | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.endpoint is not None and (self.mode != "rationale" or self.rater is not None):
+            raise ValueError(
+                "CurationConfig.endpoint writes rationales, alone: set CurationConfig.mode = 'rationale' and no .rater"
+            )
 
     def identity(self) -> dict[str, Any]:
         """What decides the rows beside the model: settings of the signals only where they are measured."""
-        fields = {name: value for name, value in plain(self).items() if name != "rater"}
-        return fields if self.signals else {name: fields[name] for name in ("mode", "generation", "samples")}
+        names = ["mode", "generation", "samples"]
+        names += ["signals", "head_tokens", "tail_tokens"] if self.signals else []
+        deciding = {name: plain(getattr(self, name)) for name in names}
+        return deciding if self.endpoint is None else deciding | {"endpoint": self.endpoint.deciding}
+
+    @property
+    def foreign_rater(self) -> str | None:
+        """Who rates in the place of M_{t-1}, if anyone."""
+        return self.rater if self.endpoint is None else f"{self.endpoint.model} at {self.endpoint.base_url}"
 
     @property
     def max_prompt_length(self) -> int:
@@ -98,23 +114,36 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
     claim = begin_stage(directory, *identity, shared=True, replaces=True)
     if claim.finished:
         return claim.stage
-    if config.rater is not None:
-        say(f"[yellow]{claim.folder.name}: {escape(config.rater)} rates the pairs: {NOT_SELF_ALIGNMENT}[/yellow]")
+    if rater := config.foreign_rater:
+        say(f"[yellow]{claim.folder.name}: {escape(rater)} rates the pairs: {NOT_SELF_ALIGNMENT}[/yellow]")
 
     rows = JsonLines([pairs.directory / PAIRS])
     items = rating_items(rows, scorer, prompts, config)
-    job = ratings_job(scorer, prompts, config)
+    job = ratings_job(scorer, prompts, config, claim.folder)
     rated = run_job(claim.folder, job, items, config.generation, claim.folder.name, claim.earlier)
     if not is_leader():
         return claim.finish(None)
     scores = claim.folder / SCORES
-    write_jsonl(scores, (rating for _, rating in rated.joined() if rating is not None))
+    write_jsonl(scores, (rating for _, rating in rated.joined() if has_rating(rating)))
     figures = _figures((rating for _, rating in read_jsonl(scores)), prompts.rubric) | rated.figures
-    if config.rater is not None:
-        figures |= {"rater": config.rater, "note": NOT_SELF_ALIGNMENT}
+    if rater:
+        figures |= {"rater": rater, "note": NOT_SELF_ALIGNMENT}
     if config.signals:
         figures |= _signal_figures(claim.folder.name, [rating["signals"] for _, rating in read_jsonl(scores)])
-    return claim.finish(StageResult(items.counts, {"scores": sha256_of_file(scores)}, figures))
+    counts = rated_counts(items, figures.get("parsed", 0) + figures.get("forced", 0))
+    return claim.finish(StageResult(counts, {"scores": sha256_of_file(scores)}, figures))
+
+
+def has_rating(row: dict | None) -> TypeGuard[dict]:
+    """Whether a pair was rated: its prompt was short enough, and the endpoint, if one was asked, gave a rating."""
+    return row is not None and row["score"] is not None
+
+
+def rated_counts(items: JobItems[dict], rated: int) -> dict[str, Any]:
+    """Counts of a stage that has `rated` of its items."""
+    counts = items.counts
+    without = {"no_rating": counts["out"] - rated} if counts["out"] > rated else {}
+    return counts | {"out": rated, "rejected": counts["rejected"] | without}
 
 
 def scores_identity(model: str, pairs: str, chat_format: str, prompts: Prompts, config: CurationConfig) -> Identity:
@@ -178,10 +207,17 @@ def question_tails(scorer: ModelHandle, prompts: Prompts) -> list[tuple[int, ...
     return [ids[shared:] for ids in asked[: len(questions)]]
 
 
-def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig) -> Job:
-    """The job that rates pairs in the mode of `config`; its items are their rating prompts."""
+def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig, folder: epath.Path | None = None) -> Job:
+    """The job that rates pairs in the mode of `config`; its items are their rating prompts.
+
+    What an endpoint replies is kept in the folder. ValueError: it has none, its key is not set, or the rubric is a
+    checklist and the mode asks for rationales.
+    """
     config.check_rubric(prompts.rubric)
-    job = _rating_job(scorer, prompts, config)
+    if config.endpoint is None:
+        job = _rating_job(scorer, prompts, config)
+    else:
+        job = endpoint_ratings(scorer, prompts, config.endpoint, folder)
     if config.signals:
         return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens))
     return job
@@ -226,7 +262,8 @@ class WithSignals:
         steps = _WholeItems(1 + READINGS, advance)  # a pair counts when it has been rated and read
         rows = self.ratings.run(engine, items, steps.advance)
         common = self.readings.prompts.rubric.common
-        signals = self.readings.signals(engine, items, [common(row["score"]) for row in rows], steps.advance)
+        ratings = [common(row["score"]) if has_rating(row) else None for row in rows]
+        signals = self.readings.signals(engine, items, ratings, steps.advance)
         return [row | {"signals": each} for row, each in zip(rows, signals, strict=True)]
 
 
@@ -242,12 +279,6 @@ def _signal_figures(name: str, rows: Sequence[dict]) -> dict[str, Any]:
     return {"signals": means, "constant_signals": constant}
 
 
-def _how_read(rubric: Rubric) -> dict[str, Any]:
-    """How an answer is read, where that is not the paper's way; the prompt is part of every item."""
-    own = (rubric.label, rubric.scale) != (LABEL, PAPER_SCALE)
-    return {"label": rubric.announced, "scale": plain(rubric.scale)} if own else {}
-
-
 @dataclasses.dataclass(frozen=True)
 class Ratings:
     """One sampled rationale per item; where it ends without a number, the number is forced after it."""
@@ -259,7 +290,7 @@ class Ratings:
     def identity(self) -> dict[str, Any]:
         """How often a pair is rated, and how."""
         samples = {"samples": self.config.samples} if self.config.mode == "sampled" else {}
-        return {"mode": self.config.mode} | samples | _how_read(self.rubric)
+        return {"mode": self.config.mode} | samples | self.rubric.how_read
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of generation, and of the probe that forces a number."""
@@ -329,7 +360,7 @@ class ExpectedRatings(Choices):
 
     def identity(self) -> dict[str, Any]:
         """What is asked about."""
-        return super().identity() | _how_read(self.rubric)
+        return super().identity() | self.rubric.how_read
 
     def run(self, engine: Engine, items: Sequence[Prompted], advance: Advance) -> list[dict]:
         """Rows as of a rationale that says nothing."""
@@ -350,7 +381,7 @@ class BranchedRatings:
 
     def identity(self) -> dict[str, Any]:
         """What is asked about."""
-        return {"branches": plain(self.forced.branches)} | _how_read(self.rubric)
+        return {"branches": plain(self.forced.branches)} | self.rubric.how_read
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
         """The programs of branches."""

@@ -43,7 +43,11 @@ class Readings:
     tail_tokens: int
 
     def signals(
-        self, engine: Engine, items: Sequence[Prompted], ratings: Sequence[float], progress: Callable[[int], None]
+        self,
+        engine: Engine,
+        items: Sequence[Prompted],
+        ratings: Sequence[float | None],
+        progress: Callable[[int], None],
     ) -> list[dict[str, Any]]:
         """All signals of every item, in their order.
 
@@ -60,8 +64,8 @@ class Readings:
         return [self._signals(*row) for row in rows]
 
     def _signals(
-        self, item: Prompted, asked: "_Asked", rating: float, forward: np.ndarray, neutral: np.ndarray
-    ) -> dict[str, float]:
+        self, item: Prompted, asked: "_Asked", rating: float | None, forward: np.ndarray, neutral: np.ndarray
+    ) -> dict[str, Any]:
         (_, instruction_tokens), (_, head_tokens) = asked.forward.spans
         instruction, head = float(forward[0]) / max(1, instruction_tokens), float(forward[1]) / head_tokens
         alone = float(neutral[0]) / head_tokens

@@ -76,7 +76,7 @@ def rewrite(
     attempts = list(_attempts(written, config))
     versions = [version for attempt in attempts if attempt.reason is None for version in attempt.versions()]
     read_items = rating_items(InMemory(versions), model, prompts, curation)
-    job = ratings_job(model, prompts, curation)
+    job = ratings_job(model, prompts, dataclasses.replace(curation, endpoint=None))  # M_t reads what it has written
     read = run_job(claim.folder / READ_AGAIN, job, read_items, curation.generation, name)
     if not is_leader():
         return claim.finish(None)

@@ -51,7 +51,7 @@ def readings_of(name):
     worse = name.endswith("#after")
     score = 2.0 if name == "lower_rating#after" else 3.0 + worse
     fit = -0.5 if name == "lower_fit#after" else 0.1 + worse
-    return {"id": name, "score": score, "signals": {"fit": fit}}
+    return {"id": name, "score": score, "signals": {"fit": fit, "rating": score}}
 
 
 def write_as_told(folder, job, items, *rest):

@@ -7,13 +7,14 @@ from typing import Any
 from etils import epath
 from scipy.special import expit
 
+from humpback_jax.endpoints import UNPAID, Endpoint, EndpointConfig, Journal, ask_all
 from humpback_jax.evaluation.judging.comparisons import (
     Contest,
     Judgment,
     judged_figures,
     to_annotations,
 )
-from humpback_jax.evaluation.judging.endpoint import UNPAID, Endpoint, EndpointConfig, Journal, ask_all
+from humpback_jax.evaluation.judging.verdicts import parse_verdict
 from humpback_jax.evaluation.records import write_records
 from humpback_jax.files import PathLike, read_json, sha256_of_file
 from humpback_jax.prompts.prompts import packaged_template
@@ -46,9 +47,10 @@ def judge_by_endpoint(directory: PathLike, contest: Contest, config: EndpointCon
         return claim.stage
 
     questions, journal = contest.questions(template), Journal(claim.folder / JUDGMENTS)
-    endpoint = Endpoint(config)
+    endpoint = Endpoint(config, parse_verdict)
     with progress_bar(f"judge {config.model}", len(questions), "judgments") as bar:
-        judgments = ask_all(endpoint, questions, journal, bar.advance)
+        answers = ask_all(endpoint, questions, journal, bar.advance)
+    judgments = {name: Judgment(answer.verdict, answer.reason, answer.raw) for name, answer in answers.items()}
     costs = {"retries": dict(sorted(endpoint.retries.items())), "usage_of_this_run": dict(endpoint.usage)}
     return _finish(claim, contest, judgments, config.model, costs | {"asked": asked})
 

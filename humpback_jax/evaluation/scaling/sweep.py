@@ -18,8 +18,8 @@ from etils import epath
 
 from humpback_jax import run_files
 from humpback_jax.align import Alignment, Recipe
+from humpback_jax.endpoints import EndpointConfig
 from humpback_jax.evaluation.judging.comparisons import make_contest
-from humpback_jax.evaluation.judging.endpoint import EndpointConfig
 from humpback_jax.evaluation.judging.judge import judge_by_endpoint, judge_by_model
 from humpback_jax.evaluation.judging.outputs import generate_outputs
 from humpback_jax.evaluation.records import read_outputs

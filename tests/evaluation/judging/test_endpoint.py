@@ -24,7 +24,7 @@ def prefers_longer(prompt, call=0):
 
 @pytest.fixture
 def judged(fake_judge, tmp_path):
-    from humpback_jax.evaluation.judging.endpoint import EndpointConfig
+    from humpback_jax.endpoints import EndpointConfig
 
     def judge(rows=6, order=1, **settings):
         defaults = dict(model="judge", base_url=fake_judge.url, key_variable="", max_wait=0.01, attempts=4)

@@ -42,7 +42,7 @@ def swapped(contest):
 def endpoint_config(fake_judge, monkeypatch):
     pytest.importorskip("openai", reason="needs the extra `eval`")
     pytest.importorskip("tenacity", reason="needs the extra `eval`")
-    from humpback_jax.evaluation.judging.endpoint import EndpointConfig
+    from humpback_jax.endpoints import EndpointConfig
 
     monkeypatch.setenv("TEST_JUDGE_KEY", "secret")
 
@@ -128,9 +128,7 @@ def test_what_may_pass_is_retried_and_counted(fake_judge, endpoint_config, conte
 
 def test_an_unreachable_judge_stops_the_run(endpoint_config, contest, tmp_path, free_port):
     config = endpoint_config(base_url=f"http://127.0.0.1:{free_port()}/v1", attempts=2)
-    with pytest.raises(
-        ConnectionError, match=r"cannot be reached.*; 0 of 10 judgments are kept .* run the same command"
-    ):
+    with pytest.raises(ConnectionError, match=r"cannot be reached.*; 0 of 10 replies are kept .* run the same command"):
         judge_by_endpoint(tmp_path / "judged", contest, config)
     assert not (tmp_path / "judged" / "annotations.json").exists()
 
@@ -139,7 +137,7 @@ def test_a_run_that_stopped_goes_on_without_paying_twice(fake_judge, endpoint_co
     limited = 429, {}, {"error": {"message": "slow down"}}
     fake_judge.reply = lambda prompt, call: limited if "Question 4" in prompt else prefers_longer(prompt)
     config = endpoint_config(concurrency=1, attempts=2)
-    with pytest.raises(ConnectionError, match=r"keeps failing.*; 6 of 10 judgments are kept"):
+    with pytest.raises(ConnectionError, match=r"keeps failing.*; 6 of 10 replies are kept"):
         judge_by_endpoint(tmp_path / "judged", contest, config)
     with (tmp_path / "judged" / "judgments.jsonl").open("a") as stream:
         stream.write('{"id": "00005:1", "verd')
@@ -166,7 +164,7 @@ def test_a_run_that_stopped_goes_on_without_paying_twice(fake_judge, endpoint_co
 )
 def test_a_refusal_that_stays_stops_at_once(fake_judge, endpoint_config, contest, tmp_path, status, body):
     fake_judge.reply = lambda prompt, call: (status, {}, body)
-    with pytest.raises(PermissionError, match=r"refuses: .*; 0 of 10 judgments are kept"):
+    with pytest.raises(PermissionError, match=r"refuses: .*; 0 of 10 replies are kept"):
         judge_by_endpoint(tmp_path / "judged", contest, endpoint_config(concurrency=1))
     assert len(fake_judge.prompts) == 1
 

@@ -1,9 +1,9 @@
-"""A judge behind an OpenAI-compatible endpoint: asked once per question, retried where that helps, never paid twice.
+"""A model behind an OpenAI-compatible endpoint: asked once per question, retried where that helps, never paid twice.
 
 Every verdict is appended to a journal and synced before the next is counted: a run that ends early goes on where it
 was, and one with more questions pays for these. A failure that may pass (no connection, timeout, rate limit, server
 error) is retried with growing waits; when it does not pass, the run stops and says so. A reply that is no verdict is
-asked for again; when it stays so, the question is counted as malformed and has no preference. The first questions are
+asked for again; when it stays so, the question is counted as malformed and has none. The first questions are
 asked alone: a fault that hits them alike is the endpoint's or a setting's, and stops the run.
 """
 
@@ -17,21 +17,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Annotated, Any
 
-from humpback_jax.evaluation.judging.comparisons import Judgment
-from humpback_jax.evaluation.judging.verdicts import parse_verdict
 from humpback_jax.files import GrowingFile, PathLike, read_jsonl, sha256_of_bytes
+from humpback_jax.ranges import PositiveFloat, PositiveInt, Range, Text, check_fields
 
 MALFORMED, REFUSED, CUT, FILTERED, TOO_LONG = "malformed", "refused", "cut", "filtered", "too_long"
 UNPAID = (REFUSED, TOO_LONG)
 ALIKE = 3  # first questions, or refusals one after the other, of which a fault is no matter of a question
 _ADVICE = {
-    MALFORMED: "look at what it says, or choose another judge",
+    MALFORMED: "look at what it says, or choose another model",
     REFUSED: "change what its message names: --max_completion_tokens, --temperature none, or --extra_body",
     CUT: "give it more room: --max_tokens 2048, or --max_completion_tokens 2048 for a reasoning model",
-    TOO_LONG: "choose a judge that takes longer prompts",
-    FILTERED: "its filter refuses the prompts; choose another judge",
+    TOO_LONG: "choose a model that takes longer prompts",
+    FILTERED: "its filter refuses the prompts; choose another model",
 }
 _TOO_LONG = re.compile(r"Error code: 413|context.{0,3}length|context window", re.IGNORECASE)
 _BAD_PARAMETER = re.compile(
@@ -49,7 +48,7 @@ class EndpointConfig:
       model: name that the endpoint knows.
       base_url: of the API; for example http://127.0.0.1:8000/v1 for a local server.
       key_variable: environment variable that holds the key; empty for an endpoint without keys.
-      temperature: of the judge; None leaves it to the endpoint, as reasoning models want it.
+      temperature: of its replies; None leaves it to the endpoint, as reasoning models want it.
       max_tokens: room for its reply; None where `max_completion_tokens` or nothing says it.
       max_completion_tokens: room for its reply, thoughts counted in: what reasoning models take instead.
       extra_body: further parameters of a request, a JSON object; null takes one out.
@@ -60,20 +59,21 @@ class EndpointConfig:
       timeout: of a call, in seconds.
     """
 
-    model: str
-    base_url: str = "https://api.openai.com/v1"
+    model: Text
+    base_url: Text = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
-    temperature: float | None = 0.0
-    max_tokens: int | None = 16
-    max_completion_tokens: int | None = None
+    temperature: Annotated[float, Range(0)] | None = 0.0
+    max_tokens: PositiveInt | None = 16
+    max_completion_tokens: PositiveInt | None = None
     extra_body: str = "{}"
-    attempts: int = 8
-    max_wait: float = 60.0
-    replies: int = 3
-    concurrency: int = 8
-    timeout: float = 120.0
+    attempts: PositiveInt = 8
+    max_wait: PositiveFloat = 60.0
+    replies: PositiveInt = 3
+    concurrency: PositiveInt = 8
+    timeout: PositiveFloat = 120.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         try:
             extra = json.loads(self.extra_body)
         except ValueError as error:
@@ -91,9 +91,24 @@ class EndpointConfig:
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide what the judge says; room is not among them, for a cut reply is no verdict."""
+        """The settings that decide what it says; room is not among them, for a cut reply is no verdict."""
         named = {name: getattr(self, name) for name in ("model", "base_url", "temperature")}
         return named | ({"extra_body": self.extra_body} if json.loads(self.extra_body) else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came of a question.
+
+    Attributes:
+      verdict: what was read from the last reply, or None.
+      reason: why there is none.
+      raw: all replies.
+    """
+
+    verdict: Any
+    reason: str | None = None
+    raw: Any = None
 
 
 class Journal(GrowingFile):
@@ -108,7 +123,7 @@ class Journal(GrowingFile):
         self.rows: dict[str, dict[str, Any]] = {}
         for number, row in read_jsonl(path) if whole else ():
             if "id" not in row:
-                raise ValueError(f"{path}:{number}: not a judgment; delete this line and run again")
+                raise ValueError(f"{path}:{number}: no reply to a question; delete this line and run again")
             self.rows[row["id"]] = row
 
     def append(self, row: dict[str, Any]) -> None:
@@ -117,29 +132,30 @@ class Journal(GrowingFile):
 
 
 class Endpoint:
-    """Calls of one judge; `retries` and `usage` count what they cost, `stopping` ends waits between attempts."""
+    """Calls of one model; `retries` and `usage` count what they cost, `stopping` ends waits between attempts."""
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: EndpointConfig, parse: Callable[[str], Any]) -> None:
+        """`parse` reads a verdict from a reply, None where there is none; ValueError: the key is not set."""
         try:
             import openai
             import tenacity  # noqa: F401
         except ImportError as error:
             raise ValueError(
-                f"a judge behind an endpoint needs {error.name}: pip install 'humpback_jax[eval]'"
+                f"a model behind an endpoint needs {error.name}: pip install 'humpback_jax[eval]'"
             ) from error
         key = os.environ.get(config.key_variable, "").strip() if config.key_variable else "none"
         if not key:
             raise ValueError(
-                f"the judge at {config.base_url} needs a key: set the environment variable {config.key_variable}, or "
+                f"the model at {config.base_url} needs a key: set the environment variable {config.key_variable}, or "
                 "give --key_variable '' for an endpoint without keys"
             )
-        self.config = config
+        self.config, self._parse = config, parse
         self.retries: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
         self.stopping = threading.Event()
         self._client = openai.OpenAI(api_key=key, base_url=config.base_url, timeout=config.timeout, max_retries=0)
 
-    def ask(self, prompt: str) -> Judgment:
+    def ask(self, prompt: str) -> Answer:
         """One question until there is a verdict, the replies are used up, or the endpoint refuses it.
 
         Raises:
@@ -150,15 +166,15 @@ class Endpoint:
         for _ in range(self.config.replies):
             completion, refusal = self._completion(prompt)
             if refusal is not None:
-                return Judgment(None, TOO_LONG if _TOO_LONG.search(refusal) else REFUSED, [*replies, refusal])
+                return Answer(None, TOO_LONG if _TOO_LONG.search(refusal) else REFUSED, [*replies, refusal])
             reply, finish = _reply_of(completion)
             replies.append(reply)
-            if verdict := parse_verdict(reply):
-                return Judgment(verdict, None, replies)
+            if (verdict := self._parse(reply)) is not None:
+                return Answer(verdict, None, replies)
             if finish in _NO_USE:
-                return Judgment(None, _NO_USE[finish], replies)
+                return Answer(None, _NO_USE[finish], replies)
             self.retries[MALFORMED] += 1
-        return Judgment(None, MALFORMED, replies)
+        return Answer(None, MALFORMED, replies)
 
     def _completion(self, prompt: str) -> tuple[dict[str, Any], str | None]:
         """(the endpoint's answer, None), or ({}, why this question is refused)."""
@@ -173,7 +189,7 @@ class Endpoint:
             sleep=tenacity.sleep_using_event(self.stopping),
             reraise=True,
         )
-        where = f"the judge at {self.config.base_url}"
+        where = f"the model at {self.config.base_url}"
         try:
             completion = retrying(self._call, prompt)
         except _AnswerError as error:
@@ -288,8 +304,8 @@ def question_key(question: str) -> str:
 
 def ask_all(
     endpoint: Endpoint, questions: Mapping[str, str], journal: Journal, progress: Callable[[int], None]
-) -> dict[str, Judgment]:
-    """Judgments by question id; only questions that the journal lacks are asked, equal ones once.
+) -> dict[str, Answer]:
+    """Answers by question id; only questions that the journal lacks are asked, equal ones once.
 
     Refusals cost nothing and may be of the moment: they are not in the journal. Cut replies are, with the room they
     had, and are asked again with another.
@@ -300,54 +316,54 @@ def ask_all(
     """
     keys = {name: question_key(question) for name, question in questions.items()}
     room = endpoint.config.max_completion_tokens or endpoint.config.max_tokens
-    known = {key: row for key, row in journal.rows.items() if row.get("reason") != CUT or row.get("room") == room}
+    known = {key: row for key, row in list(journal.rows.items()) if row.get("reason") != CUT or row.get("room") == room}
     todo = {key: questions[name] for name, key in keys.items() if key not in known}
     progress(sum(key not in todo for key in keys.values()))
-    asked: dict[str, Judgment] = {}
+    asked: dict[str, Answer] = {}
 
-    def keep(key: str, judgment: Judgment) -> None:
-        if judgment.reason not in UNPAID:
-            journal.append({"id": key, "room": room, **dataclasses.asdict(judgment)})
+    def keep(key: str, answer: Answer) -> None:
+        if answer.reason not in UNPAID:
+            journal.append({"id": key, "room": room, **dataclasses.asdict(answer)})
 
     try:
-        for key, judgment in _answers(endpoint, todo, not known, keep):
-            asked[key] = judgment
+        for key, answer in _answers(endpoint, todo, not known, keep):
+            asked[key] = answer
             progress(1)
     except OSError as error:
         kept = sum(key in journal.rows for key in keys.values())
         raise type(error)(
-            f"{error}; {kept} of {len(questions)} judgments are kept in {journal.path}: run the same command "
+            f"{error}; {kept} of {len(questions)} replies are kept in {journal.path}: run the same command "
             "again to go on"
         ) from error
-    columns = [field.name for field in dataclasses.fields(Judgment)]
-    before = {key: Judgment(**{column: row[column] for column in columns}) for key, row in known.items()}
+    columns = [field.name for field in dataclasses.fields(Answer)]
+    before = {key: Answer(**{column: row[column] for column in columns}) for key, row in known.items()}
     return {name: (before | asked)[key] for name, key in keys.items()}
 
 
 def _answers(
-    endpoint: Endpoint, todo: Mapping[str, str], alone: bool, keep: Callable[[str, Judgment], None]
-) -> Iterator[tuple[str, Judgment]]:
-    """(key, judgment) as they come; with `alone` the first ones one by one, until one of them is a verdict.
+    endpoint: Endpoint, todo: Mapping[str, str], alone: bool, keep: Callable[[str, Answer], None]
+) -> Iterator[tuple[str, Answer]]:
+    """(key, answer) as they come; with `alone` the first ones one by one, until one of them is a verdict.
 
     Calls in flight are paid for: whatever ends this, their replies are waited for, and `keep` has been told of them.
     """
     left = dict(todo)
 
-    def keep_verdict(key: str, judgment: Judgment) -> None:
-        if judgment.verdict:
-            keep(key, judgment)
+    def keep_verdict(key: str, answer: Answer) -> None:
+        if answer.verdict:
+            keep(key, answer)
 
-    with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="judge") as executor:
+    with ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="endpoint") as executor:
         try:
-            first: list[tuple[str, Judgment]] = []
-            while alone and left and len(first) < ALIKE and not any(judgment.verdict for _, judgment in first):
+            first: list[tuple[str, Answer]] = []
+            while alone and left and len(first) < ALIKE and not any(answer.verdict for _, answer in first):
                 key = next(iter(left))
-                judgment = executor.submit(_ask, endpoint, key, left.pop(key), keep_verdict).result()
-                first += [] if judgment is None else [(key, judgment)]
-            _check_unlike(endpoint, [judgment for _, judgment in first], min(ALIKE, len(todo)))
-            for key, judgment in first:
-                if not judgment.verdict:
-                    keep(key, judgment)
+                answer = executor.submit(_ask, endpoint, key, left.pop(key), keep_verdict).result()
+                first += [] if answer is None else [(key, answer)]
+            _check_unlike(endpoint, [answer for _, answer in first], min(ALIKE, len(todo)))
+            for key, answer in first:
+                if not answer.verdict:
+                    keep(key, answer)
             yield from first
             yield from _together(endpoint, left, executor, keep)
         except BaseException:
@@ -357,42 +373,42 @@ def _answers(
 
 
 def _together(
-    endpoint: Endpoint, left: Mapping[str, str], executor: ThreadPoolExecutor, keep: Callable[[str, Judgment], None]
-) -> Iterator[tuple[str, Judgment]]:
+    endpoint: Endpoint, left: Mapping[str, str], executor: ThreadPoolExecutor, keep: Callable[[str, Answer], None]
+) -> Iterator[tuple[str, Answer]]:
     """The rest, many at a time, until one raises or many in a row are refused alike."""
     futures = {executor.submit(_ask, endpoint, key, question, keep): key for key, question in left.items()}
-    refused: list[Judgment] = []
+    refused: list[Answer] = []
     for future in as_completed(futures):
-        judgment = future.result()
-        if judgment is None:
+        answer = future.result()
+        if answer is None:
             continue
-        yield futures[future], judgment
-        refused = [*refused, judgment] if judgment.reason in UNPAID else []
+        yield futures[future], answer
+        refused = [*refused, answer] if answer.reason in UNPAID else []
         if len(refused) >= ALIKE * endpoint.config.concurrency:
             _check_unlike(endpoint, refused, len(refused))
 
 
-def _check_unlike(endpoint: Endpoint, judgments: list[Judgment], enough: int) -> None:
-    """ValueError where so many judgments have one reason why they are none."""
-    reasons = {judgment.reason for judgment in judgments if judgment.verdict is None}
-    if not judgments or len(judgments) < enough or any(j.verdict for j in judgments) or len(reasons) != 1:
+def _check_unlike(endpoint: Endpoint, answers: list[Answer], enough: int) -> None:
+    """ValueError where so many answers have one reason why they are none."""
+    reasons = {answer.reason for answer in answers if answer.verdict is None}
+    if not answers or len(answers) < enough or any(j.verdict for j in answers) or len(reasons) != 1:
         return
     reason = str(reasons.pop())
-    said = str(judgments[-1].raw[-1] if judgments[-1].raw else "")[:200]
+    said = str(answers[-1].raw[-1] if answers[-1].raw else "")[:200]
     raise ValueError(
-        f"the judge at {endpoint.config.base_url} gives no verdict: {len(judgments)} questions in a row are {reason}, "
+        f"the model at {endpoint.config.base_url} gives no verdict: {len(answers)} questions in a row are {reason}, "
         f"the last with {said!r}. Nothing of it is kept; {_ADVICE[reason]}"
     )
 
 
-def _ask(endpoint: Endpoint, key: str, question: str, keep: Callable[[str, Judgment], None]) -> Judgment | None:
+def _ask(endpoint: Endpoint, key: str, question: str, keep: Callable[[str, Answer], None]) -> Answer | None:
     """None where it was not asked: after a failure of another one there is no use."""
     if endpoint.stopping.is_set():
         return None
     try:
-        judgment = endpoint.ask(question)
+        answer = endpoint.ask(question)
     except Exception:
         endpoint.stopping.set()
         raise
-    keep(key, judgment)
-    return judgment
+    keep(key, answer)
+    return answer
