@@ -52,6 +52,7 @@ FEATURES: Mapping[str, Feature] = {
     "furniture": Feature("furniture", COUNT, 0.5, 0, 4, unit=2.0),
     "leak": Feature("leak", COUNT, 1.0, 0, 0.75, unit=0.25),
     "copy": Feature("copy", COUNT, 1.0, 0, 1.0, unit=0.5),
+    "no_code": Feature("code_missing", COUNT, 1.0, 0, 1.0, unit=0.5),
 }
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from humpback_jax.curation.text_signals import (
+    code_missing,
     copied_share,
     ends_closed,
     furniture_lines,
@@ -53,6 +54,7 @@ SIGNALS: Mapping[str, Signal] = {
     "brevity": Signal("-log(characters of the instruction): a model that did not understand goes on and on", 1, False),
     "copy": Signal("share of the instruction's runs of five words that the output has", -1, False),
     "leak": Signal("share of the instruction's runs of four words from the prompt it was written from", -1, False),
+    "code_missing": Signal("1 where the instruction asks for a program and the output has no code, else 0", -1, False),
     "instruction_chars": Signal("length of the instruction", 0, False),
     "output_chars": Signal("length of the output", 0, False),
 }
@@ -69,6 +71,7 @@ def text_signals(instruction: str, output: str, prompts: Prompts) -> dict[str, f
         "brevity": round(-math.log(max(1, len(instruction))), 4),
         "copy": round(copied_share(instruction, output), 4),
         "leak": round(leaked_share(instruction, template, (prompts.seed_tag, prompts.web_tag)), 4),
+        "code_missing": code_missing(instruction, output),
         "instruction_chars": len(instruction),
         "output_chars": len(output),
     }

@@ -20,6 +20,27 @@ _PLACEHOLDER = re.compile(
     r"\{\{?\s*[a-z_]+\s*\}?\}|\[(?:insert|your|name|text|instruction|output|input)\b[^\]]*\]|<\|", re.IGNORECASE
 )
 
+# "Write a function that …", in the languages that most instructions on programs are written in. Nouns that mean a
+# program alone: a method may be one of cooking.
+_ASKS_FOR_CODE = re.compile(
+    r"\b(?:writ|creat|implement|generat|develop|build|defin|design|mak|schreib|erstell|implementier|entwick|écri|écriv|"
+    r"cré|escrib|implément|cre|scriv|implementa)\w*\b[^.?!\n]{0,60}?"
+    r"\b(?:functions?|programs?|programmes?|scripts?|code|snippets?|class|query|queries|algorithms?|regex|implementation|"
+    r"Funktion|Programm|Skript|Klasse|Abfrage|fonction|classe|requête|función|programa|consulta|clase|funzione|programma)"
+    r"\b",
+    re.IGNORECASE,
+)
+_ASKED_WITHIN = 200  # characters from the beginning of an instruction
+_FENCED = ("```", "~~~")
+_INLINE_CODE = re.compile(r"`[^`\n]+`")
+# A line that a programming language has, and prose has not.
+_CODE_LINE = re.compile(
+    r"\s*(?:(?:def|fn|func|function)\s+\w+\s*\(|class\s+\w+.*[:{]$|import\s+[\w.]+;?$|from\s+[\w.]+\s+import\s|#include\b|"
+    r"(?:if|for|while|elif|else|try)\b.*[:{]$|return\b.*[;)\]\w]$|(?:SELECT|INSERT|UPDATE|CREATE)\s+[\w*]|"
+    r"[\w.\[\]]+\s*[-+*/]?=\s*\S|[\w.]+\(.*\);?$|[{}\])]+;?$|</?\w+[^>]*>|(?:>>>|\$|\.\.\.)\s|.*[;{]$)"
+)
+_LEAST_CODE = 0.15  # of the characters
+
 
 def copied_share(instruction: str, output: str, run: int = COPIED_RUN) -> float:
     """Share of the instruction's runs of `run` words that also stand in the output, 0 to 1; 0 for shorter ones."""
@@ -77,3 +98,24 @@ def leaked_share(instruction: str, template: str, tags: tuple[str, ...] = ()) ->
     runs = list(ngrams(words(instruction), LEAK_RUN))
     present = {run for text in (template, *tags) for run in ngrams(words(text), LEAK_RUN)}
     return sum(run in present for run in runs) / len(runs) if runs else 0.0
+
+
+def code_missing(instruction: str, output: str) -> float:
+    """1 where a program is asked for and the output has no code to speak of, else 0.
+
+    A small backward model asks every page on programming for a function.
+    """
+    asked = _ASKS_FOR_CODE.search(instruction[:_ASKED_WITHIN]) is not None
+    return float(asked and _code_share(output) < _LEAST_CODE)
+
+
+def _code_share(output: str) -> float:
+    """Share of the characters in code: between fences, between backticks, or in lines that look like it."""
+    fenced, code, total = False, 0, 0
+    for line in output.splitlines():
+        fence = line.lstrip().startswith(_FENCED)
+        fenced = fenced != fence
+        whole = fenced or fence or _CODE_LINE.match(line)
+        code += len(line) if whole else sum(map(len, _INLINE_CODE.findall(line)))
+        total += len(line)
+    return code / total if total else 0.0

@@ -69,6 +69,7 @@ FEATURE_WORDS: Mapping[str, FeatureWords] = {
     "furniture": FeatureWords("Furniture", "", "the answer holds menus, notices or the like"),
     "leak": FeatureWords("Leak", "", "the instruction repeats the prompt it was written from"),
     "copy": FeatureWords("Copy", "", "the instruction copies the answer"),
+    "no_code": FeatureWords("No code", "", "the instruction asks for a program, and the answer has no code"),
 }
 
 _SIGNALS = {
@@ -85,6 +86,7 @@ _SIGNALS = {
     "brevity": "Brevity",
     "copy": "Copy",
     "leak": "Leak",
+    "code_missing": "Code missing",
     "instruction_chars": "Instruction's length",
     "output_chars": "Answer's length",
 }

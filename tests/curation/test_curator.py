@@ -40,7 +40,7 @@ def made_rows(number, informative=("fit", "grounding"), seed=0):
     good = rng.random(number) < 0.4
     rows = []
     for label in good:
-        row = {name: float(rng.uniform(*bounds)) for name, bounds in RANGES.items()}
+        row = {name: float(rng.uniform(*bounds)) for name, bounds in RANGES.items()} | {"code_missing": 0.0}
         for name in informative:
             low, high = RANGES[name]
             middle = (low + high) / 2

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humpback_jax.curation.signals import SIGNALS, text_signals
-from humpback_jax.curation.text_signals import copied_share, ends_closed, grounding, leaked_share, prose_share
+from humpback_jax.curation.text_signals import (
+    code_missing,
+    copied_share,
+    ends_closed,
+    grounding,
+    leaked_share,
+    prose_share,
+)
 from humpback_jax.prompts.prompts import load_prompts
 
 HERON = "A heron stands still in shallow water until a fish comes close. Then it strikes with its long bill."
@@ -71,11 +78,34 @@ def test_the_words_of_the_prompt_leak(instruction, leaks):
     assert (share > 0.5) == leaks
 
 
+CODE = "Count from the end:\n\nfor i in range(9, 0, -1):\n    print(i)\n    total += i"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "output", "missing"),
+    [
+        ("Write a Python function that counts down.", HERON, 1.0),
+        ("Can you write me a short program which prints every bird?", HERON, 1.0),
+        ("Schreibe ein Programm, das rückwärts zählt.", HERON, 1.0),
+        ("Escribe una función que cuente aves.", HERON, 1.0),
+        ("Write a Python function that counts down.", CODE, 0.0),
+        ("Write a query for all herons.", "Use this:\n\n```sql\nSELECT * FROM birds;\n```", 0.0),
+        ("Write a regex for a year.", "`[0-9]{4}` does.", 0.0),
+        ("Write a poem about herons.", HERON, 0.0),
+        ("How does a heron's brain function?", HERON, 0.0),
+        ("What does this function return?", HERON, 0.0),
+        ("Describe a method of catching fish.", HERON, 0.0),
+    ],
+)
+def test_a_program_that_is_asked_for_and_not_there_is_missed(instruction, output, missing):
+    assert code_missing(instruction, output) == missing
+
+
 @given(st.text(max_size=200), st.text(max_size=400))
 def test_every_signal_of_any_text_is_a_number_in_its_bounds(instruction, output):
     signals = text_signals(instruction, output, load_prompts())
     assert set(signals) == {name for name, signal in SIGNALS.items() if not signal.asks_model}
-    for name in ("grounding", "prose", "closed", "copy", "leak"):
+    for name in ("grounding", "prose", "closed", "copy", "leak", "code_missing"):
         assert 0 <= signals[name] <= 1
     assert signals["instruction_chars"] == len(instruction)
 
