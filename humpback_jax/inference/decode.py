@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from humpback_jax.inference.sampling import request_keys, sample
-from humpback_jax.models.attention import causal_mask
+from humpback_jax.models.attention import Masks, causal_mask
 from humpback_jax.models.cache_write_kernel import write_ragged, writes_in_place
 from humpback_jax.models.kv_cache import (
     Context,
@@ -25,7 +25,7 @@ from humpback_jax.models.kv_cache import (
     merge_recent,
     take_rows,
 )
-from humpback_jax.models.llama import Llama, Masks, hidden_states_in_context, logits
+from humpback_jax.models.llama import Llama, hidden_states_in_context, logits
 from humpback_jax.partitioning import constrain
 
 Prefix = tuple[KeyValues, ...]  # one per layer, without a batch axis; empty when no head is shared
@@ -121,11 +121,16 @@ def compute_prefix(model: Llama, params: dict, tokens: jax.Array, cache_dtype: D
     return tuple(KeyValues(kv.keys[0].astype(cache_dtype), kv.values[0].astype(cache_dtype)) for kv in written)
 
 
-def prefill(model: Llama, params: dict, prefix: Prefix, tokens: jax.Array) -> tuple[jax.Array, list[KeyValues]]:
-    """Hidden states [rows, bucket, emb_dim] of right-padded prompts that follow the prefix, and their keys, values."""
+def prefill(
+    model: Llama, params: dict, prefix: Prefix, tokens: jax.Array, lengths: jax.Array
+) -> tuple[jax.Array, list[KeyValues]]:
+    """Hidden states [rows, bucket, emb_dim] of right-padded prompts that follow the prefix, and their keys, values.
+
+    `lengths`, int32 [rows], counts the tokens of each row that are no padding.
+    """
     tokens = constrain(tokens, "activation_batch", None)
     positions = _positions(tokens, _prefix_length(prefix))
-    masks = Masks(causal_mask(tokens.shape[1]))
+    masks = Masks(causal_mask(tokens.shape[1]), lengths=_prefix_length(prefix) + lengths)
     return hidden_states_in_context(model, params, tokens, positions, masks, _contexts(model, prefix))
 
 
@@ -200,7 +205,7 @@ def prefill_into_slots(
       stop_ids: int32 [n].
     """
     count, max_new_tokens = tokens.shape[0], state.rows.output.shape[1]
-    hidden, written = prefill(model, params, prefix, tokens)
+    hidden, written = prefill(model, params, prefix, tokens, lengths)
     scores = logits(model, params, at_index(hidden, lengths - 1))
     key_data = jax.random.key_data(request_keys(settings.seed, settings.request_numbers))
     sampling = RowSampling(key_data, settings.temperature, settings.top_p, settings.max_new_tokens)
@@ -235,11 +240,13 @@ def decode_chunk(
     valid = jnp.arange(state.caches[0].length)[None, None, :] < starts[:, None, None]
     contexts = _contexts(model, prefix, state.caches)
     recent = init_layer_cache(config, slots, max_steps, state.caches[0].keys.dtype)
+    places = None if config.sliding_window is None else state.rows.positions[:, None] + jnp.arange(max_steps)
     Carry = tuple[Rows, list[KeyValues], jax.Array]
 
     def step(carry: Carry) -> Carry:
         rows, recents, number = carry
-        masks = Masks(new=(jnp.arange(max_steps) <= number)[None, None, :], cache=valid, cache_lengths=starts)
+        seen = (jnp.arange(max_steps) <= number)[None, None, :]
+        masks = Masks(new=seen, cache=valid, cache_lengths=starts, key_positions=places)
         with_recent = [context._replace(recent=written) for context, written in zip(contexts, recents, strict=True)]
         hidden, recents = hidden_states_in_context(
             model, params, rows.tokens[:, None], rows.positions[:, None], masks, with_recent, number
@@ -291,17 +298,27 @@ def probe_slots(
       float32 [rows, c], from the raw distribution.
     """
     taken = [take_rows(cache, slots) for cache in caches]
-    hidden = continued(model, params, prefix, taken, starts, tokens)
+    hidden = continued(model, params, prefix, taken, starts, tokens, lengths)
     return log_probs_after(model, params, hidden, lengths, candidates)
 
 
 def continued(
-    model: Llama, params: dict, prefix: Prefix, caches: Sequence[KeyValues], starts: jax.Array, tokens: jax.Array
+    model: Llama,
+    params: dict,
+    prefix: Prefix,
+    caches: Sequence[KeyValues],
+    starts: jax.Array,
+    tokens: jax.Array,
+    lengths: jax.Array,
 ) -> jax.Array:
-    """Hidden states [rows, n, emb_dim] of tokens [rows, n] that come after the first `starts` [rows] of each cache."""
+    """Hidden states [rows, n, emb_dim] of tokens [rows, n] that come after the first `starts` [rows] of each cache.
+
+    `lengths`, int32 [rows], counts the tokens of each row that are no padding.
+    """
     valid = jnp.arange(caches[0].length)[None, None, :] < starts[:, None, None]
     positions = _positions(tokens, _prefix_length(prefix)) + starts[:, None]
-    masks = Masks(new=causal_mask(tokens.shape[1]), cache=valid)
+    so_far = _prefix_length(prefix) + starts + lengths
+    masks = Masks(new=causal_mask(tokens.shape[1]), cache=valid, lengths=so_far)
     contexts = _contexts(model, prefix, tuple(caches))
     return hidden_states_in_context(model, params, tokens, positions, masks, contexts)[0]
 

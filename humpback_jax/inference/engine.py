@@ -68,7 +68,7 @@ class Engine(LoadedModel):
           stop_ids: as for `generate`.
           probe_width: candidates of a probe, if completions are probed.
         """
-        prefix_ids = self.job_prefix_ids or ()
+        prefix_ids = self._prefix_ids(()) if self.job_prefix_ids else ()
         SlotPrograms(self, stop_ids, prefix_ids).compile(self._buckets(prompt_lengths, len(prefix_ids)), probe_width)
 
     def compile_scoring(self, prompt_lengths: Sequence[int], width: int) -> None:
@@ -80,7 +80,7 @@ class Engine(LoadedModel):
         self._compile_prompts(prompt_lengths, _Branches(branches))
 
     def _compile_prompts(self, prompt_lengths: Sequence[int], wanted: "_Candidates | _Branches") -> None:
-        prefix_ids = self.job_prefix_ids or ()
+        prefix_ids = self._prefix_ids(()) if self.job_prefix_ids else ()
         for bucket in self._buckets(prompt_lengths, len(prefix_ids)):
             size = self.rows(self.config.scored_rows(bucket))
             batch = _Batch(np.zeros((size, bucket), np.int32), np.ones(size, np.int32), [])
@@ -246,6 +246,9 @@ class Engine(LoadedModel):
     def _prefix_ids(self, prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
         if not self.config.share_prefix:
             return ()
+        scaling = self.model.config.rope_scaling
+        if scaling is not None and scaling.depends_on_length:
+            return ()  # a head turns otherwise in a longer prompt
         prefix = self.job_prefix_ids
         if prefix is None:
             return shared_prefix([tuple(ids) for ids in prompts])

@@ -27,7 +27,7 @@ def candidate_log_probs(
     Returns:
       float32 [rows, n], from the raw distribution (no temperature, no nucleus).
     """
-    hidden, _ = prefill(model, params, prefix, tokens)
+    hidden, _ = prefill(model, params, prefix, tokens, lengths)
     return log_probs_after(model, params, hidden, lengths, candidates)
 
 
@@ -58,11 +58,11 @@ def branch_log_probs(
       float32 [rows, branches, c], from the raw distribution.
     """
     rows = tokens.shape[0]
-    _, written = prefill(model, params, prefix, tokens)
+    _, written = prefill(model, params, prefix, tokens, lengths)
 
     def ask(branch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         added, length, wanted = (jnp.broadcast_to(each, (rows, *each.shape)) for each in branch)
-        hidden = continued(model, params, prefix, written, lengths, added)
+        hidden = continued(model, params, prefix, written, lengths, added, length)
         return log_probs_after(model, params, hidden, length, wanted)
 
     return constrain(jnp.moveaxis(jax.lax.map(ask, (forced, forced_lengths, candidates)), 0, 1), None, None, None)
@@ -96,7 +96,7 @@ def answer_log_likelihoods(
     Returns:
       float32 [rows], or [rows, 2] with the misses in the second column.
     """
-    hidden, _ = prefill(model, params, prefix, tokens)
+    hidden, _ = prefill(model, params, prefix, tokens, starts + lengths)
     wanted = _in_spans(tokens.shape[1], starts[:, None], lengths[:, None])[:, 0]
     values = _wanted_log_probs(model, params, hidden, tokens, wanted, chunk, count_misses)
     sums = jnp.sum(values, axis=1)
@@ -131,7 +131,7 @@ def span_log_likelihoods(
     Returns:
       float32 [rows, s + c]: the sum of the log-probabilities of every span, then that of each candidate.
     """
-    hidden, _ = prefill(model, params, prefix, tokens)
+    hidden, _ = prefill(model, params, prefix, tokens, ends)
     spans = _in_spans(tokens.shape[1], starts, lengths)
     values = _wanted_log_probs(model, params, hidden, tokens, jnp.any(spans, axis=1), chunk)
     sums = jnp.sum(jnp.where(spans, values[:, None, :], 0.0), axis=-1)

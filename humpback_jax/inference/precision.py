@@ -26,6 +26,7 @@ CONTRACTED_AXES = {
     "lm_head": (0,),
     "token_embedder": (1,),
 }
+WEIGHTS = ("kernel", "embedding")  # leaves that stand in products; all others are norms and biases
 
 
 @functools.partial(jax.jit, static_argnames=("axes",))
@@ -46,7 +47,7 @@ def quantize_params(params: dict[str, Any]) -> dict[str, Any]:
     quantized = []
     while leaves:
         path, leaf = leaves.pop()
-        if leaf.ndim > 1:
+        if path[-1].key in WEIGHTS:
             leaf = jax.block_until_ready(quantize_kernel(leaf, CONTRACTED_AXES[path[-2].key]))
         quantized.append(leaf)
     return jax.tree.unflatten(treedef, quantized)

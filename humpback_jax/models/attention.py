@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from humpback_jax.models.decode_kernel import Attended
-from humpback_jax.models.kv_cache import KeyValues
+from humpback_jax.models.kv_cache import Context, KeyValues
 from humpback_jax.models.products import einsum, kept_as_stored
+from humpback_jax.models.score_rule import LLAMA_RULE, ScoreRule
 
 
 class Source(NamedTuple):
@@ -18,6 +19,50 @@ class Source(NamedTuple):
 
     kv: KeyValues
     mask: jax.Array | None
+
+
+class Masks(NamedTuple):
+    """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache.
+
+    Without `segment_ids` (int32 [batch, query]) the call's own tokens are one causal sequence per row. `cache_lengths`
+    (int32 [batch]) says of single queries what `cache` does: they see the first slots of their row. `key_positions`
+    (int32 [batch, key]) are those of the keys of `new`, where they are others than the queries'; `prefix` is None for
+    all of it. `lengths` (int32 [batch]) counts the tokens of each sequence so far, for rotary embeddings that depend on
+    it; without them it ends with the last query.
+    """
+
+    new: jax.Array
+    cache: jax.Array | None = None
+    segment_ids: jax.Array | None = None
+    cache_lengths: jax.Array | None = None
+    key_positions: jax.Array | None = None
+    prefix: jax.Array | None = None
+    lengths: jax.Array | None = None
+
+
+def reaches_back(window: int | None, masks: Masks, context: Context) -> bool:
+    """Whether a window hides anything: whether more keys may stand before a query than it has room for."""
+    entries = (context.prefix, context.cache)
+    return window is not None and masks.new.shape[-1] + sum(kv.length for kv in entries if kv is not None) > window
+
+
+def within(window: int | None, masks: Masks, positions: jax.Array, context: Context) -> Masks:
+    """The masks of layers with a window, for queries at `positions` int32 [batch, query]."""
+    if window is None or not reaches_back(window, masks, context):
+        return masks
+    new = masks.new & _near(window, positions, positions if masks.key_positions is None else masks.key_positions)
+    head = 0 if context.prefix is None else context.prefix.length
+    prefix = None if context.prefix is None else _near(window, positions, jnp.arange(head)[None])
+    if context.cache is None:
+        return masks._replace(new=new, prefix=prefix)
+    cache = _near(window, positions, head + jnp.arange(context.cache.length)[None])
+    cache = cache if masks.cache is None else cache & masks.cache
+    return masks._replace(new=new, prefix=prefix, cache=cache, cache_lengths=None)
+
+
+def _near(window: int, queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """bool [batch, query, key]: whether a key stands less than `window` tokens before a query."""
+    return queries[:, :, None] - keys[:, None, :] < window
 
 
 def segment_mask(positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -39,14 +84,14 @@ def causal_mask(length: int) -> jax.Array:
     return jnp.tril(jnp.ones((1, length, length), bool))
 
 
-def scaled_rows(query: jax.Array, kv_heads: int) -> jax.Array:
+def scaled_rows(query: jax.Array, kv_heads: int, rule: ScoreRule = LLAMA_RULE) -> jax.Array:
     """Query [batch, length, heads, head_dim], scaled, to [batch, kv_heads, length * group, head_dim].
 
     The query heads that share a key head become rows of one matrix product per (batch, key head); their length comes
     first, so that rows of a sharded length stay sharded.
     """
     batch, _, _, head_dim = query.shape
-    return grouped(query * head_dim**-0.5, kv_heads).reshape(batch, kv_heads, -1, head_dim)
+    return grouped(rule.scaled(query), kv_heads).reshape(batch, kv_heads, -1, head_dim)
 
 
 def grouped(x: jax.Array, kv_heads: int) -> jax.Array:
@@ -59,7 +104,9 @@ def ungrouped(x: jax.Array) -> jax.Array:
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1, x.shape[4])
 
 
-def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | None = None) -> jax.Array:
+def attention(
+    query: jax.Array, sources: Sequence[Source], attended: Attended | None = None, rule: ScoreRule = LLAMA_RULE
+) -> jax.Array:
     """Softmax attention over all sources at once, softmax in float32.
 
     A source's products run in the dtype it is stored in; int8 sources run in the dtype of `query`, their scales applied
@@ -69,6 +116,7 @@ def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | 
       query: [batch, query, heads, head_dim].
       sources: with or without a batch axis (shared keys); heads is a multiple of their kv_heads.
       attended: what a kernel made of one more source, for `scaled_rows` of the query.
+      rule: of the scores; its window is for the masks to say.
 
     Returns:
       [batch, query, heads, head_dim] in the dtype of `query`.
@@ -77,8 +125,8 @@ def attention(query: jax.Array, sources: Sequence[Source], attended: Attended | 
     if length > 1 and len(sources) > 1:
         sources = [_joined(sources, batch, length)]
     kv_heads = sources[0].kv.values.shape[-3]
-    rows = scaled_rows(query, kv_heads)
-    scores = [_scores(rows, source, length) for source in sources]
+    rows = scaled_rows(query, kv_heads, rule)
+    scores = [_scores(rows, source, length, rule) for source in sources]
     maxima = [jnp.max(x, axis=-1, keepdims=True) for x in scores]
     highest = functools.reduce(jnp.maximum, maxima + ([attended.highest] if attended is not None else []))
     # The weights stay unnormalized until their product with the values, which is smaller than they are.
@@ -121,7 +169,7 @@ def _plain(kv: KeyValues, batch: int, dtype: DTypeLike) -> KeyValues:
     return KeyValues(keys, values)
 
 
-def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
+def _scores(rows: jax.Array, source: Source, length: int, rule: ScoreRule) -> jax.Array:
     """float32 [batch, kv_heads, length * group, key]; the lowest float where the mask is false."""
     kv, mask = source
     rows = rows.astype(rows.dtype if kv.key_scales is not None else kv.keys.dtype)
@@ -129,6 +177,7 @@ def _scores(rows: jax.Array, source: Source, length: int) -> jax.Array:
     scores = einsum("bkrd,kds->bkrs" if keys.ndim == 3 else "bkrd,bkds->bkrs", rows, keys, jnp.float32)
     if kv.key_scales is not None:
         scores = scores * kv.key_scales[:, :, None, :]
+    scores = rule.capped(scores)
     if mask is None:
         return scores
     shape = scores.shape

@@ -21,6 +21,7 @@ from humpback_jax.models.attention import joined
 from humpback_jax.models.cpu_attention import blockwise_attention, chunked_attention
 from humpback_jax.models.decode_kernel import LANES
 from humpback_jax.models.kv_cache import KeyValues, padded
+from humpback_jax.models.score_rule import LLAMA_RULE, ScoreRule
 from humpback_jax.partitioning import dividing_mesh_axes, on_each_device
 
 AttentionName = Literal["xla", "splash", "cudnn", "blockwise", "chunked", "ragged"]
@@ -41,6 +42,8 @@ def choose_attention(
     shared_prefix: bool = False,
     length_shards: int = 1,
     cache_length: int = 0,
+    windowed: bool = False,
+    soft_capped: bool = False,
 ) -> AttentionName:
     """Which implementation attends on a platform: over whole sequences, or also over a cache of rows.
 
@@ -55,6 +58,8 @@ def choose_attention(
       shared_prefix: keys without a batch axis stand before those of the call.
       length_shards: devices that a row is split over; XLA splits queries, a kernel would gather whole rows.
       cache_length: slots per row of the cache before the call's own tokens; 0 for none.
+      windowed: some keys before a query are too far back for it.
+      soft_capped: scores are capped.
 
     Returns:
       `"xla"` for `attention`, the name of an `implementation` of `prefill_attention`, or, with a cache, `"ragged"` for
@@ -69,19 +74,21 @@ def choose_attention(
         # Registers are 128 wide: what is not a multiple would be padded, which copies the cache.
         whole = head_dim % LANES == 0 and cache_length % LANES == 0 and length_shards == 1
         served = dtype in (jnp.bfloat16, jnp.float32)
+        served = served and not windowed  # the kernel reads all that a row has filled
         return "ragged" if platform == "tpu" and query_length == 1 and whole and served else "xla"
     if query_length < MIN_LENGTH or (segmented and shared_prefix) or length_shards > 1:
         return "xla"
     if platform == "cpu" and not segmented:
         return "chunked"
     if platform == "cpu" and query_length >= MIN_BLOCKWISE_LENGTH:
-        return "blockwise"
+        return "chunked" if soft_capped else "blockwise"  # whose own backward pass knows no caps
     if platform == "tpu" and dtype in (jnp.bfloat16, jnp.float32) and head_dim % 8 == 0:
         return "splash"
     # cuDNN's backward pass wants even lengths where it is given a mask.
     unmasked_or_even = not segmented or query_length % 2 == 0
     heads_fit = head_dim % 8 == 0 and head_dim <= MAX_CUDNN_HEAD_DIM
-    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16) and heads_fit and unmasked_or_even:
+    plain = not windowed and not soft_capped
+    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16) and heads_fit and unmasked_or_even and plain:
         return "cudnn"
     return "xla"
 
@@ -94,6 +101,7 @@ def prefill_attention(
     *,
     implementation: str,
     interpret: bool = False,
+    rule: ScoreRule = LLAMA_RULE,
 ) -> jax.Array:
     """Causal attention of whole sequences, differentiable.
 
@@ -111,12 +119,14 @@ def prefill_attention(
       prefix: keys and values that every query sees, without a batch axis; not together with segments.
       implementation: `"splash"`, `"cudnn"`, `"blockwise"` or `"chunked"`.
       interpret: run splash without a TPU, slowly, for tests.
+      rule: of the scores, its window included.
 
     Returns:
       [batch, length, heads, head_dim] in the dtype of `query`.
 
     Raises:
-      ValueError: an unknown implementation, segments together with a prefix, or int8 keys.
+      ValueError: an unknown implementation, a rule that it does not know, segments together with a prefix, or int8
+        keys.
     """
     kernels: dict[str, Callable[..., jax.Array]] = {
         "splash": functools.partial(_splash, interpret=interpret),
@@ -130,8 +140,11 @@ def prefill_attention(
         raise ValueError("packed segments cannot share a prefix in a kernel; ask choose_attention what serves the call")
     if any(given is not None and given.key_scales is not None for given in (kv, prefix)):
         raise ValueError("int8 keys do not fit a kernel; give it keys and values in the compute dtype")
+    unknown = (rule.soft_cap, rule.window) if implementation == "cudnn" else (rule.soft_cap,)
+    if implementation in ("cudnn", "blockwise") and any(value is not None for value in unknown):
+        raise ValueError(f"{implementation!r} does not know {rule}; ask choose_attention what serves the call")
     specs = _specs(query, kv, segment_ids, prefix)
-    attend = on_each_device(functools.partial(_attend, kernels[implementation]), specs, specs[0])
+    attend = on_each_device(functools.partial(_attend, kernels[implementation], rule), specs, specs[0])
     return attend(query, kv, segment_ids, prefix)
 
 
@@ -150,6 +163,7 @@ def _specs(query: jax.Array, kv: KeyValues, segment_ids: jax.Array | None, prefi
 
 def _attend(
     kernel: Callable[..., jax.Array],
+    rule: ScoreRule,
     query: jax.Array,
     kv: KeyValues,
     segment_ids: jax.Array | None,
@@ -158,7 +172,7 @@ def _attend(
     """The kernel over the keys of prefix and call, joined."""
     entries = [kv] if prefix is None else [prefix, kv]
     keys, values, _, _ = joined(entries, query.shape[0], query.dtype)
-    return kernel(query, keys, values, segment_ids, 0 if prefix is None else prefix.length)
+    return kernel(query, keys, values, segment_ids, 0 if prefix is None else prefix.length, rule)
 
 
 def block_and_length(length: int) -> tuple[int, int]:
@@ -174,13 +188,19 @@ def _splash(
     values: jax.Array,
     segment_ids: jax.Array | None,
     prefix_length: int,
+    rule: ScoreRule,
     interpret: bool,
 ) -> jax.Array:
     """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
-    length, heads, head_dim = query.shape[1:]
+    length, heads = query.shape[1:3]
     query_block, query_length = block_and_length(length)
-    key_block, key_length = block_and_length(keys.shape[3])
-    causal = masks.CausalMask((query_length, key_length), offset=prefix_length)
+    # Every query that is padding sees a key, if only padding: with a window that takes as many keys.
+    needed = keys.shape[3] if rule.window is None else prefix_length + query_length
+    key_block, key_length = block_and_length(needed)
+    shape = (query_length, key_length)
+    seen: Any = masks.CausalMask(shape, offset=prefix_length)
+    if rule.window is not None:
+        seen = masks.LocalMask(shape, window_size=(rule.window - 1, 0), offset=prefix_length)
     sizes = splash.BlockSizes(
         block_q=query_block,
         block_kv=key_block,
@@ -191,13 +211,14 @@ def _splash(
         k_layout=splash.QKVLayout.SEQ_MINOR,  # as KeyValues holds them: no copy
     )
     kernel: Callable[..., jax.Array] = splash.make_splash_mha_single_device(
-        mask=masks.MultiHeadMask([causal] * heads),
+        mask=masks.MultiHeadMask([seen] * heads),
         block_sizes=sizes,
         residual_checkpoint_name="attention_out",
+        attn_logits_soft_cap=rule.soft_cap,
         interpret=interpret,
     )
     # Padded keys stand after all others, where the causal mask hides them from every query that is not padding.
-    rows = padded((query * head_dim**-0.5).swapaxes(1, 2), 2, query_length)
+    rows = padded(rule.scaled(query).swapaxes(1, 2), 2, query_length)
     keys, values = padded(keys, 3, key_length).swapaxes(2, 3), padded(values, 2, key_length)
     if segment_ids is None:
         attended = jax.vmap(kernel)(rows, keys, values)
@@ -208,7 +229,12 @@ def _splash(
 
 
 def _cudnn(
-    query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    rule: ScoreRule,
 ) -> jax.Array:
     """Query [b, t, h, d], keys [b, k, d, s], values [b, k, s, d] to [b, t, h, d]."""
     mask = None
@@ -223,6 +249,7 @@ def _cudnn(
         keys.transpose(0, 3, 1, 2),
         values.swapaxes(1, 2),
         mask=mask,
+        scale=rule.scale,
         is_causal=mask is None,
         implementation="cudnn",
     )

@@ -1,35 +1,70 @@
-"""What a LLaMA is: its hyper-parameters, and the registry of published sizes.
+"""What a decoder is: its hyper-parameters, and the registry of published sizes.
 
-Numbers come from the published checkpoints' own configuration files. A config built from foreign weights always comes
-from their source (`humpback_jax.weights`), never from this registry.
+A LLaMA is what the defaults make; its relatives set further fields. Numbers come from the published checkpoints' own
+configuration files. A config built from foreign weights always comes from their source (`humpback_jax.weights`), never
+from this registry.
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
-from humpback_jax.ranges import PositiveFloat, PositiveInt, check_fields
+from humpback_jax.ranges import PositiveFloat, PositiveInt, Range, check_fields
+
+RopeKind = Literal["llama3", "linear", "dynamic", "yarn", "longrope"]
+# In whose files a model is stored. It decides how these are written, and nothing that the network computes.
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "gemma2", "gemma3", "phi3", "granite"]
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """LLaMA-3.1 frequency scaling of rotary position embeddings.
+    """How the frequencies of rotary position embeddings are changed for longer sequences.
 
-    Wavelengths longer than `original_max_position_embeddings / low_freq_factor` are stretched by `factor`, those
-    shorter than `original_max_position_embeddings / high_freq_factor` are kept, and the ones between are interpolated.
+    Attributes:
+      factor: how much longer sequences may be; `longrope` has tables in its place.
+      low_freq_factor, high_freq_factor: of `llama3`: wavelengths longer than `original_max_position_embeddings /
+        low_freq_factor` are stretched by `factor`, those shorter than `original_max_position_embeddings /
+        high_freq_factor` are kept, and the ones between are interpolated.
+      original_max_position_embeddings: length that the model was first trained for, in tokens. `dynamic` (whose base
+        grows) and `longrope` (which takes its other table) change what they do behind it.
+      kind: which scaling.
+      beta_fast, beta_slow: of `yarn` (Peng et al. 2023): turns within the original length from which on a frequency is
+        kept, and up to which it is stretched.
+      truncate: of `yarn`: these bounds are rounded outwards to whole frequencies.
+      attention_factor: of `yarn` and `longrope`: sines and cosines are multiplied by it.
+      short_factor, long_factor: of `longrope`: divisors of all frequencies up to the original length, and behind it.
     """
 
     factor: PositiveFloat = 8.0
     low_freq_factor: PositiveFloat = 1.0
     high_freq_factor: PositiveFloat = 4.0
     original_max_position_embeddings: PositiveInt = 8192
+    kind: RopeKind = "llama3"
+    beta_fast: PositiveFloat = 32.0
+    beta_slow: PositiveFloat = 1.0
+    truncate: bool = True
+    attention_factor: PositiveFloat = 1.0
+    short_factor: tuple[PositiveFloat, ...] = ()
+    long_factor: tuple[PositiveFloat, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a position turns differently in a longer sequence."""
+        return self.kind in ("dynamic", "longrope")
+
+
+class LayerKind(NamedTuple):
+    """What may differ from layer to layer: how far back it sees (None: to the start), and which rotary embedding."""
+
+    window: int | None
+    rope: Literal["global", "local", "none"]
+
 
 @dataclasses.dataclass(frozen=True)
 class LlamaConfig:
-    """Architecture of a LLaMA-family decoder.
+    """Architecture of a decoder of the LLaMA family.
 
     Attributes:
       name: a label for logs and manifests; no behaviour depends on it.
@@ -42,9 +77,26 @@ class LlamaConfig:
       mlp_dim: hidden width of the SwiGLU block.
       max_position_embeddings: longest sequence the weights were trained for, in tokens.
       rope_theta: base of the rotary frequencies.
-      rope_scaling: LLaMA-3.1 scaling, or None.
+      rope_scaling: how its frequencies are scaled, or None.
       rms_norm_eps: epsilon inside RMSNorm.
       tie_word_embeddings: logits reuse the token embedding.
+      family: in whose files the model is stored; no behaviour depends on it.
+      qkv_bias, output_bias, mlp_bias: query, key and value projections, the output projection of attention, or the
+        projections of the MLP add a bias.
+      qk_norm: queries and keys are normed before they are rotated: every `head` by itself, or all heads as a `whole`.
+      norms: what is normed: the input of attention and MLP (`pre`), their output (`post`), or both (`sandwich`).
+      norm_plus_one: norms multiply by one plus their weight.
+      activation: of the gate of the MLP.
+      sliding_window: tokens that a query sees, itself included, in the layers of `window_pattern`; None for all.
+      window_pattern: which layers have the window; repeated over the layers.
+      rope_pattern: which layers have rotary embeddings; repeated over the layers.
+      local_rope_theta: rotary base, without scaling, of layers with the window; None: as in all others.
+      partial_rotary_factor: share of a head that is rotated, from its start.
+      query_scale: scores are products times this; None: head_dim^-0.5.
+      attention_soft_cap, logit_soft_cap: scores, or logits, x become cap * tanh(x / cap).
+      embedding_multiplier: token embeddings are multiplied by it, not so the output projection of a tied model.
+      residual_multiplier: what attention and MLP add to the residual stream is multiplied by it.
+      logit_divisor: logits are divided by it, before they are capped.
     """
 
     name: str
@@ -60,22 +112,90 @@ class LlamaConfig:
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: PositiveFloat = 1e-5
     tie_word_embeddings: bool = False
+    family: Family = "llama"
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: Literal["none", "head", "whole"] = "none"
+    norms: Literal["pre", "post", "sandwich"] = "pre"
+    norm_plus_one: bool = False
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    sliding_window: PositiveInt | None = None
+    window_pattern: tuple[bool, ...] = (True,)
+    rope_pattern: tuple[bool, ...] = (True,)
+    local_rope_theta: PositiveFloat | None = None
+    partial_rotary_factor: Annotated[float, Range(above=0, most=1)] = 1.0
+    query_scale: PositiveFloat | None = None
+    attention_soft_cap: PositiveFloat | None = None
+    logit_soft_cap: PositiveFloat | None = None
+    embedding_multiplier: PositiveFloat = 1.0
+    residual_multiplier: PositiveFloat = 1.0
+    logit_divisor: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("window_pattern", "rope_pattern"):
+            if not 0 < len(getattr(self, name)) <= self.num_layers:
+                raise ValueError(
+                    f"LlamaConfig {self.name!r}: {name} has {len(getattr(self, name))} entries; it is repeated over "
+                    f"the {self.num_layers} layers and needs one to {self.num_layers} of them"
+                )
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"LlamaConfig {self.name!r}: num_heads={self.num_heads} is not a multiple of "
                 f"num_kv_heads={self.num_kv_heads}; every key/value head must serve the same number of query heads"
             )
-        if self.head_dim % 2:
-            raise ValueError(f"LlamaConfig {self.name!r}: head_dim={self.head_dim} must be even for rotary embeddings")
+        if self.rotary_dim % 2:
+            raise ValueError(
+                f"LlamaConfig {self.name!r}: head_dim={self.head_dim} must be even for rotary embeddings, and so must "
+                f"the {self.rotary_dim} of it that are rotated"
+            )
+        scaling = self.rope_scaling
+        if scaling is not None and scaling.kind == "longrope":
+            for name in ("short_factor", "long_factor"):
+                if len(getattr(scaling, name)) != self.rotary_dim // 2:
+                    raise ValueError(
+                        f"LlamaConfig {self.name!r}: rope_scaling.{name} has {len(getattr(scaling, name))} numbers, "
+                        f"expected {self.rotary_dim // 2}, one for every rotary frequency"
+                    )
+
+    @property
+    def rotary_dim(self) -> int:
+        """Entries of a head that are rotated."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """The kind of every layer."""
+        return tuple(self._kind(layer) for layer in range(self.num_layers))
+
+    @property
+    def distinct_kinds(self) -> tuple[LayerKind, ...]:
+        """The kinds of layers that there are; a LLaMA has one."""
+        return tuple(dict.fromkeys(self.layer_kinds))
+
+    @property
+    def kind_numbers(self) -> list[int] | None:
+        """For every layer, which of the distinct kinds it is; None where all are alike."""
+        kinds = self.distinct_kinds
+        return [kinds.index(kind) for kind in self.layer_kinds] if len(kinds) > 1 else None
+
+    def _kind(self, layer: int) -> LayerKind:
+        windowed = self.sliding_window is not None and self.window_pattern[layer % len(self.window_pattern)]
+        rotates = self.rope_pattern[layer % len(self.rope_pattern)]
+        local = windowed and self.local_rope_theta is not None
+        rope: Literal["global", "local", "none"] = "none" if not rotates else "local" if local else "global"
+        return LayerKind(self.sliding_window if windowed else None, rope)
 
     @property
     def num_params(self) -> int:
         """Number of weights, embeddings included once when tied."""
+        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         attention = self.emb_dim * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
-        layer = attention + 3 * self.emb_dim * self.mlp_dim + 2 * self.emb_dim
+        attention += {"none": 0, "head": 2 * self.head_dim, "whole": queries + keys}[self.qk_norm]
+        attention += self.qkv_bias * (queries + 2 * keys) + self.output_bias * self.emb_dim
+        mlp = 3 * self.emb_dim * self.mlp_dim + self.mlp_bias * (2 * self.mlp_dim + self.emb_dim)
+        layer = attention + mlp + (4 if self.norms == "sandwich" else 2) * self.emb_dim
         embeddings = self.vocab_size * self.emb_dim * (1 if self.tie_word_embeddings else 2)
         return embeddings + self.num_layers * layer + self.emb_dim
 

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from humpback_jax.models.attention import grouped, ungrouped
 from humpback_jax.models.kv_cache import padded
+from humpback_jax.models.score_rule import LLAMA_RULE, ScoreRule
 
 CHUNK = 128  # queries
 CHUNK_HIDDEN = -1e30  # added to the score of a key that is not seen
@@ -29,7 +30,12 @@ Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, 
 
 
 def chunked_attention(
-    query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    rule: ScoreRule = LLAMA_RULE,
 ) -> jax.Array:
     """Causal softmax attention, softmax in float32.
 
@@ -39,44 +45,55 @@ def chunked_attention(
       values: [batch, kv_heads, prefix_length + length, head_dim].
       segment_ids: int32 [batch, length] of packed rows; only without a prefix.
       prefix_length: keys before the first query.
+      rule: of the scores.
 
     Returns:
       [batch, length, heads, head_dim] in the dtype of `query`.
     """
-    rows = grouped(query * query.shape[-1] ** -0.5, keys.shape[1])
+    rows = grouped(rule.scaled(query), keys.shape[1])
     batch, kv_heads, length, group, head_dim = rows.shape
     chunks = []
     for start in range(0, length, CHUNK):
         stop = min(start + CHUNK, length)
         seen = prefix_length + stop
+        first = 0 if rule.window is None else max(0, prefix_length + start + 1 - rule.window)
         queries = rows[:, :, start:stop].reshape(batch, kv_heads, -1, head_dim)
-        visible = _causal(jnp.arange(start, stop), jnp.arange(seen), prefix_length)
+        visible = _causal(jnp.arange(start, stop), jnp.arange(first, seen), prefix_length, rule.window)
         if segment_ids is not None:
-            visible = visible & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
+            visible = visible & (segment_ids[:, start:stop, None] == segment_ids[:, None, first:stop])
         hidden = jnp.where(visible, 0.0, CHUNK_HIDDEN)
         bias = jnp.repeat(hidden, group, axis=1)[:, None]  # as many rows as there are queries of a key head
-        scores = _product("bkrd,bkds->bkrs", queries, keys[..., :seen]) + bias
+        scores = rule.capped(_product("bkrd,bkds->bkrs", queries, keys[..., first:seen])) + bias
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-        attended = _product("bkrs,bksd->bkrd", weights, values[:, :, :seen])
+        attended = _product("bkrs,bksd->bkrd", weights, values[:, :, first:seen])
         chunks.append(attended / jnp.sum(weights, axis=-1, keepdims=True))
     attended = jnp.concatenate(chunks, axis=2).reshape(rows.shape)
     return checkpoint_name(ungrouped(attended).astype(query.dtype), "attention_out")
 
 
 def blockwise_attention(
-    query: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    rule: ScoreRule = LLAMA_RULE,
 ) -> jax.Array:
-    """As `chunked_attention`; each segment must be in one piece."""
+    """As `chunked_attention`, without soft caps; each segment must be in one piece."""
     rounded, key_length = (-(-n // BLOCK) * BLOCK for n in (query.shape[1], keys.shape[3]))
-    rows = padded(grouped(query * query.shape[-1] ** -0.5, keys.shape[1]), 2, rounded)
+    rows = padded(grouped(rule.scaled(query), keys.shape[1]), 2, rounded)
     ids = None if segment_ids is None else padded(segment_ids, 1, rounded)
-    attended = _attention(rows, padded(keys, 3, key_length), padded(values, 2, key_length), ids, prefix_length)
+    keys, values = padded(keys, 3, key_length), padded(values, 2, key_length)
+    attended = _attention(rows, keys, values, ids, prefix_length, rule.window)
     return ungrouped(attended[:, :, : query.shape[1]]).astype(query.dtype)
 
 
-def _causal(queries: jax.Array, keys: jax.Array, prefix_length: int) -> jax.Array:
+def _causal(queries: jax.Array, keys: jax.Array, prefix_length: int, window: int | None) -> jax.Array:
     """bool [1, query, key] for queries and keys at these positions."""
-    return (queries[:, None] + prefix_length >= keys[None, :])[None]
+    seen = queries[:, None] + prefix_length >= keys[None, :]
+    if window is not None:
+        seen = seen & (queries[:, None] + prefix_length - keys[None, :] < window)
+    return seen[None]
 
 
 def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -90,20 +107,24 @@ class _Blocks(NamedTuple):
     segment_ids: jax.Array | None
     prefix_length: int
     num_key_blocks: int
+    window: int | None
 
     def range(self, i: jax.Array) -> tuple[jax.Array | int, jax.Array]:
         """First key block that query block i sees, and the one after the last."""
         last = jnp.minimum((i * BLOCK + BLOCK - 1 + self.prefix_length) // BLOCK + 1, self.num_key_blocks)
+        # The first query reaches back furthest.
+        near = 0 if self.window is None else jnp.maximum(0, i * BLOCK + self.prefix_length + 1 - self.window) // BLOCK
         if self.segment_ids is None:
-            return 0, last
+            return near, last
         first = jax.lax.dynamic_slice_in_dim(self.segment_ids, i * BLOCK, 1, axis=1)
-        # Segments are in one piece: the first query's reaches back furthest.
-        return jnp.min(jnp.argmax(self.segment_ids == first, axis=1)) // BLOCK, last
+        # Segments are in one piece.
+        start = jnp.min(jnp.argmax(self.segment_ids == first, axis=1)) // BLOCK
+        return start if self.window is None else jnp.maximum(start, near), last
 
     def visible(self, i: jax.Array, j: jax.Array) -> jax.Array:
         """bool [batch or 1, 1, query, 1, key]."""
         queries, keys = i * BLOCK + jnp.arange(BLOCK), j * BLOCK + jnp.arange(BLOCK)
-        seen = _causal(queries, keys, self.prefix_length)
+        seen = _causal(queries, keys, self.prefix_length, self.window)
         if self.segment_ids is not None:
             of_query, of_key = _block(self.segment_ids, 1, i), _block(self.segment_ids, 1, j)
             seen = seen & (of_query[:, :, None] == of_key[:, None, :])
@@ -124,19 +145,29 @@ def _scores(rows: jax.Array, keys: jax.Array, blocks: _Blocks, i: jax.Array, j: 
     return jnp.where(blocks.visible(i, j), scores, BLOCK_HIDDEN)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _attention(
-    rows: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+    rows: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    window: int | None,
 ) -> jax.Array:
     """Scaled queries [batch, kv_heads, length, group, head_dim], lengths multiples of BLOCK, to the same in float32."""
-    return _forward(rows, keys, values, segment_ids, prefix_length)[0]
+    return _forward(rows, keys, values, segment_ids, prefix_length, window)[0]
 
 
 def _forward(
-    rows: jax.Array, keys: jax.Array, values: jax.Array, segment_ids: jax.Array | None, prefix_length: int
+    rows: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segment_ids: jax.Array | None,
+    prefix_length: int,
+    window: int | None,
 ) -> tuple[jax.Array, Residuals]:
     batch, kv_heads, length, group, head_dim = rows.shape
-    blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK)
+    blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK, window)
 
     def attend(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the queries of block i see, and their log-normalizers."""
@@ -169,10 +200,10 @@ def _joined(x: jax.Array) -> jax.Array:
 
 
 def _backward(
-    prefix_length: int, residuals: Residuals, cotangent: jax.Array
+    prefix_length: int, window: int | None, residuals: Residuals, cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     rows, keys, values, segment_ids, attended, normalizers = residuals
-    blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK)
+    blocks = _Blocks(segment_ids, prefix_length, keys.shape[3] // BLOCK, window)
     shifts = jnp.sum(cotangent * attended, axis=-1, keepdims=True)
 
     def attend(i: jax.Array, sums: Triple) -> Triple:

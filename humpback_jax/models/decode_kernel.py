@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 
 from humpback_jax.hardware import CHIP_OF_KIND
 from humpback_jax.models.kv_cache import KeyValues, cache_specs
+from humpback_jax.models.score_rule import LLAMA_RULE, ScoreRule
 from humpback_jax.partitioning import on_each_device
 
 LANES, SUBLANES = 128, 8  # of a TPU vector register of float32
@@ -69,6 +70,7 @@ def ragged_attention(
     device_kind: str,
     block: int | None = None,
     interpret: bool = False,
+    rule: ScoreRule = LLAMA_RULE,
 ) -> Attended:
     """Attends over the first `lengths[r]` slots of row `r`; under `use_mesh` each device over its rows and heads.
 
@@ -79,8 +81,11 @@ def ragged_attention(
       device_kind: of the chip that runs it.
       block: slots per block, which divide the length of the cache; default: from the table of the chip.
       interpret: run without a TPU, slowly, for tests.
+      rule: of the scores; the kernel knows no windows, and the queries are scaled already.
     """
-    attend = functools.partial(_attend, device_kind=device_kind, block=block, interpret=interpret)
+    attend = functools.partial(
+        _attend, device_kind=device_kind, block=block, interpret=interpret, soft_cap=rule.soft_cap
+    )
     specs = cache_specs(cache)
     rows: Any = specs.keys
     mapped = on_each_device(attend, (rows, specs, PartitionSpec(rows[0])), Attended(rows, rows, rows))
@@ -88,7 +93,14 @@ def ragged_attention(
 
 
 def _attend(
-    query: jax.Array, cache: KeyValues, lengths: jax.Array, *, device_kind: str, block: int | None, interpret: bool
+    query: jax.Array,
+    cache: KeyValues,
+    lengths: jax.Array,
+    *,
+    device_kind: str,
+    block: int | None,
+    interpret: bool,
+    soft_cap: float | None,
 ) -> Attended:
     """`ragged_attention` of one device."""
     batch, kv_heads, queries, head_dim = query.shape
@@ -111,7 +123,9 @@ def _attend(
     in_specs += [pl.BlockSpec((1, kv_heads, block), _at(2, 3, batch, block)) for _ in scales]
     shapes = [(kv_heads, padded, width) for width in (head_dim, LANES, LANES)]
     outputs = pl.pallas_call(
-        functools.partial(_kernel, block=block, compute=jnp.dtype(compute), scaled=bool(scales)),
+        functools.partial(
+            _kernel, block=block, compute=jnp.dtype(compute), scaled=bool(scales), rule=ScoreRule(soft_cap=soft_cap)
+        ),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
             grid=(batch, blocks),
@@ -160,7 +174,15 @@ def cost(cache: KeyValues, query_shape: tuple[int, ...]) -> Any:
 
 
 def _kernel(
-    lengths: Any, query: Any, keys: Any, values: Any, *refs: Any, block: int, compute: Any, scaled: bool
+    lengths: Any,
+    query: Any,
+    keys: Any,
+    values: Any,
+    *refs: Any,
+    block: int,
+    compute: Any,
+    scaled: bool,
+    rule: ScoreRule,
 ) -> None:
     """One block of one row, all heads."""
     key_scales, value_scales = refs[:2] if scaled else (None, None)
@@ -181,6 +203,7 @@ def _kernel(
             scores = _product(query[0, head], keys[0, head], compute)
             if key_scales is not None:
                 scores = scores * key_scales[0, pl.ds(head, 1), :]
+            scores = rule.capped(scores)
             slots = index * block + jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
             scores = jnp.where(slots < length, scores, LOWEST)
             before = highest[head]

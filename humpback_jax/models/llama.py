@@ -1,28 +1,25 @@
-"""The LLaMA decoder in flax linen, readable top to bottom: norm, rotary embedding, attention, MLP, layer, model.
+"""The decoder in flax linen: token embedding, layers, output projection. What differs in relatives is in its config.
 
 Parameters are a plain nested dict of arrays (`init_params` unboxes them). Training scans over layers stacked on axis 0;
 inference (`scan_layers=False`) has one subtree per layer, so that no step copies a layer out of a stack.
-Rotary embeddings follow Hugging Face's convention (the head is split in halves, not interleaved).
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from humpback_jax.models.attention import Source, attention, scaled_rows, segment_mask
-from humpback_jax.models.attention_kernels import choose_attention, prefill_attention
-from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.models.decode_kernel import ragged_attention
-from humpback_jax.models.kv_cache import Context, KeyValues, write_token
+from humpback_jax.models.attention import Masks, segment_mask, within
+from humpback_jax.models.config import LlamaConfig
+from humpback_jax.models.kv_cache import Context, KeyValues
+from humpback_jax.models.layers import Compute, DecoderLayer, Kernel, RMSNorm, whole_rows
 from humpback_jax.models.products import QuantizedKernel, einsum, embedding_rows
-from humpback_jax.partitioning import constrain, num_shards
+from humpback_jax.models.rope import Rope, rope_frequencies, sequence_lengths, sines_and_cosines, unrotated
+from humpback_jax.partitioning import constrain
 
 _policies = jax.checkpoint_policies
 REMAT_POLICIES: dict[str, Callable | None] = {
@@ -32,216 +29,6 @@ REMAT_POLICIES: dict[str, Callable | None] = {
     "attention_out": _policies.save_only_these_names("attention_out"),
     "qkv": _policies.save_only_these_names("query", "key", "value", "attention_out"),
 }
-
-
-def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
-    """Rotary frequencies in radians per token, float32 [head_dim / 2], with LLaMA-3.1 scaling if given."""
-    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    frequencies = 1.0 / (theta**exponents)
-    if scaling is None:
-        return frequencies
-    wavelengths = 2 * math.pi / frequencies
-    turns = scaling.original_max_position_embeddings / wavelengths
-    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    keep = jnp.clip(keep, 0.0, 1.0)
-    return frequencies * keep + frequencies / scaling.factor * (1.0 - keep)
-
-
-def rotate(x: jax.Array, sin: jax.Array, cos: jax.Array) -> jax.Array:
-    """Applies rotary embeddings: x [batch, length, heads, head_dim]; sin, cos float32 [batch, length, head_dim / 2]."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    sin, cos = sin[:, :, None], cos[:, :, None]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-@jax.custom_vjp
-def _scaled(x: jax.Array, scale: jax.Array) -> jax.Array:
-    """x * scale, float32 [batch, length, emb_dim] and [emb_dim]."""
-    return x * scale
-
-
-def _scaled_backward(operands: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sum over all tokens as a matrix product, which CPUs compute several times faster than a reduction."""
-    x, scale = operands
-    ones = jnp.ones(x.shape[:2], x.dtype)
-    scale_gradient = jnp.einsum("bt,bte->e", ones, cotangent * x, precision=jax.lax.Precision.HIGHEST)
-    return cotangent * scale, scale_gradient
-
-
-_scaled.defvjp(lambda x, scale: (x * scale, (x, scale)), _scaled_backward)
-
-
-@dataclasses.dataclass(frozen=True)
-class Compute:
-    """In which dtypes the modules compute, and on which devices; the fields are those of `Llama`."""
-
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-    gradient_dtype: Any = None
-    platform: str = "cpu"
-    device_kind: str = ""
-
-
-def _whole_rows(x: jax.Array) -> jax.Array:
-    """Activations [batch, length, emb_dim] with their width whole on every device."""
-    return constrain(x, "activation_batch", "activation_length", "activation_embed")
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * scale over the last axis, computed in float32."""
-
-    epsilon: float
-    compute: Compute
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
-        scale: Any = self.param("scale", init, (x.shape[-1],), self.compute.param_dtype)
-        # Gathered like any weight; the scales of all layers together are megabytes.
-        scale = constrain(scale, None)
-        x32 = x.astype(jnp.float32)
-        normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
-        return _scaled(normed, scale.astype(jnp.float32)).astype(self.compute.dtype)
-
-
-class Kernel(nn.Module):
-    """One weight; `equation` says how it meets its input, for example `"bte,ehn->bthn"`."""
-
-    equation: str
-    names: tuple[str, ...]
-    config: LlamaConfig
-    compute: Compute
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = tuple(self.config.axis_sizes[name] for name in self.names)
-        # A kernel that writes to the residual stream is contracted over all its axes but the last.
-        fan_in = math.prod(shape[:-1]) if self.names[-1] == "embed" else shape[0]
-        init = nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), self.names)
-        kernel: Any = self.param("kernel", init, shape, self.compute.param_dtype)
-        return einsum(self.equation, x, kernel, self.compute.dtype, self.compute.gradient_dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query self-attention with rotary embeddings."""
-
-    config: LlamaConfig
-    compute: Compute
-
-    def setup(self) -> None:
-        kernel = functools.partial(Kernel, config=self.config, compute=self.compute)
-        kv_names = ("embed", "kv_heads", "head_dim")
-        # Axes are contracted in alphabetical order: a weight whose contracted letters are not in it is transposed.
-        self.query = kernel("bte,ehn->bthn", ("embed", "heads", "head_dim"))
-        self.key = kernel("bte,ekn->btkn", kv_names)
-        self.value = kernel("bte,ekn->btkn", kv_names)
-        self.out = kernel("bthn,hne->bte", ("heads", "head_dim", "embed"))
-
-    def __call__(
-        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], masks: "Masks", context: Context, step: Any
-    ) -> tuple[jax.Array, KeyValues]:
-        names = ("activation_batch", "activation_length")
-        query = constrain(self.query(x), *names, "activation_heads", "activation_head_dim")
-        key = constrain(self.key(x), *names, "activation_kv_heads", "activation_head_dim")
-        value = constrain(self.value(x), *names, "activation_kv_heads", "activation_head_dim")
-        query, key = checkpoint_name(rotate(query, *rope), "query"), checkpoint_name(rotate(key, *rope), "key")
-        value = checkpoint_name(value, "value")
-        new = KeyValues(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
-        if context.recent is not None:
-            new = write_token(context.recent, new, step)
-        attended = self._attend(query, new, masks, context)
-        return self.out(constrain(attended, *names, "activation_heads", "activation_head_dim")), new
-
-    def _attend(self, query: jax.Array, new: KeyValues, masks: "Masks", context: Context) -> jax.Array:
-        """By the kernel of the platform where there is one, all else by XLA."""
-        cache, attended = context.cache, None
-        implementation = choose_attention(
-            self.compute.platform,
-            head_dim=query.shape[-1],
-            query_length=query.shape[1],
-            dtype=query.dtype,
-            segmented=masks.segment_ids is not None,
-            shared_prefix=context.prefix is not None,
-            length_shards=num_shards("activation_length"),
-            cache_length=0 if cache is None else cache.length,
-        )
-        if implementation not in ("xla", "ragged"):
-            return prefill_attention(query, new, masks.segment_ids, context.prefix, implementation=implementation)
-        sources = [Source(new, masks.new)]
-        if cache is not None and implementation == "ragged" and masks.cache_lengths is not None:
-            rows = scaled_rows(query, cache.keys.shape[1])
-            attended = ragged_attention(rows, cache, masks.cache_lengths, device_kind=self.compute.device_kind)
-        elif cache is not None:
-            sources.insert(0, Source(cache, masks.cache))
-        if context.prefix is not None:
-            sources.insert(0, Source(context.prefix, None))
-        return checkpoint_name(attention(query, sources, attended), "attention_out")
-
-
-class Masks(NamedTuple):
-    """Who sees whom, bool [batch or 1, query or 1, key], in the call's own tokens and in the cache.
-
-    Without `segment_ids` (int32 [batch, query]) the call's own tokens are one causal sequence per row. `cache_lengths`
-    (int32 [batch]) says of single queries what `cache` does: they see the first slots of their row.
-    """
-
-    new: jax.Array
-    cache: jax.Array | None = None
-    segment_ids: jax.Array | None = None
-    cache_lengths: jax.Array | None = None
-
-
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
-
-    config: LlamaConfig
-    compute: Compute
-
-    def setup(self) -> None:
-        kernel = functools.partial(Kernel, config=self.config, compute=self.compute)
-        self.gate, self.up = kernel("bte,ef->btf", ("embed", "mlp")), kernel("bte,ef->btf", ("embed", "mlp"))
-        self.down = kernel("btf,fe->bte", ("mlp", "embed"))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        hidden = nn.silu(self.gate(x)) * self.up(x)
-        return self.down(constrain(hidden, "activation_batch", "activation_length", "activation_mlp"))
-
-
-class DecoderLayer(nn.Module):
-    """One pre-norm layer; the body of the scan over layers."""
-
-    config: LlamaConfig
-    compute: Compute
-
-    def setup(self) -> None:
-        self.attention_norm = RMSNorm(self.config.rms_norm_eps, self.compute)
-        self.attention = Attention(self.config, self.compute)
-        self.mlp_norm = RMSNorm(self.config.rms_norm_eps, self.compute)
-        self.mlp = SwiGLU(self.config, self.compute)
-
-    def __call__(
-        self,
-        x: jax.Array,
-        dropout_rate: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        masks: Masks,
-        context: Context = Context(),  # noqa: B008 (immutable)
-        step: jax.Array | None = None,
-    ) -> tuple[jax.Array, KeyValues]:
-        attended, written = self.attention(_whole_rows(self.attention_norm(x)), rope, masks, context, step)
-        x = self._residual(x, attended, dropout_rate)
-        return self._residual(x, self.mlp(_whole_rows(self.mlp_norm(x))), dropout_rate), written
-
-    def _residual(self, x: jax.Array, branch: jax.Array, dropout_rate: jax.Array) -> jax.Array:
-        """x + branch, the branch dropped out (as LIMA does) when a `dropout` rng is given."""
-        if self.has_rng("dropout"):
-            # Sixteen random bits decide as well as a float does, at half the cost.
-            drop_below = jnp.round(dropout_rate * 2**16).astype(jnp.uint32)
-            keep = jax.random.bits(self.make_rng("dropout"), branch.shape, jnp.uint16) >= drop_below
-            branch = jnp.where(keep, branch / (1.0 - dropout_rate).astype(branch.dtype), 0)
-        # Devices that share a row share what lies between its products; a single token they all hold.
-        length = "residual_length" if x.shape[1] % num_shards("residual_length") == 0 else "activation_length"
-        return constrain(x + branch, "activation_batch", length, "activation_embed")
 
 
 class _ScannedLayer(DecoderLayer):
@@ -332,7 +119,7 @@ class Llama(nn.Module):
             self.layers = self._scanned_layer()(c, compute)
         else:
             self.layers = [DecoderLayer(c, compute) for _ in range(c.num_layers)]
-        self.final_norm = RMSNorm(c.rms_norm_eps, compute)
+        self.final_norm = RMSNorm(c.rms_norm_eps, compute, c.norm_plus_one)
         if not c.tie_word_embeddings:
             in_float32 = dataclasses.replace(compute, dtype=jnp.float32)
             self.lm_head = Kernel("bte,ev->btv", ("embed", "vocab"), c, in_float32)
@@ -345,7 +132,7 @@ class Llama(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=((0, 0), nn.broadcast, nn.broadcast),
             length=self.config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
@@ -370,13 +157,15 @@ class Llama(nn.Module):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         mask = segment_mask(positions, jnp.ones_like(tokens) if segment_ids is None else segment_ids)
         masks = Masks(constrain(mask, "activation_batch", "activation_length", None), segment_ids=segment_ids)
-        x, rope = self._embed(tokens), self._rope(positions)
+        x, ropes = self._embed(tokens), self._ropes(positions, segment_ids, None)
+        of_kinds = self._masks(masks, positions, Context())
         rates = jnp.asarray(self.dropout_rates or (0.0,) * self.config.num_layers, jnp.float32)
+        kinds = self.config.kind_numbers
         if self.scan_layers:
-            x, _ = self.layers(x, rates, rope, masks)
+            x, _ = self.layers(x, (rates, kinds and jnp.asarray(kinds)), ropes, of_kinds)
         else:
-            for layer, rate in zip(self.layers, rates, strict=True):
-                x, _ = layer(x, rate, rope, masks)
+            for i, layer in enumerate(self.layers):
+                x, _ = layer(x, (rates[i], kinds and kinds[i]), ropes, of_kinds)
         return self.final_norm(x)
 
     def hidden_states_in_context(
@@ -400,23 +189,47 @@ class Llama(nn.Module):
           Hidden states [batch, length, emb_dim], and per layer the keys and values of the tokens (or `recent` with
           the new token in it).
         """
-        x, rope, written = self._embed(tokens), self._rope(positions), []
-        for layer, context in zip(self.layers, contexts, strict=True):
-            x, new = layer(x, jnp.float32(0), rope, masks, context, step)
+        positions, kinds = jnp.asarray(positions), self.config.kind_numbers
+        x, ropes, written = self._embed(tokens), self._ropes(positions, None, masks.lengths), []
+        of_kinds = self._masks(masks, positions, contexts[0])
+        for i, (layer, context) in enumerate(zip(self.layers, contexts, strict=True)):
+            x, new = layer(x, (jnp.float32(0), kinds and kinds[i]), ropes, of_kinds, context, step)
             written.append(new)
         return self.final_norm(x), written
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        return _whole_rows(self.token_embedder(tokens))
+        embedded, multiplier = self.token_embedder(tokens), self.config.embedding_multiplier
+        if multiplier != 1.0:
+            embedded = embedded * jnp.asarray(multiplier, embedded.dtype)
+        return whole_rows(embedded)
 
-    def _rope(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        c = self.config
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
-        return jnp.sin(angles), jnp.cos(angles)
+    def _ropes(self, positions: jax.Array, segment_ids: jax.Array | None, ends: jax.Array | None) -> list[Rope]:
+        """Sines and cosines of every kind of layer; sequences end at `ends` int32 [batch], or with their positions."""
+        c, ropes, lengths = self.config, [], None
+        if c.rope_scaling is not None and c.rope_scaling.depends_on_length:
+            lengths = sequence_lengths(positions, segment_ids) if ends is None else ends[:, None]
+        for kind in c.distinct_kinds:
+            theta, scaling = c.rope_theta, c.rope_scaling
+            if kind.rope == "local":
+                theta, scaling = c.local_rope_theta or theta, None
+            if kind.rope == "none":
+                ropes.append(unrotated(positions, c.rotary_dim))
+                continue
+            angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rotary_dim, theta, scaling, lengths)
+            ropes.append(sines_and_cosines(angles, scaling))
+        return ropes
+
+    def _masks(self, masks: Masks, positions: jax.Array, context: Context) -> list[Masks]:
+        """The masks of every kind of layer."""
+        return [within(kind.window, masks, positions, context) for kind in self.config.distinct_kinds]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Logits, float32 [batch, length, vocab], of hidden states [batch, length, emb_dim]."""
-        return self.token_embedder.attend(hidden) if self.config.tie_word_embeddings else self.lm_head(hidden)
+        c = self.config
+        scores = self.token_embedder.attend(hidden) if c.tie_word_embeddings else self.lm_head(hidden)
+        if c.logit_divisor != 1.0:
+            scores = scores / c.logit_divisor
+        return scores if c.logit_soft_cap is None else c.logit_soft_cap * jnp.tanh(scores / c.logit_soft_cap)
 
 
 def hidden_states(model: Llama, params: dict, *arguments: Any, dropout_key: jax.Array | None = None) -> jax.Array:

@@ -160,5 +160,5 @@ def _with_kernels(params: dict, kernels: Mapping[str, Any]) -> dict[str, Any]:
     layers = dict(params["layers"])
     for target, kernel in kernels.items():
         block, name = PROJECTIONS[target]
-        layers[block] = layers[block] | {name: {"kernel": kernel}}
+        layers[block] = layers[block] | {name: layers[block][name] | {"kernel": kernel}}
     return params | {"layers": layers}

@@ -14,7 +14,7 @@ from humpback_jax.inference import compiled
 from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
 from humpback_jax.inference.engine import Engine
-from humpback_jax.inference.precision import CONTRACTED_AXES
+from humpback_jax.inference.precision import CONTRACTED_AXES, WEIGHTS
 from humpback_jax.inference.requests import EngineConfig
 from humpback_jax.models.kv_cache import KeyValues
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
@@ -125,7 +125,7 @@ class AbstractEngine(Engine):
         placed = shardings(self.mesh, self.rules, logical_specs(self.model), shapes)
 
         def quantized(path: tuple, leaf: Any, sharding: NamedSharding) -> Any:
-            if not int8_weights or leaf.ndim < 2:
+            if not int8_weights or path[-1].key not in WEIGHTS:
                 return _struct(leaf.shape, leaf.dtype, sharding)
             kept = [i for i in range(leaf.ndim) if i not in CONTRACTED_AXES[path[-2].key]]
             spec = (*sharding.spec, *(None,) * leaf.ndim)

@@ -20,7 +20,7 @@ class OptimizerConfig:
       final_learning_rate: at the last update (a value, not a factor); not above `learning_rate`.
       warmup_steps: updates of linear warm-up from 0.
       b1, b2, eps: Adam moments.
-      weight_decay: decoupled; not applied to norm scales.
+      weight_decay: decoupled; not applied to norm scales and biases.
       max_grad_norm: global-norm clip; None switches it off.
     """
 
@@ -50,8 +50,8 @@ class OptimizerConfig:
 
 
 def decay_mask(params: Any) -> Any:
-    """True where weight decay applies: every parameter but the norm scales."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """True where weight decay applies: every parameter but norm scales and biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from humpback_jax.files import PathLike, write_json
+from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.run_files import MODEL
@@ -26,8 +26,9 @@ from humpback_jax.weights.huggingface import (
     MAX_SHARD_BYTES,
     HuggingFaceSource,
     cast,
-    config_to_huggingface,
     export_tensors,
+    stored,
+    write_config,
 )
 from humpback_jax.weights.mapping import flatten, foreign_slots, leaf_shape, put_rows, row_blocks, rules_of, unflatten
 from humpback_jax.weights.model_folder import (
@@ -149,12 +150,11 @@ def export_weights(
     with as_model_folder(src, beside=pathlib.Path(dst).absolute()) as model, staged as folder:
         card = read_model_card(model)
         chat = exported_chat(card, load_tokenizer(os.path.join(model, TOKENIZER)))
-        total = len(foreign_slots(card.config, "huggingface"))
-        dtype, stored = dtype or card.param_dtype, StoredParams(os.path.join(model, PARAMS))
+        total = len(stored(card.config))
+        dtype, params = dtype or card.param_dtype, StoredParams(os.path.join(model, PARAMS))
         with progress_bar("exporting", total, "tensors", show=show_progress) as bar:
-            tensors, num_bytes = export_tensors(folder, card.config, stored, dtype, max_shard_bytes, bar)
-        config = config_to_huggingface(card.config, dtype, chat.bos_id, one_or_several(chat.end_ids))
-        write_json(folder / "config.json", config)
+            tensors, num_bytes = export_tensors(folder, card.config, params, dtype, max_shard_bytes, bar)
+        write_config(folder, card.config, dtype, chat.bos_id, one_or_several(chat.end_ids))
         for name, content in chat.files.items():
             (folder / name).write_bytes(content)
         page = model_page(src, card, chat, dtype, pathlib.Path(dst).absolute().name, origins)

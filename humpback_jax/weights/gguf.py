@@ -11,7 +11,7 @@ import numpy as np
 
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig, RopeScaling
-from humpback_jax.models.llama import rope_frequencies
+from humpback_jax.models.rope import rope_frequencies
 from humpback_jax.tokenizers import FileTokenizer, tokenizer_from_files
 from humpback_jax.weights.foreign_tokenizers import gguf_tokenizer_files
 from humpback_jax.weights.mapping import EMBEDDING, LM_HEAD, Fields, Format, check_tensors

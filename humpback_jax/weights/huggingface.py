@@ -1,22 +1,22 @@
 """Hugging Face folders: config.json and safetensors files, in and out, tensor by tensor."""
 
-import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from humpback_jax.files import PathLike, read_json, write_json
-from humpback_jax.models.config import LlamaConfig, RopeScaling
+from humpback_jax.models.config import LlamaConfig
 from humpback_jax.models.dtypes import STORED, dtype_of
 from humpback_jax.runtime.progress import ProgressReporter
 from humpback_jax.tokenizers import GENERATION, tokenizer_files
+from humpback_jax.weights.families import FAMILIES
+from humpback_jax.weights.huggingface_config import config_from_huggingface, config_to_huggingface
 from humpback_jax.weights.mapping import (
     EMBEDDING,
     LM_HEAD,
-    Fields,
     Format,
     check_tensors,
     foreign_shape,
@@ -24,128 +24,34 @@ from humpback_jax.weights.mapping import (
     row_blocks,
     to_foreign,
 )
+from humpback_jax.weights.tensor_files import FLOAT_DTYPES, SafetensorsFile, TensorFile, TorchFile
 
-ARCHITECTURE = "LlamaForCausalLM"
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-FLOAT_DTYPES = ("F32", "F16", "BF16")
+LAYOUTS: tuple[tuple[str, str, Callable[[pathlib.Path], TensorFile]], ...] = (
+    (INDEX, SINGLE, SafetensorsFile),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin", TorchFile),
+)
+# Of families that fuse tensors: in which one a module's rows stand, in this order.
+FUSED = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
+}
 # Rotary frequencies that early checkpoints stored as a buffer; they follow from rope_theta and hold no weights.
 BUFFER_SUFFIX = ".rotary_emb.inv_freq"
-SIZES = {
-    "vocab_size": "vocab_size",
-    "emb_dim": "hidden_size",
-    "mlp_dim": "intermediate_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "max_position_embeddings": "max_position_embeddings",
-}
-# What would make the model compute something else than ours; None stands for a field that is not there.
-MUST_BE: dict[str, tuple[Any, ...]] = {
-    "model_type": (None, "llama"),
-    "hidden_act": (None, "silu"),
-    "attention_bias": (None, False),
-    "mlp_bias": (None, False),
-    "sliding_window": (None,),
-    "partial_rotary_factor": (None, 1.0),
-    "quantization_config": (None,),
-}
 BLOCK_BYTES = 64 << 20
 MAX_SHARD_BYTES = 2_000_000_000
 
 
-def config_from_huggingface(fields: Mapping[str, Any], where: str, name: str) -> LlamaConfig:
-    """The architecture that a config.json describes.
-
-    Fields that the format lets a file leave out (`num_key_value_heads`, `head_dim`, `rope_theta`, tying) then have the
-    format's own meaning; everything else must be there. What this model cannot compute raises ValueError.
-    """
-    architectures = fields.get("architectures")
-    if architectures != [ARCHITECTURE]:
-        raise ValueError(f"{where}: architectures is {architectures!r}; only [{ARCHITECTURE!r}] can be imported")
-    checked = Fields(fields, where)
-    checked.refuse_unless(MUST_BE, "this LLaMA cannot compute anything else")
-    theta, scaling = _rope(fields, where)
-    return LlamaConfig(
-        name=name,
-        rope_theta=theta,
-        rope_scaling=scaling,
-        rms_norm_eps=float(checked.needed("rms_norm_eps")),
-        tie_word_embeddings=bool(fields.get("tie_word_embeddings", False)),
-        **checked.sizes(SIZES),
-    )
-
-
-def _rope(fields: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    """Rotary base and scaling, from `rope_theta` + `rope_scaling` or from the newer `rope_parameters`."""
-    parameters, scaling = fields.get("rope_parameters"), fields.get("rope_scaling")
-    for key, value in (("rope_parameters", parameters), ("rope_scaling", scaling)):
-        if value is not None and not isinstance(value, dict):
-            raise ValueError(f"{where}: {key} must be an object or null, found {value!r}")
-    stated = (fields.get("rope_theta"), (parameters or {}).get("rope_theta"))
-    thetas = {float(value) for value in stated if value is not None}
-    if len(thetas) > 1:
-        raise ValueError(f"{where}: rope_theta and rope_parameters disagree: {sorted(thetas)}")
-    # A file without any rope_theta means 10,000: the LLaMA-1 and LLaMA-2 files were written before the field existed.
-    theta = thetas.pop() if thetas else 10_000.0
-    scalings = [_rope_scaling(value, where) for value in (parameters, scaling) if value is not None]
-    if len(scalings) == 2 and scalings[0] != scalings[1]:
-        raise ValueError(f"{where}: rope_scaling and rope_parameters disagree: {scalings[1]} and {scalings[0]}")
-    return theta, scalings[0] if scalings else None
-
-
-def _rope_scaling(fields: Mapping[str, Any], where: str) -> RopeScaling | None:
-    kind = fields.get("rope_type", fields.get("type", "default"))
-    allowed = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-    if fields.get("partial_rotary_factor") not in (None, 1.0):
-        raise ValueError(f"{where}: partial_rotary_factor {fields['partial_rotary_factor']!r} is not supported")
-    numbers = tuple(field.name for field in dataclasses.fields(RopeScaling))
-    if kind == "llama3":
-        allowed |= set(numbers)
-    elif kind != "default":
-        raise ValueError(f"{where}: rope type {kind!r} is not supported; known: 'default', 'llama3'")
-    if unknown := sorted(fields.keys() - allowed):
-        raise ValueError(f"{where}: unknown rope field {unknown[0]} for rope type {kind!r}")
-    if kind == "default":
-        return None
-    checked = Fields(fields, f"{where}: rope scaling")
-    factor, low, high, original = map(checked.needed, numbers)
-    return RopeScaling(float(factor), float(low), float(high), int(original))
-
-
-def config_to_huggingface(
-    config: LlamaConfig, dtype: str, bos_id: int | None, eos_id: int | list[int] | None
-) -> dict[str, Any]:
-    """The config.json of a model, in the layout that transformers 4 and 5 both read; `eos_id` may be several."""
-    scaling = config.rope_scaling
-    return {
-        "_name_or_path": config.name,
-        "architectures": [ARCHITECTURE],
-        "model_type": "llama",
-        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
-        "hidden_act": "silu",
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": scaling and {"rope_type": "llama3"} | dataclasses.asdict(scaling),
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "torch_dtype": dtype,
-        "use_cache": True,
-    }
-
-
 class HuggingFaceSource:
-    """Reads a Hugging Face folder, memory-mapped, row by row; opening it checks every tensor's name and shape."""
+    """Reads a Hugging Face folder, memory-mapped, row by row; opening it checks every tensor's name and shape.
+
+    Tensors of families that fuse several into one are known here by the names of their parts.
+    """
 
     interleaved = False
     form: Format = "huggingface"
 
     def __init__(self, folder: PathLike, name: str | None = None) -> None:
-        import safetensors
-
         self.folder = self.where = pathlib.Path(folder)
         path = self.folder / "config.json"
         fields = read_json(path)
@@ -154,46 +60,46 @@ class HuggingFaceSource:
         named = pathlib.PurePath(str(fields.get("_name_or_path") or self.folder.absolute().name)).name
         self.config = config_from_huggingface(fields, str(path), name or named)
         self._eos_ids = fields.get("eos_token_id")
-        index = self._index()
-        self._open: dict[str, Any] = {}
-        for file in sorted(set(index.values())) or [SINGLE]:
-            try:
-                self._open[file] = safetensors.safe_open(self.folder / file, framework="np")
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f"{self.folder / file} is missing; download it") from error
-            except safetensors.SafetensorError as error:
-                raise ValueError(f"{self.folder / file} is damaged ({error}); download this file again") from error
-        self._file_of = self._locate(index)
+        index, single, opener = self._layout()
+        files = self._index(index, single)
+        self._open = {file: opener(self.folder / file) for file in sorted(set(files.values())) or [single]}
+        self._file_of = self._locate(files, index)
+        self._part_of = {part: (name, first) for name, parts in stored(self.config).items() for part, first in parts}
         self._check()
 
-    def _index(self) -> dict[str, str]:
+    def _layout(self) -> tuple[str, str, Callable[[pathlib.Path], TensorFile]]:
+        """Name of the index, of the file that holds all, and what opens a file; safetensors where there are any."""
+        for index, single, opener in LAYOUTS:
+            if (self.folder / index).exists() or (self.folder / single).exists():
+                return index, single, opener
+        raise FileNotFoundError(
+            f"{self.folder} holds neither {SINGLE} nor {INDEX}, nor pytorch_model.bin or its index; download the files "
+            "with the weights"
+        )
+
+    def _index(self, name: str, single: str) -> dict[str, str]:
         """{tensor: file} as the index says; empty where all tensors are in one file."""
-        path, single = self.folder / INDEX, self.folder / SINGLE
-        if path.exists() and single.exists():
-            raise ValueError(f"{self.folder} holds both {SINGLE} and {INDEX}; delete the one that is stale")
-        if single.exists():
-            return {}
+        path = self.folder / name
+        if path.exists() and (self.folder / single).exists():
+            raise ValueError(f"{self.folder} holds both {single} and {name}; delete the one that is stale")
         if not path.exists():
-            raise FileNotFoundError(
-                f"{self.folder} holds neither {SINGLE} nor {INDEX}. If it has pytorch_model*.bin files, save the model "
-                "with safe_serialization=True first"
-            )
+            return {}
         index = read_json(path)
         if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
             raise ValueError(f"{path}: weight_map is missing; download this file again")
         return index["weight_map"]
 
-    def _locate(self, index: Mapping[str, str]) -> dict[str, str]:
+    def _locate(self, index: Mapping[str, str], index_name: str) -> dict[str, str]:
         """{tensor: file}; a tensor in two files, or elsewhere than the index says, is an error."""
         file_of: dict[str, str] = {}
         for file, reader in self._open.items():
-            for name in reader.keys():  # noqa: SIM118 - a reader is not iterable
+            for name in reader.names():
                 if name in file_of:
                     raise ValueError(f"tensor {name} is in both {self.folder / file_of[name]} and {self.folder / file}")
                 file_of[name] = file
         for name, file in index.items():
             if file_of.get(name) != file:
-                raise ValueError(f"{self.folder / file}: tensor {name} is missing, though {INDEX} says it is here")
+                raise ValueError(f"{self.folder / file}: tensor {name} is missing, though {index_name} says it is here")
         return file_of
 
     def _check(self) -> None:
@@ -201,16 +107,15 @@ class HuggingFaceSource:
         for name, file in self._file_of.items():
             if name.endswith(BUFFER_SUFFIX):
                 continue
-            tensor = self._open[file].get_slice(name)
-            shapes[name] = tensor.get_shape()
-            if tensor.get_dtype() not in FLOAT_DTYPES:
+            shapes[name], dtype = self._open[file].shape(name), self._open[file].dtype(name)
+            if dtype not in FLOAT_DTYPES:
                 raise ValueError(
-                    f"{self.folder / file}: tensor {name} has dtype {tensor.get_dtype()}, expected one of "
-                    f"{', '.join(FLOAT_DTYPES)}; quantized safetensors cannot be imported"
+                    f"{self.folder / file}: tensor {name} has dtype {dtype}, expected one of "
+                    f"{', '.join(FLOAT_DTYPES)}; quantized tensors cannot be imported"
                 )
         tied_copy = shapes.pop(LM_HEAD.huggingface, None) if self.config.tie_word_embeddings else None
         files = {name: str(self.folder / file) for name, file in self._file_of.items()}
-        check_tensors(shapes, self.config, "huggingface", str(self.folder), files)
+        check_tensors(shapes, self.config, "huggingface", str(self.folder), files, stored_shapes(self.config))
         if tied_copy is not None:
             self._check_tied_copy(tied_copy, files[LM_HEAD.huggingface])
 
@@ -237,7 +142,41 @@ class HuggingFaceSource:
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of a tensor in their stored dtype."""
-        return self._open[self._file_of[name]].get_slice(name)[start:stop]
+        whole, first = self._part_of.get(name, (name, 0))
+        return self._open[self._file_of[whole]].rows(whole, first + start, first + stop)
+
+
+def stored(config: LlamaConfig) -> dict[str, list[tuple[str, int]]]:
+    """{tensor of a file: its parts, each with the first of its rows}, in file order; most are their only part."""
+    tensors: dict[str, list[tuple[str, int]]] = {}
+    rows: dict[str, int] = {}
+    for name, slot in foreign_slots(config, "huggingface").items():
+        whole = _fused_name(name) if FAMILIES[config.family].fused else name
+        first = rows.get(whole, 0)
+        tensors.setdefault(whole, []).append((name, first))
+        rows[whole] = first + foreign_shape(slot.rule, config)[0]
+    return tensors
+
+
+def _fused_name(name: str) -> str:
+    module = name.removesuffix(".weight").rpartition(".")[2]
+    return name.replace(module, FUSED.get(module, module))
+
+
+def stored_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a file."""
+    slots, shapes = foreign_slots(config, "huggingface"), {}
+    for name, parts in stored(config).items():
+        of_parts = [foreign_shape(slots[part].rule, config) for part, _ in parts]
+        shapes[name] = (sum(shape[0] for shape in of_parts), *of_parts[0][1:])
+    return shapes
+
+
+def write_config(
+    folder: pathlib.Path, config: LlamaConfig, dtype: str, bos_id: int | None, eos_id: int | list[int] | None
+) -> None:
+    """Writes the config.json of an exported model."""
+    write_json(folder / "config.json", config_to_huggingface(config, dtype, bos_id, eos_id))
 
 
 def export_tensors(
@@ -270,9 +209,9 @@ def export_tensors(
     for number, names in enumerate(shards, start=1):
         file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {}
-        for name, slot in names.items():
-            tensor = to_foreign(read_layer(slot.rule.path, slot.layer), slot.rule, config)
-            tensors[name] = cast(tensor, dtype, name)
+        for name, slots in names.items():
+            parts = [to_foreign(read_layer(slot.rule.path, slot.layer), slot.rule, config) for slot in slots]
+            tensors[name] = cast(parts[0] if len(parts) == 1 else np.concatenate(parts), dtype, name)
             total += tensors[name].nbytes
             bar.advance(1)
         save_file(tensors, folder / file, metadata={"format": "pt"})
@@ -285,12 +224,13 @@ def export_tensors(
 def _shards(config: LlamaConfig, itemsize: int, max_bytes: int) -> Iterator[dict]:
     shard: dict = {}
     size = 0
-    for name, slot in foreign_slots(config, "huggingface").items():
-        num_bytes = itemsize * int(np.prod(foreign_shape(slot.rule, config)))
+    slots, shapes = foreign_slots(config, "huggingface"), stored_shapes(config)
+    for name, parts in stored(config).items():
+        num_bytes = itemsize * math.prod(shapes[name])
         if shard and size + num_bytes > max_bytes:
             yield shard
             shard, size = {}, 0
-        shard[name] = slot
+        shard[name] = [slots[part] for part, _ in parts]
         size += num_bytes
     yield shard
 

@@ -69,7 +69,9 @@ _HF, _BLK = "model.layers.{layer}", "blk.{layer}"
 EMBEDDING = Rule(
     "token_embedder/embedding", "model.embed_tokens.weight", "token_embd.weight", ("vocab", "embed"), (("vocab",), _EMB)
 )
+FINAL_NORM = _norm("final_norm", "model.norm", "output_norm")
 LM_HEAD = _linear("lm_head", "lm_head", "output", _EMB, ("vocab",))
+# Of a LLaMA; `rules_of` has those of its relatives.
 RULES: tuple[Rule, ...] = (
     EMBEDDING,
     _norm("layers/attention_norm", f"{_HF}.input_layernorm", f"{_BLK}.attn_norm"),
@@ -81,9 +83,38 @@ RULES: tuple[Rule, ...] = (
     _linear("layers/mlp/gate", f"{_HF}.mlp.gate_proj", f"{_BLK}.ffn_gate", _EMB, _MLP),
     _linear("layers/mlp/up", f"{_HF}.mlp.up_proj", f"{_BLK}.ffn_up", _EMB, _MLP),
     _linear("layers/mlp/down", f"{_HF}.mlp.down_proj", f"{_BLK}.ffn_down", _MLP, _EMB),
-    _norm("final_norm", "model.norm", "output_norm"),
+    FINAL_NORM,
     LM_HEAD,
 )
+
+
+def _bias(linear: Rule) -> Rule:
+    """The bias that an output of a linear weight may have."""
+    names = linear.huggingface.replace(".weight", ".bias"), linear.gguf.replace(".weight", ".bias")
+    outputs = linear.foreign_axes[0]
+    path = linear.path.replace("/kernel", "/bias")
+    return Rule(path, *names, axes=outputs, foreign_axes=(outputs,), rotary=linear.rotary)
+
+
+_MLP_KERNELS = ("gate", "up", "down")
+_QUERY_NORM, _KEY_NORM = f"{_HF}.self_attn.q_norm.weight", f"{_HF}.self_attn.k_norm.weight"
+# Which norms a layer has, by `LlamaConfig.norms`: what the foreign files call them depends on which there are.
+_NORMS = {
+    "pre": (
+        _norm("layers/attention_norm", f"{_HF}.input_layernorm", f"{_BLK}.attn_norm"),
+        _norm("layers/mlp_norm", f"{_HF}.post_attention_layernorm", f"{_BLK}.ffn_norm"),
+    ),
+    "post": (
+        _norm("layers/attention_post_norm", f"{_HF}.post_attention_layernorm", f"{_BLK}.post_attention_norm"),
+        _norm("layers/mlp_post_norm", f"{_HF}.post_feedforward_layernorm", f"{_BLK}.post_ffw_norm"),
+    ),
+    "sandwich": (
+        _norm("layers/attention_norm", f"{_HF}.input_layernorm", f"{_BLK}.attn_norm"),
+        _norm("layers/attention_post_norm", f"{_HF}.post_attention_layernorm", f"{_BLK}.post_attention_norm"),
+        _norm("layers/mlp_norm", f"{_HF}.pre_feedforward_layernorm", f"{_BLK}.ffn_norm"),
+        _norm("layers/mlp_post_norm", f"{_HF}.post_feedforward_layernorm", f"{_BLK}.post_ffw_norm"),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +127,27 @@ class TensorSlot:
 
 def rules_of(config: LlamaConfig) -> tuple[Rule, ...]:
     """The rows of the table that a model has; a tied one has no output projection of its own."""
-    return RULES[:-1] if config.tie_word_embeddings else RULES
+    layer: list[Rule] = []
+    for block, biased in (("attention", _biased_projections(config)), ("mlp", _MLP_KERNELS if config.mlp_bias else ())):
+        kernels = [rule for rule in RULES if rule.path.startswith(f"layers/{block}/")]
+        layer += [norm for norm in _NORMS[config.norms] if norm.path.startswith(f"layers/{block}_")]
+        layer += kernels + [_bias(rule) for rule in kernels if rule.path.split("/")[2] in biased]
+    if config.qk_norm != "none":
+        whole = config.qk_norm == "whole"
+        layer += [
+            _head_norm("query", _QUERY_NORM, f"{_BLK}.attn_q_norm.weight", _HEADS if whole else ("head_dim",)),
+            _head_norm("key", _KEY_NORM, f"{_BLK}.attn_k_norm.weight", _KV_HEADS if whole else ("head_dim",)),
+        ]
+    rules = (EMBEDDING, *layer, FINAL_NORM)
+    return rules if config.tie_word_embeddings else (*rules, LM_HEAD)
+
+
+def _biased_projections(config: LlamaConfig) -> tuple[str, ...]:
+    return ("query", "key", "value") * config.qkv_bias + ("out",) * config.output_bias
+
+
+def _head_norm(name: str, huggingface: str, gguf: str, axes: tuple[str, ...]) -> Rule:
+    return Rule(f"layers/attention/{name}_norm/scale", huggingface, gguf, axes, (axes,))
 
 
 def leaf_shape(rule: Rule, config: LlamaConfig) -> tuple[int, ...]:
@@ -127,13 +178,19 @@ def check_tensors(
     form: Format,
     where: str,
     files: Mapping[str, str] | None = None,
+    expected: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """`check_shapes` of a foreign model, which lies in the file `where` or, tensor by tensor, in `files`."""
-    expected = {name: foreign_shape(slot.rule, config) for name, slot in foreign_slots(config, form).items()}
+    """`check_shapes` of a foreign model, which lies in the file `where` or, tensor by tensor, in `files`.
+
+    `expected` are the shapes of its tensors where they are not one for each of ours.
+    """
+    slots = foreign_slots(config, form)
+    expected = expected or {name: foreign_shape(slot.rule, config) for name, slot in slots.items()}
     advice = "Download the whole model again, or correct its configuration: it may describe another architecture"
     if (head := LM_HEAD.foreign_name(form, None)) in expected.keys() - shapes.keys():
         advice = f"Its configuration says that the embeddings are not tied, so {head} must be there. {advice}"
-    check_shapes(shapes, expected, where, f"a LLaMA of {config.num_layers} layers", "tensor", advice, files)
+    owner = f"a {config.family} model of {config.num_layers} layers"
+    check_shapes(shapes, expected, where, owner, "tensor", advice, files)
 
 
 def row_blocks(rule: Rule, config: LlamaConfig, max_bytes: int) -> Iterator[tuple[int, int]]:
