@@ -6,6 +6,7 @@ from this registry.
 """
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 from humpback_jax.ranges import PositiveFloat, PositiveInt, Range, check_fields
@@ -229,6 +230,68 @@ _LLAMA_3: dict[str, Any] = {"rope_theta": 500_000.0}
 _LLAMA_3_1: dict[str, Any] = _LLAMA_3 | {"rope_scaling": RopeScaling(factor=8.0)}
 _LLAMA_3_2: dict[str, Any] = _LLAMA_3 | {"rope_scaling": RopeScaling(factor=32.0), "tie_word_embeddings": True}
 _SMOLLM_2: dict[str, Any] = {"rope_theta": 100_000.0, "tie_word_embeddings": True}
+_MISTRAL: dict[str, Any] = {"family": "mistral", "rope_theta": 1_000_000.0}
+_QWEN_2: dict[str, Any] = {"family": "qwen2", "qkv_bias": True, "rope_theta": 1_000_000.0}
+_QWEN_2_SMALL: dict[str, Any] = _QWEN_2 | {"rms_norm_eps": 1e-6}
+_QWEN_3: dict[str, Any] = {
+    "family": "qwen3", "qk_norm": "head", "rope_theta": 1_000_000.0, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+_SMOLLM_3: dict[str, Any] = {
+    "family": "smollm3", "rope_pattern": (True, True, True, False), "rope_theta": 5_000_000.0, "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+_OLMO_2: dict[str, Any] = {
+    "family": "olmo2", "qk_norm": "whole", "norms": "post", "rope_theta": 500_000.0, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+_TIED: dict[str, Any] = {"tie_word_embeddings": True}
+
+
+def _gemma_2(width: int, scalar: int | None = None) -> dict[str, Any]:
+    """Of a width; `scalar` stands in the place of the head's width in the scale of scores."""
+    return {
+        "family": "gemma2", "norms": "sandwich", "norm_plus_one": True, "activation": "gelu_tanh",
+        "embedding_multiplier": float(width) ** 0.5, "sliding_window": 4096, "window_pattern": (True, False),
+        "attention_soft_cap": 50.0, "logit_soft_cap": 30.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+        "query_scale": None if scalar is None else float(scalar) ** -0.5,
+    }  # fmt: skip
+
+
+def _gemma_3(width: int, window: int, scalar: int | None = None) -> dict[str, Any]:
+    """Of a width; the sizes above the smallest stretch positions eightfold in the layers that see everything."""
+    return {
+        "family": "gemma3", "norms": "sandwich", "norm_plus_one": True, "activation": "gelu_tanh", "qk_norm": "head",
+        "embedding_multiplier": float(width) ** 0.5, "sliding_window": window, "window_pattern": (True,) * 5 + (False,),
+        "rope_theta": 1_000_000.0, "local_rope_theta": 10_000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+        "query_scale": None if scalar is None else float(scalar) ** -0.5,
+        "rope_scaling": RopeScaling(factor=8.0, kind="linear") if window > 512 else None,
+    }  # fmt: skip
+
+
+def _granite(attention: float, logits: float, theta: float) -> dict[str, Any]:
+    return {
+        "family": "granite", "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "query_scale": attention,
+        "logit_divisor": logits, "rope_theta": theta, "tie_word_embeddings": True,
+    }  # fmt: skip
+
+
+_PHI_3: dict[str, Any] = {"family": "phi3", "sliding_window": 2047}
+_PHI_4: dict[str, Any] = {"family": "phi3", "rope_theta": 250_000.0}
+# Divisors of the rotary frequencies of Phi-4-mini behind 4096 tokens.
+_PHI_4_MINI_LONG = (
+    1, 1.118320672, 1.250641126, 1.398617824, 1.564103225, 1.74916897, 1.956131817, 2.187582649, 2.446418898,
+    2.735880826, 3.059592084, 3.421605075, 3.826451687, 4.279200023, 4.785517845, 5.351743533, 5.984965424,
+    6.693110555, 7.485043894, 8.370679318, 9.36110372, 10.4687158, 11.70738129, 13.09260651, 14.64173252, 16.37415215,
+    18.31155283, 20.47818807, 22.90118105, 25.61086418, 28.64115884, 32.03, 32.1, 32.13, 32.23, 32.6, 32.61, 32.64,
+    32.66, 32.7, 32.71, 32.93, 32.97, 33.28, 33.49, 33.5, 44.16, 47.77,
+)  # fmt: skip
+_PHI_4_MINI: dict[str, Any] = {
+    "family": "phi3", "partial_rotary_factor": 0.75, "sliding_window": 262_144, "tie_word_embeddings": True,
+    "rope_scaling": RopeScaling(
+        factor=32.0, original_max_position_embeddings=4096, kind="longrope",
+        attention_factor=math.sqrt(1 + math.log(32.0) / math.log(4096)),
+        short_factor=(1.0,) * 48, long_factor=_PHI_4_MINI_LONG,
+    ),
+}  # fmt: skip
 # fmt: off
 _SIZES: tuple[tuple[Any, ...], ...] = (
     # name, vocab_size, emb_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, max_position_embeddings, others
@@ -249,6 +312,40 @@ _SIZES: tuple[tuple[Any, ...], ...] = (
     ("smollm2_135m",    49_152,  576, 30,  9,  3,  64,   1536,    8192, _SMOLLM_2),
     ("smollm2_360m",    49_152,  960, 32, 15,  5,  64,   2560,    8192, _SMOLLM_2),
     ("smollm2_1_7b",    49_152, 2048, 24, 32, 32,  64,   8192,    8192, _SMOLLM_2 | {"rope_theta": 130_000.0}),
+    ("mistral_7b",      32_768, 4096, 32, 32,  8, 128, 14_336,  32_768, _MISTRAL),
+    ("mistral_nemo_12b", 131_072, 5120, 40, 32, 8, 128, 14_336, 131_072, _MISTRAL),
+    ("mistral_small_24b", 131_072, 5120, 40, 32, 8, 128, 32_768, 32_768, _MISTRAL | {"rope_theta": 100_000_000.0}),
+    ("qwen2_5_0_5b",   151_936,  896, 24, 14,  2,  64,   4864,  32_768, _QWEN_2_SMALL | _TIED),
+    ("qwen2_5_1_5b",   151_936, 1536, 28, 12,  2, 128,   8960, 131_072, _QWEN_2_SMALL | _TIED),
+    ("qwen2_5_3b",     151_936, 2048, 36, 16,  2, 128, 11_008,  32_768, _QWEN_2_SMALL | _TIED),
+    ("qwen2_5_7b",     152_064, 3584, 28, 28,  4, 128, 18_944, 131_072, _QWEN_2_SMALL),
+    ("qwen2_5_14b",    152_064, 5120, 48, 40,  8, 128, 13_824, 131_072, _QWEN_2),
+    ("qwen2_5_32b",    152_064, 5120, 64, 40,  8, 128, 27_648, 131_072, _QWEN_2),
+    ("qwen2_5_72b",    152_064, 8192, 80, 64,  8, 128, 29_568, 131_072, _QWEN_2),
+    ("qwen3_0_6b",     151_936, 1024, 28, 16,  8, 128,   3072,  40_960, _QWEN_3 | _TIED),
+    ("qwen3_1_7b",     151_936, 2048, 28, 16,  8, 128,   6144,  40_960, _QWEN_3 | _TIED),
+    ("qwen3_4b",       151_936, 2560, 36, 32,  8, 128,   9728,  40_960, _QWEN_3 | _TIED),
+    ("qwen3_8b",       151_936, 4096, 36, 32,  8, 128, 12_288,  40_960, _QWEN_3),
+    ("qwen3_14b",      151_936, 5120, 40, 40,  8, 128, 17_408,  40_960, _QWEN_3),
+    ("qwen3_32b",      151_936, 5120, 64, 64,  8, 128, 25_600,  40_960, _QWEN_3),
+    ("smollm3_3b",     128_256, 2048, 36, 16,  4, 128, 11_008,  65_536, _SMOLLM_3),
+    ("olmo2_1b",       100_352, 2048, 16, 16, 16, 128,   8192,    4096, _OLMO_2),
+    ("olmo2_7b",       100_352, 4096, 32, 32, 32, 128, 11_008,    4096, _OLMO_2),
+    ("olmo2_13b",      100_352, 5120, 40, 40, 40, 128, 13_824,    4096, _OLMO_2),
+    ("olmo2_32b",      100_352, 5120, 64, 40,  8, 128, 27_648,    4096, _OLMO_2),
+    ("gemma2_2b",      256_000, 2304, 26,  8,  4, 256,   9216,    8192, _gemma_2(2304)),
+    ("gemma2_9b",      256_000, 3584, 42, 16,  8, 256, 14_336,    8192, _gemma_2(3584)),
+    ("gemma2_27b",     256_000, 4608, 46, 32, 16, 128, 36_864,    8192, _gemma_2(4608, 144)),
+    ("gemma3_1b",      262_144, 1152, 26,  4,  1, 256,   6912,  32_768, _gemma_3(1152, 512)),
+    ("gemma3_4b",      262_208, 2560, 34,  8,  4, 256, 10_240, 131_072, _gemma_3(2560, 1024)),
+    ("gemma3_12b",     262_208, 3840, 48, 16,  8, 256, 15_360, 131_072, _gemma_3(3840, 1024)),
+    ("gemma3_27b",     262_208, 5376, 62, 32, 16, 128, 21_504, 131_072, _gemma_3(5376, 1024, 168)),
+    ("phi3_mini",       32_064, 3072, 32, 32, 32,  96,   8192,    4096, _PHI_3),
+    ("phi3_medium",     32_064, 5120, 40, 40, 10, 128, 17_920,    4096, _PHI_3),
+    ("phi4",           100_352, 5120, 40, 40, 10, 128, 17_920,  16_384, _PHI_4),
+    ("phi4_mini",      200_064, 3072, 32, 24,  8, 128,   8192, 131_072, _PHI_4_MINI),
+    ("granite3_2b",     49_155, 2048, 40, 32,  8,  64,   8192, 131_072, _granite(0.015625, 8.0, 5_000_000.0)),
+    ("granite3_8b",     49_155, 4096, 40, 32,  8, 128, 12_800, 131_072, _granite(0.0078125, 16.0, 10_000_000.0)),
     ("tiny",               320,   32,  2,  4,  2,   8,     64,    2048, {}),
 )
 # fmt: on

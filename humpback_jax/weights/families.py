@@ -160,6 +160,7 @@ def _smollm3(read: Read) -> dict[str, Any]:
         rotated = [(i + 1) % interval != 0 for i in range(layers)]
     if not isinstance(rotated, list) or len(rotated) < layers:
         raise read.fault("no_rope_layers", f"1 or 0 for each of {layers} layers")
+    read("max_window_layers")  # of the family that the file was made from; nothing reads it
     window = read("sliding_window") if read("use_sliding_window", False) else None
     rotated = [bool(each) for each in rotated[:layers]]
     windows = _windows(read, window, [not each for each in rotated])

@@ -41,6 +41,9 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, []),
     "sliding_window_pattern": (1,),
     "sliding_window": (),
+    "full_attn_mod": (1,),
+    "interpolate_factor": (1,),
+    **dict.fromkeys(("lm_head_bias", "attention_bias", "mlp_bias", "use_sliding_window", "use_mrope"), (False,)),
 }
 
 
@@ -91,8 +94,7 @@ def _rope(read: Read, fields: Mapping[str, Any], family: str) -> RopeFields:
     for key in ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"):
         read(key)
     stated = {key: read(key) for key in ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")}
-    if family == "phi3":
-        stated["original_max_position_embeddings"] = read("original_max_position_embeddings")
+    stated["original_max_position_embeddings"] = read("original_max_position_embeddings")
     if isinstance(nested := stated["rope_parameters"], dict) and "full_attention" in nested:
         if family != "gemma3":
             raise read.fault("rope_parameters", "one object for all layers")

@@ -25,7 +25,7 @@ REFERENCE = "reference.json"
 
 
 def verify_weights(src: PathLike, num_tokens: int = 128, greedy_tokens: int = 200) -> dict[str, Any]:
-    """Checks imported weights against transformers' LlamaForCausalLM, both in float32.
+    """Checks imported weights against transformers' model of the same family, both in float32.
 
     A Hugging Face folder and, where `accelerate` is installed, a GGUF file are also read by transformers itself, so
     that reading, dequantizing and un-permuting are checked independently; anything else is exported first. Greedy
