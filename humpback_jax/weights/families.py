@@ -129,7 +129,8 @@ def _write_mistral(config: LlamaConfig) -> dict[str, Any]:
 
 def _qwen_windows(read: Read) -> dict[str, Any]:
     layers, first = read.fields("num_hidden_layers").whole("num_hidden_layers"), read("max_window_layers", 28)
-    window = read("sliding_window") if read("use_sliding_window", False) else None
+    window = read("sliding_window")
+    window = window if read("use_sliding_window", False) else None
     return _windows(read, window, [i >= first for i in range(layers)])
 
 
@@ -161,7 +162,8 @@ def _smollm3(read: Read) -> dict[str, Any]:
     if not isinstance(rotated, list) or len(rotated) < layers:
         raise read.fault("no_rope_layers", f"1 or 0 for each of {layers} layers")
     read("max_window_layers")  # of the family that the file was made from; nothing reads it
-    window = read("sliding_window") if read("use_sliding_window", False) else None
+    window = read("sliding_window")
+    window = window if read("use_sliding_window", False) else None
     rotated = [bool(each) for each in rotated[:layers]]
     windows = _windows(read, window, [not each for each in rotated])
     return {"rope_pattern": shortest_pattern(rotated)} | _biases(read, mlp=True) | windows

@@ -15,7 +15,7 @@ import pytest
 from humpback_jax.inference.engine import Engine
 from humpback_jax.inference.requests import EngineConfig, Request
 from humpback_jax.inference.sampling import SamplingConfig
-from humpback_jax.models.config import get_config
+from humpback_jax.models.config import REGISTRY, get_config
 from humpback_jax.models.llama import Llama, abstract_params, logical_specs
 from humpback_jax.models.lora import LoraConfig, adapted_params, init_adapters, merge_adapters
 from humpback_jax.partitioning import LogicalAxisRules
@@ -30,10 +30,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import family_models
 from family_models import FAST, VARIANTS, their_model, tokens, write_folder
 
-ALL = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in VARIANTS]
-# Of the fast ones, those whose layers see or rotate differently.
-PLAIN = ("llama_biases", "granite", "olmo2", "qwen3")
-GENERATED = [pytest.param(p.values[0], marks=p.marks or [pytest.mark.slow] * (p.values[0] in PLAIN)) for p in ALL]
+
+def fast_are(names: tuple[str, ...]) -> list[Any]:
+    """All variants, those of other names as slow tests."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in VARIANTS]
+
+
+TRAINED = ("llama_biases", "qwen2_some_windows", "olmo2", "gemma3_linear", "phi3_longrope", "granite")
+GENERATED = ("smollm3_windows", "gemma3_linear", "phi3_longrope")
 LENGTH = 40
 
 
@@ -59,7 +63,7 @@ def their_logits(model: Any, ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids.astype(np.int64)), use_cache=False).logits.numpy()
 
 
-@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("variant", fast_are(FAST))
 def test_logits_are_those_of_transformers(made: Any, variant: str) -> None:
     theirs, _, ours = made(variant)
     ids = tokens(LENGTH)
@@ -69,7 +73,7 @@ def test_logits_are_those_of_transformers(made: Any, variant: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("variant", fast_are(TRAINED))
 def test_packed_training_has_the_loss_and_gradients_of_transformers(made: Any, variant: str) -> None:
     """Two sequences in one row here, two rows there; layers are scanned and recomputed, as in training."""
     import torch
@@ -108,7 +112,7 @@ def test_packed_training_has_the_loss_and_gradients_of_transformers(made: Any, v
 
 
 @pytest.mark.parametrize("new_tokens", [40, pytest.param(200, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("variant", GENERATED)
+@pytest.mark.parametrize("variant", fast_are(GENERATED))
 def test_slots_write_what_transformers_generates(made: Any, variant: str, new_tokens: int) -> None:
     """Greedy, with a cache, across the edge of the window, behind a head that the prompts share."""
     import torch
@@ -135,7 +139,9 @@ def test_export_is_bit_identical_and_loads(made: Any, variant: str, tmp_path: pa
 
     theirs, folder, ours = made(variant)
     export_weights(folder.parent / "native", tmp_path / "out", show_progress=False, max_shard_bytes=30_000)
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    again = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     assert type(again) is type(theirs)
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
@@ -158,11 +164,11 @@ def test_files_of_torch_are_read_without_their_code(made: Any, tmp_path: pathlib
     state = {name: tensor.to(torch.bfloat16) for name, tensor in theirs.state_dict().items()}
     del state["lm_head.weight"]  # tied
     if sharded:
-        names = np.array_split(list(state), 2)
+        names = list(state)[::2], list(state)[1::2]
         files = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
         for file, of_file in zip(files, names, strict=True):
             torch.save({name: state[name] for name in of_file}, source / file)
-        weight_map = {str(name): file for file, of_file in zip(files, names, strict=True) for name in of_file}
+        weight_map = {name: file for file, of_file in zip(files, names, strict=True) for name in of_file}
         (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     else:
         torch.save(state, source / "pytorch_model.bin")
@@ -241,3 +247,34 @@ def test_an_export_that_cannot_say_it_all_is_refused() -> None:
     odd = dataclasses.replace(get_config("tiny"), logit_soft_cap=3.0)
     with pytest.raises(ValueError, match=r"'llama'.*logit_soft_cap"):
         config_to_huggingface(odd, "float32", None, None)
+
+
+QWEN = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_act": "silu",
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "max_position_embeddings": 32_768,
+    "max_window_layers": 24,
+    "num_attention_heads": 14,
+    "num_hidden_layers": 24,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "sliding_window": 32_768,
+    "tie_word_embeddings": True,
+    "use_mrope": False,
+    "use_sliding_window": False,
+    "vocab_size": 151_936,
+}
+
+
+def test_a_window_that_is_switched_off_is_none() -> None:
+    assert config_from_huggingface(QWEN, "config.json", "qwen2_5_0_5b") == get_config("qwen2_5_0_5b")
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_published_size_can_be_written_in_its_own_files(name: str) -> None:
+    fields = json.loads(json.dumps(config_to_huggingface(get_config(name), "float32", 1, [2, 3])))
+    assert config_from_huggingface(fields, "config.json", name) == get_config(name)
