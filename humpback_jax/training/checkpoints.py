@@ -17,6 +17,7 @@ from etils import epath
 from humpback_jax.files import PathLike
 from humpback_jax.partitioning import put_global
 from humpback_jax.runtime.processes import is_leader
+from humpback_jax.runtime.saving import saving
 from humpback_jax.runtime.watchdog import watchdog
 from humpback_jax.training.config import CheckpointConfig
 from humpback_jax.training.step import TrainState
@@ -50,7 +51,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._save_watch:
+        with self._save_watch, saving(self._manager.directory):
             self._manager.close()
 
     def temporary_due(self) -> bool:
@@ -73,13 +74,15 @@ class Checkpoints:
             opt_state=ocp.args.StandardSave(state.opt_state),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(step, args=items, force=True)
+        with saving(self._manager.directory):
+            self._manager.save(step, args=items, force=True)
         self._saved_at = self._clock()
         self.check()
 
     def check(self) -> None:
         """Raises the error of a save in the background; a save that has ended is no longer watched."""
-        self._manager.check_for_errors()
+        with saving(self._manager.directory):
+            self._manager.check_for_errors()
         if not self._manager.is_saving_in_progress():
             self._save_watch.close()
 

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from humpback_jax.files import PathLike
 from humpback_jax.models.config import LlamaConfig
+from humpback_jax.runtime.saving import saving
 from humpback_jax.weights.mapping import flatten, leaf_shape, rules_of, unflatten
 
 CHUNK_BYTES = 64 << 20
@@ -34,7 +35,7 @@ def write_params(path: PathLike, params: Mapping) -> None:
     # Orbax warns that it found nothing to merge, which is always so without OCDBT.
     logger.addFilter(_keep_message)
     try:
-        with ocp.Checkpointer(handler) as checkpointer:
+        with saving(path), ocp.Checkpointer(handler) as checkpointer:
             # Where the folder is written in place, what a killed process left there is replaced.
             checkpointer.save(_absolute(path), args=ocp.args.PyTreeSave(leaves, save_args=chunking), force=True)
     finally:
