@@ -22,6 +22,7 @@ from etils import epath
 
 from humpback_jax import run_files
 from humpback_jax.curation.curator import Curator, CuratorConfig
+from humpback_jax.curation.diversity import NONE
 from humpback_jax.curation.rating_examples import rating_examples
 from humpback_jax.curation.twins import LEAST_BROKEN, drawn
 from humpback_jax.data.mixture import PairSet, TrainingMixture
@@ -149,6 +150,16 @@ class Recipe:
                 "Recipe.curator = @CuratorConfig()"
             )
 
+        if self.curation.diversity != NONE and self.curator is None:
+            raise ValueError(
+                "CurationConfig.diversity goes by what a curator's readings give; set Recipe.curator = @CuratorConfig()"
+            )
+        if self.curation.diversity != NONE and self.selection.keep_fraction is None and self.selection.sample is None:
+            raise ValueError(
+                "CurationConfig.diversity chooses so many pairs that differ, and nothing says how many; set "
+                "SelectionConfig.keep_fraction or .sample"
+            )
+
     @property
     def new_rounds(self) -> range:
         """The rounds that this run makes."""
@@ -226,7 +237,7 @@ class Alignment:
             scores = curate(scores_dir, scorer, pairs, self.prompts, self._curation)
         curator = self.train_curator(t, scores) if self.recipe.curator else None
         folder = self.run_dir / run_files.CURATED_STAGE.format(t=t)
-        return select(folder, pairs, scores, self.recipe.selection, curator)
+        return select(folder, pairs, scores, self.recipe.selection, curator, self.recipe.curation.diversity)
 
     def train_curator(self, t: int, scores: Stage) -> Curator:
         """What tells good pairs from bad ones for M_{t-1}: learned from seed pairs, their broken twins, and labels."""

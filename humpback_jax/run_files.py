@@ -107,6 +107,8 @@ REJECTED = "rejected.jsonl"
 SCORES = "scores.jsonl"
 # In `scores{t}` and `curator{t}`: every reply of an endpoint that rates, as each process asked, to go on from.
 REPLIES = "replies-{i:05d}.jsonl"
+# In `scores{t}`, with `CurationConfig.diversity`: what the scorer made of every pair, a float16 vector each.
+VECTORS = "vectors.npy"
 # In `curator{t}`: seed pairs, their broken twins and labelled pairs, with their signals.
 EXAMPLES = "examples.jsonl"
 # In `curator{t}`: the weights.

@@ -179,9 +179,15 @@ class Engine(LoadedModel):
         return self._score(wanted, prompts, prefix_ids, progress).astype(np.float64)
 
     def read_spans(
-        self, readings: Sequence[Reading], prefix_ids: Sequence[int] = (), progress: ReportProgress | None = None
+        self,
+        readings: Sequence[Reading],
+        prefix_ids: Sequence[int] = (),
+        progress: ReportProgress | None = None,
+        mean_hidden: bool = False,
     ) -> np.ndarray:
         """What each reading asks: float32 [n, s + c], the log-likelihoods of its spans, then of its candidates.
+
+        With `mean_hidden` float32 [n, s + c + emb_dim]: then the mean of the final hidden states after the prefix.
 
         Args:
           readings: all with the same number of spans and of candidates.
@@ -199,7 +205,7 @@ class Engine(LoadedModel):
                     f"reading {reading.id!r} does not begin with the {len(shared)} shared tokens, or asks "
                     "for the likelihood of what stands in them"
                 )
-        wanted = _Spans(readings, len(shared))
+        wanted = _Spans(readings, len(shared), self.model.config.emb_dim if mean_hidden else 0)
         return self._score(wanted, [(reading.id, reading.token_ids) for reading in readings], shared, progress)
 
     def _score(
@@ -396,20 +402,25 @@ class _Spans:
 
     short: ClassVar[bool] = True
     function: ClassVar[Any] = span_log_likelihoods
-    static: ClassVar[dict[str, Any]] = {"chunk": SPAN_CHUNK}
 
-    def __init__(self, readings: Sequence[Reading], prefix_length: int) -> None:
+    def __init__(self, readings: Sequence[Reading], prefix_length: int, width: int) -> None:
+        """`width`: of the hidden states whose mean is wanted, or 0."""
+        self._width = width
         spans = np.asarray([reading.spans for reading in readings], np.int32).reshape(len(readings), -1, 2)
         self.starts, self.lengths = spans[..., 0] - prefix_length, spans[..., 1]
         self.candidates = np.asarray([reading.candidate_ids for reading in readings], np.int32)
 
     @property
     def name(self) -> tuple:
-        return ("spans", self.starts.shape[1], self.candidates.shape[1])
+        return ("spans", self.starts.shape[1], self.candidates.shape[1], self._width)
+
+    @property
+    def static(self) -> dict[str, Any]:
+        return {"chunk": SPAN_CHUNK, "mean_hidden": self._width > 0}
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        return (self.starts.shape[1] + self.candidates.shape[1],)
+        return (self.starts.shape[1] + self.candidates.shape[1] + self._width,)
 
     def arrays(self, batch: _Batch) -> dict[str, np.ndarray]:
         rows, filled = len(batch.lengths), len(batch.indices)

@@ -103,7 +103,7 @@ def answer_log_likelihoods(
     return constrain(sums, *(None for _ in sums.shape))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "chunk"))
+@functools.partial(jax.jit, static_argnames=("model", "chunk", "mean_hidden"))
 def span_log_likelihoods(
     model: Llama,
     params: dict,
@@ -114,8 +114,9 @@ def span_log_likelihoods(
     ends: jax.Array,
     candidates: jax.Array,
     chunk: int,
+    mean_hidden: bool = False,
 ) -> jax.Array:
-    """Several questions about one reading: how likely its spans are, and what comes after it.
+    """Several questions about one reading: how likely its spans are, what comes after it, what the model made of it.
 
     Args:
       model: the decoder (static).
@@ -127,9 +128,11 @@ def span_log_likelihoods(
       ends: int32 [rows], tokens of each row.
       candidates: int32 [rows, c], of which one comes after the last token.
       chunk: tokens whose logits exist at once (static).
+      mean_hidden: also return the final hidden states' mean over each row's tokens (static).
 
     Returns:
-      float32 [rows, s + c]: the sum of the log-probabilities of every span, then that of each candidate.
+      float32 [rows, s + c]: the sum of the log-probabilities of every span, then that of each candidate; with the mean
+      [rows, s + c + emb_dim].
     """
     hidden, _ = prefill(model, params, prefix, tokens, ends)
     spans = _in_spans(tokens.shape[1], starts, lengths)
@@ -137,6 +140,10 @@ def span_log_likelihoods(
     sums = jnp.sum(jnp.where(spans, values[:, None, :], 0.0), axis=-1)
     if candidates.shape[1]:
         sums = jnp.concatenate([sums, log_probs_after(model, params, hidden, ends, candidates)], 1)
+    if mean_hidden:
+        real = (jnp.arange(tokens.shape[1]) < ends[:, None])[..., None]
+        total = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1)
+        sums = jnp.concatenate([sums, total / ends[:, None]], 1)
     return constrain(sums, None, None)
 
 

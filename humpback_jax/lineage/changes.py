@@ -13,6 +13,7 @@ from etils import epath
 from humpback_jax import run_files
 from humpback_jax.align import RATING, Recipe, prompts_of, rating_sets
 from humpback_jax.curation.curator import Curator
+from humpback_jax.curation.diversity import NONE
 from humpback_jax.data.mixture import PairSet, TrainingMixture
 from humpback_jax.data.pairs import read_curated
 from humpback_jax.data.readers import read_own_set
@@ -151,7 +152,8 @@ class Planner:
                 yield curator, identity
         weights = self._weights(curator) if recipe.selection.by == CURATOR else None
         given = self._output(scores, "scores", recipe.scored_run)
-        yield run_files.CURATED_STAGE.format(t=t), curated_identity(pairs, given, recipe.selection, weights)
+        vectors = None if curation.diversity == NONE else self._output(scores, "vectors", recipe.scored_run)
+        yield run_files.CURATED_STAGE.format(t=t), curated_identity(pairs, given, recipe.selection, weights, vectors)
         yield run_files.MODEL_STAGE.format(t=t), self._forward(run_files.CURATED_STAGE.format(t=t))
 
     def _segments(self) -> Identity | None:

@@ -33,6 +33,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     "not_sampled": ("Not drawn", "the run keeps a random {sample} of the good ones"),
     "below_min_p_good": ("Too unlikely to be good", "the curator's p(good) is under {min_p_good}"),
     "not_best_candidate": ("Another candidate is better", "one instruction per segment is kept, the best"),
+    "not_different": ("Resembles others", "of the best pairs, those that differ most from one another are kept"),
     "domain_full": ("Its site is full", "at most {max_per_domain} pairs of one site are kept, the best of them"),
     # arms
     "not_of_this_arm": ("Not of this arm", "it takes only as many pairs as the curated set has"),

@@ -10,13 +10,14 @@ import array
 import dataclasses
 import functools
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, TypeGuard
 
 import numpy as np
 from etils import epath
 from rich.markup import escape
 
+from humpback_jax.curation.diversity import K_CENTRE, NONE, vector_of_text, write_vectors
 from humpback_jax.curation.signals import SIGNALS, constant_signals
 from humpback_jax.endpoints import EndpointConfig
 from humpback_jax.files import JsonLines, PathLike, read_jsonl, sha256_of_file, write_jsonl
@@ -27,7 +28,7 @@ from humpback_jax.prompts.prompts import Prompts
 from humpback_jax.prompts.rubrics import Rubric
 from humpback_jax.prompts.scales import PAPER_SCALE
 from humpback_jax.ranges import NaturalInt, OneOf, PathText, PositiveInt, check_fields
-from humpback_jax.run_files import PAIRS, SCORES
+from humpback_jax.run_files import PAIRS, SCORES, VECTORS
 from humpback_jax.runtime.console import say
 from humpback_jax.runtime.processes import is_leader
 from humpback_jax.stages.endpoint_ratings import endpoint_ratings
@@ -60,6 +61,8 @@ class CurationConfig:
         self-alignment, and the manifest, the terminal and the report say so.
       endpoint: a model behind an OpenAI-compatible endpoint that writes rationales (mode `rationale`) in the place of
         M_{t-1}, which still gives the other signals; no self-alignment either. A pair without a rating is rejected.
+      diversity: `k_centre`: of twice as many pairs as are kept, the best ones, those are kept that differ most by the
+        hidden states that the scorer has of them. Needs a curator, whose readings give these.
     """
 
     mode: Annotated[str, OneOf(*MODES)] = "rationale"
@@ -70,6 +73,7 @@ class CurationConfig:
     tail_tokens: NaturalInt = 16
     rater: PathText | None = None
     endpoint: EndpointConfig | None = None
+    diversity: Annotated[str, OneOf(NONE, K_CENTRE)] = NONE
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -119,19 +123,32 @@ def curate(directory: PathLike, scorer: ModelHandle, pairs: Stage, prompts: Prom
 
     rows = JsonLines([pairs.directory / PAIRS])
     items = rating_items(rows, scorer, prompts, config)
-    job = ratings_job(scorer, prompts, config, claim.folder)
+    job = ratings_job(scorer, prompts, config, claim.folder, config.diversity != NONE)
     rated = run_job(claim.folder, job, items, config.generation, claim.folder.name, claim.earlier)
     if not is_leader():
         return claim.finish(None)
     scores = claim.folder / SCORES
-    write_jsonl(scores, (rating for _, rating in rated.joined() if has_rating(rating)))
+    vectors: list[np.ndarray] = []
+    write_jsonl(scores, _without_vectors((rating for _, rating in rated.joined() if has_rating(rating)), vectors))
+    outputs = {"scores": sha256_of_file(scores)}
+    if vectors:
+        write_vectors(claim.folder / VECTORS, np.stack(vectors))
+        outputs["vectors"] = sha256_of_file(claim.folder / VECTORS)
     figures = _figures((rating for _, rating in read_jsonl(scores)), prompts.rubric) | rated.figures
     if rater:
         figures |= {"rater": rater, "note": NOT_SELF_ALIGNMENT}
     if config.signals:
         figures |= _signal_figures(claim.folder.name, [rating["signals"] for _, rating in read_jsonl(scores)])
     counts = rated_counts(items, figures.get("parsed", 0) + figures.get("forced", 0))
-    return claim.finish(StageResult(counts, {"scores": sha256_of_file(scores)}, figures))
+    return claim.finish(StageResult(counts, outputs, figures))
+
+
+def _without_vectors(rows: Iterable[dict], vectors: list[np.ndarray]) -> Iterator[dict]:
+    """The rows as scores.jsonl has them; their vectors are added to the list, half a kilobyte each."""
+    for row in rows:
+        if "vector" in row:
+            vectors.append(vector_of_text(row.pop("vector")))
+        yield row
 
 
 def has_rating(row: dict | None) -> TypeGuard[dict]:
@@ -155,6 +172,8 @@ def scores_identity(model: str, pairs: str, chat_format: str, prompts: Prompts, 
     }
     if config.signals:
         settings["prompts"] = signal_texts(prompts)
+    if config.diversity != NONE:
+        settings["vectors"] = True
     return settings, {"model": model, "pairs": pairs}
 
 
@@ -207,11 +226,19 @@ def question_tails(scorer: ModelHandle, prompts: Prompts) -> list[tuple[int, ...
     return [ids[shared:] for ids in asked[: len(questions)]]
 
 
-def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig, folder: epath.Path | None = None) -> Job:
+def ratings_job(
+    scorer: ModelHandle,
+    prompts: Prompts,
+    config: CurationConfig,
+    folder: epath.Path | None = None,
+    vectors: bool = False,
+) -> Job:
     """The job that rates pairs in the mode of `config`; its items are their rating prompts.
 
-    What an endpoint replies is kept in the folder. ValueError: it has none, its key is not set, or the rubric is a
-    checklist and the mode asks for rationales.
+    With `vectors` rows have one beside their signals. What an endpoint replies is kept in the folder.
+
+    Raises:
+      ValueError: an endpoint has no folder or no key, or the rubric is a checklist and the mode asks for rationales.
     """
     config.check_rubric(prompts.rubric)
     if config.endpoint is None:
@@ -219,7 +246,7 @@ def ratings_job(scorer: ModelHandle, prompts: Prompts, config: CurationConfig, f
     else:
         job = endpoint_ratings(scorer, prompts, config.endpoint, folder)
     if config.signals:
-        return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens))
+        return WithSignals(job, Readings(scorer, prompts, config.head_tokens, config.tail_tokens, vectors))
     return job
 
 
@@ -251,6 +278,7 @@ class WithSignals:
     def identity(self) -> dict[str, Any]:
         """That of the rating, and what is read of which texts."""
         read = {"head": self.readings.head_tokens, "tail": self.readings.tail_tokens}
+        read |= {"vectors": 1} if self.readings.vectors else {}
         return {"ratings": self.ratings.identity(), "readings": read | signal_texts(self.readings.prompts)}
 
     def compile(self, engine: Engine, prompt_lengths: Sequence[int]) -> None:
@@ -263,8 +291,8 @@ class WithSignals:
         rows = self.ratings.run(engine, items, steps.advance)
         common = self.readings.prompts.rubric.common
         ratings = [common(row["score"]) if has_rating(row) else None for row in rows]
-        signals = self.readings.signals(engine, items, ratings, steps.advance)
-        return [row | {"signals": each} for row, each in zip(rows, signals, strict=True)]
+        columns = self.readings.columns(engine, items, ratings, steps.advance)
+        return [row | each for row, each in zip(rows, columns, strict=True)]
 
 
 def _signal_figures(name: str, rows: Sequence[dict]) -> dict[str, Any]:

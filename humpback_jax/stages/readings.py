@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from humpback_jax.curation.diversity import projected, vector_to_text
 from humpback_jax.curation.signals import text_signals
 from humpback_jax.inference.engine import Engine, shared_prefix
 from humpback_jax.inference.requests import Reading
@@ -35,12 +36,14 @@ class Readings:
       prompts: the tag, and the template whose leaks are looked for.
       head_tokens: of an answer, whose likelihood is measured.
       tail_tokens: of an answer, after which the end is asked for.
+      vectors: also what the model made of instruction and head: the mean of its final hidden states.
     """
 
     model: ModelHandle
     prompts: Prompts
     head_tokens: int
     tail_tokens: int
+    vectors: bool = False
 
     def signals(
         self,
@@ -49,7 +52,17 @@ class Readings:
         ratings: Sequence[float | None],
         progress: Callable[[int], None],
     ) -> list[dict[str, Any]]:
-        """All signals of every item, in their order.
+        """All signals of every item, in their order; see `columns`."""
+        return [each["signals"] for each in self.columns(engine, items, ratings, progress)]
+
+    def columns(
+        self,
+        engine: Engine,
+        items: Sequence[Prompted],
+        ratings: Sequence[float | None],
+        progress: Callable[[int], None],
+    ) -> list[dict[str, Any]]:
+        """`signals` of every item, in their order, and its `vector` as a text where it is wanted.
 
         Args:
           engine: of the model.
@@ -58,10 +71,16 @@ class Readings:
           progress: called with the number of readings that were just finished, `READINGS` for every item.
         """
         asked = self._asked(items)
-        with_instruction = _read(engine, [each.forward for each in asked], self._shared_ids(), progress)
+        forward = [each.forward for each in asked]
+        with_instruction = _read(engine, forward, self._shared_ids(), progress, self.vectors)
         without = _read(engine, [each.neutral for each in asked], self._neutral_ids()[:-1], progress)
         rows = zip(items, asked, ratings, with_instruction, without, strict=True)
-        return [self._signals(*row) for row in rows]
+        found: list[dict[str, Any]] = [{"signals": self._signals(*row)} for row in rows]
+        if self.vectors and found:
+            hidden = np.stack([values[len(forward[0].spans) :] for values in with_instruction])
+            for row, vector in zip(found, projected(hidden), strict=True):
+                row["vector"] = vector_to_text(vector)
+        return found
 
     def _signals(
         self, item: Prompted, asked: "_Asked", rating: float | None, forward: np.ndarray, neutral: np.ndarray
@@ -112,7 +131,11 @@ class _Asked:
 
 
 def _read(
-    engine: Engine, readings: Sequence[Reading], prefix_ids: tuple[int, ...], progress: Callable[[int], None]
+    engine: Engine,
+    readings: Sequence[Reading],
+    prefix_ids: tuple[int, ...],
+    progress: Callable[[int], None],
+    mean_hidden: bool = False,
 ) -> list[np.ndarray]:
     """What each reading asks. What several pairs ask alike is read once, as the answer of a segment's candidates is.
 
@@ -121,6 +144,7 @@ def _read(
       readings: all with the same number of spans and of candidates.
       prefix_ids: what nearly all of them begin with; the others are read without it.
       progress: called with the number of readings that were just finished.
+      mean_hidden: whether the mean of the hidden states is asked for as well.
     """
     once = {_question(reading): reading for reading in readings}
     progress(len(readings) - len(once))
@@ -128,7 +152,7 @@ def _read(
     for prefix in (prefix_ids, ()):
         group = [reading for key, reading in once.items() if key not in found and _begins_with(reading, prefix)]
         if group:
-            values = engine.read_spans(group, prefix, progress)
+            values = engine.read_spans(group, prefix, progress, mean_hidden)
             found |= zip(map(_question, group), values, strict=True)
     return [found[_question(reading)] for reading in readings]
 

@@ -11,15 +11,17 @@ from typing import Annotated, Any
 import numpy as np
 
 from humpback_jax.curation.curator import Curator, expected_quality
+from humpback_jax.curation.diversity import NONE, k_centre, read_vectors
 from humpback_jax.curation.signals import SIGNALS
 from humpback_jax.curation.text_signals import copied_share
 from humpback_jax.data.pairs import domain_of
 from humpback_jax.files import PathLike, in_blocks, read_jsonl, sha256_of_bytes, sha256_of_file
 from humpback_jax.ranges import NaturalInt, OneOf, PositiveInt, Range, Share, Text, check_fields
-from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES
+from humpback_jax.run_files import CURATED, DROPPED, PAIRS, SCORES, VECTORS
 from humpback_jax.runtime.console import say
 from humpback_jax.stages.stage import Identity, Stage, StageResult, begin_stage, plain, write_by_reason
 
+POOL = 2  # of so many times as many pairs as are kept those that differ are chosen
 BLOCK = 4096  # rows that are in memory at a time
 RATING, CURATOR = "rating", "curator"
 PAPER_SCALE = (1.0, 5.0)  # of ratings whose manifest says nothing else
@@ -107,9 +109,16 @@ def _parse_gate(gate: str) -> tuple[str, Any, float]:
 
 
 def select(
-    directory: PathLike, pairs: Stage, scores: Stage, config: SelectionConfig, curator: Curator | None = None
+    directory: PathLike,
+    pairs: Stage,
+    scores: Stage,
+    config: SelectionConfig,
+    curator: Curator | None = None,
+    diversity: str = NONE,
 ) -> Stage:
     """Splits A into DIRECTORY/curated.jsonl (A_k) and dropped.jsonl, which has a reason per row.
+
+    With `diversity` the pairs differ from one another, see `CurationConfig.diversity`.
 
     Raises:
       ValueError: nothing is kept (a histogram says where the pairs are), or a signal that decides is missing.
@@ -117,7 +126,14 @@ def select(
     if config.by == CURATOR and curator is None:
         raise ValueError("SelectionConfig.by is 'curator', and the recipe has none; set Recipe.curator")
     weights = hash_of_curator(curator) if config.by == CURATOR and curator is not None else None
-    identity = curated_identity(pairs.outputs["pairs"], scores.outputs["scores"], config, weights)
+    if diversity != NONE and "vectors" not in scores.outputs:
+        raise ValueError(
+            f"{scores.directory} has no {VECTORS}, by which pairs differ; rate the pairs with "
+            f"CurationConfig.diversity = {diversity!r}"
+        )
+    hashes = pairs.outputs["pairs"], scores.outputs["scores"]
+    vectors = None if diversity == NONE else scores.outputs["vectors"]
+    identity = curated_identity(*hashes, config, weights, vectors)
     claim = begin_stage(directory, *identity, replaces=True)
     if claim.finished:
         return claim.stage
@@ -131,7 +147,7 @@ def select(
         )
     files = pairs.directory / PAIRS, scores.directory / SCORES
     rated = Rated(*files, curator if config.by == CURATOR else None)
-    reasons = drop_reasons(rated, config)
+    reasons = drop_reasons(rated, config, read_vectors(scores.directory / VECTORS) if vectors else None)
     if all(reason is not None for reason in reasons):
         raise ValueError(f"{claim.folder}: no pair is kept; {_where_pairs_are(rated, reasons, config, (low, high))}")
     curated = claim.folder / CURATED
@@ -142,10 +158,13 @@ def select(
     return claim.finish(StageResult(counts, {"curated": sha256_of_file(curated)}, figures))
 
 
-def curated_identity(pairs: str, scores: str, config: SelectionConfig, curator: str | None) -> Identity:
-    """What decides a selection, with the hashes of pairs, scores and, where one ranks them, the curator."""
-    inputs = {"pairs": pairs, "scores": scores}
-    return {"selection": config.identity()}, inputs | ({} if curator is None else {"curator": curator})
+def curated_identity(
+    pairs: str, scores: str, config: SelectionConfig, curator: str | None, vectors: str | None = None
+) -> Identity:
+    """What decides a selection, with the hashes of pairs, scores and, where they are used, of curator and vectors."""
+    used = {"curator": curator, "vectors": vectors}
+    inputs = {"pairs": pairs, "scores": scores} | {name: value for name, value in used.items() if value is not None}
+    return {"selection": config.identity()}, inputs
 
 
 def hash_of_curator(curator: Curator) -> str:
@@ -225,18 +244,21 @@ def _with_p_good(rows: Sequence[dict], curator: Curator) -> Iterator[dict]:
         yield row | {"p_good": None if p_good is None else float(p_good)}
 
 
-def drop_reasons(rows: Iterable[dict], config: SelectionConfig) -> np.ndarray:
+def drop_reasons(rows: Iterable[dict], config: SelectionConfig, vectors: np.ndarray | None = None) -> np.ndarray:
     """Why each pair is dropped, None where it is kept: object [pairs].
 
     A row is a pair with its `score`, None if unscored. Of every pair its reason, rank, length, domain, id and segment
-    are held.
+    are held. With vectors, one of every pair that has a score, those are kept that differ most.
     """
     blocks = [_columns([], config), *(_columns(block, config) for block in in_blocks(rows, BLOCK))]
     reasons, ranks, lengths, domains, ids, segments = map(np.concatenate, zip(*blocks, strict=True))
     _keep_one_per_segment(reasons, ranks, segments, ids)
+    columns = _Columns(reasons, ranks, lengths, domains, ids, segments)
     if config.keep_fraction is not None or config.max_per_domain is not None:
-        _keep_best(_Columns(reasons, ranks, lengths, domains, ids, segments), config)
-    if config.sample is not None:
+        _keep_best(columns, config, 1 if vectors is None else POOL)
+    if vectors is not None:
+        _keep_different(columns, config, vectors)
+    elif config.sample is not None:
         kept = _without_reason(reasons)
         draws = np.asarray([_draw(name) for name in ids[kept]], "S")
         reasons[kept[np.argsort(draws, kind="stable")][config.sample :]] = "not_sampled"
@@ -270,12 +292,29 @@ class _Columns:
         return np.concatenate([np.flatnonzero(self.segments == b""), named[first]])
 
 
-def _keep_best(columns: _Columns, config: SelectionConfig) -> None:
-    """Writes reasons for what is below the best fraction of its bin of lengths, and over the cap of its domain."""
+def _keep_different(columns: _Columns, config: SelectionConfig, vectors: np.ndarray) -> None:
+    """Writes a reason for the pairs that resemble others, beginning with the best one; see `k_centre`."""
+    sound = _without_reason(columns.reasons)
+    room = len(sound) if config.sample is None else config.sample
+    if config.keep_fraction is not None:
+        room = min(room, round(config.keep_fraction * len(columns.of_different_segments())))
+    if len(sound) <= room:
+        return
+    places = np.cumsum(~np.isnan(columns.ranks)) - 1  # of the pairs' vectors
+    best = np.lexsort((columns.ids[sound], -columns.ranks[sound]))[0]
+    taken = k_centre(vectors[places[sound]], columns.ids[sound], int(best), room)
+    columns.reasons[np.delete(sound, taken)] = "not_different"
+
+
+def _keep_best(columns: _Columns, config: SelectionConfig, times: int) -> None:
+    """Writes reasons for what is below the best fraction of its bin of lengths, and over the cap of its domain.
+
+    The fraction is so many `times` that of the configuration.
+    """
     order = np.lexsort((columns.ids, columns.lengths))
     bins = np.empty(len(order), np.int64)
     bins[order] = np.arange(len(order)) * config.length_bins // max(1, len(order))
-    fraction = 1.0 if config.keep_fraction is None else config.keep_fraction
+    fraction = 1.0 if config.keep_fraction is None else min(1.0, times * config.keep_fraction)
     sizes = np.bincount(bins[columns.of_different_segments()], minlength=config.length_bins)
     room = [round(fraction * int(size)) for size in sizes]
     sound = _without_reason(columns.reasons)

@@ -59,17 +59,18 @@ def test_twins_are_measured_by_kind_and_siblings_by_pairs(figures):
     json.dumps(figures)
 
 
-def test_the_command_prints_what_it_measures(tiny_model_dir, tmp_path):
+def test_the_command_prints_what_it_measures_by_a_checklist(tiny_model_dir, tmp_path):
     seeds, labels = tmp_path / "seeds.jsonl", tmp_path / "labels.jsonl"
     seeds.write_text("".join(json.dumps(dataclasses.asdict(pair)) + "\n" for pair in pairs(0, 8)))
     rows = [dataclasses.asdict(pair) | {"labels": {"score": [1 + 4 * (i % 2)]}} for i, pair in enumerate(pairs(4, 10))]
     labels.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "source"}) + "\n" for row in rows))
     arguments = ["curate", "calibrate", "--model", str(tiny_model_dir), "--seeds", str(seeds), "--json"]
-    arguments += ["--heldout", str(seeds), "--labels", str(labels), "--originals", "8"]
+    arguments += ["--heldout", str(seeds), "--labels", str(labels), "--originals", "8", "--rubric", "additive"]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout[result.stdout.index("{") :])
     assert printed["signals"]["curator"]["auc_good"].keys() == {"value", "low", "high"}
+    assert printed["labels"]["out"] == printed["labels"]["in"] == 10
     assert "auc_usable" not in printed["signals"]["curator"], "nobody was asked"
 
 
@@ -100,3 +101,13 @@ def test_few_buckets_fit_the_rows_and_change_no_value(tiny_model):
     few, usual = signaller.read("few", rows, buckets), signaller.read("usual", rows)
     for a, b in zip(few, usual, strict=True):
         assert a["signals"] == pytest.approx(b["signals"], abs=2e-4)
+
+
+def test_the_command_refuses_a_rubric_that_cannot_be_read(tiny_model_dir, tmp_path):
+    (tmp_path / "mine.txt").write_text("Is {output} good for {instruction}?")
+    arguments = ["curate", "calibrate", "--model", str(tiny_model_dir), "--rubric", str(tmp_path / "mine.txt")]
+    with pytest.raises(ValueError, match=r"mine\.txt never says 'Score:'"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    refused = [*arguments, "--label", "Note", "--scale", "1-x"]
+    with pytest.raises(ValueError, match="'1-x' is no scale"):
+        CliRunner().invoke(cli, refused, catch_exceptions=False)

@@ -86,7 +86,7 @@ function gradeStep(store, i, place, grade, words) {
   step.append(rationale
     ? make("blockquote", { class: "text", dir: "auto" }, marked(rationale, words))
     : make("p", { class: "muted small" }, "The scorer was asked for the number only."));
-  if (!read) step.append(make("p", { class: "muted small" }, "It named no score, so the number is the mean of these probabilities:"));
+  if (!read && probabilities.length) step.append(make("p", { class: "muted small" }, "It named no score, so the number is the mean of these probabilities:"));
   if (probabilities.length) step.append(digits(probabilities, store.index.scale[0]));
   return step;
 }
