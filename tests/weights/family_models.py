@@ -33,6 +33,13 @@ LONG = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
     "llama_linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}),
+    "llama_dynamic": (
+        "Llama",
+        {
+            "max_position_embeddings": 32,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 1e4},
+        },
+    ),
     "mistral_window": ("Mistral", {"sliding_window": 7}),
     "mistral_no_window_wide_heads": ("Mistral", {"sliding_window": None, "head_dim": 16}),
     "mistral_yarn": ("Mistral", {"sliding_window": 20, "rope_parameters": YARN, "num_key_value_heads": 4}),
