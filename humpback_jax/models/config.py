@@ -136,11 +136,8 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("window_pattern", "rope_pattern"):
-            if not 0 < len(getattr(self, name)) <= self.num_layers:
-                raise ValueError(
-                    f"LlamaConfig {self.name!r}: {name} has {len(getattr(self, name))} entries; it is repeated over "
-                    f"the {self.num_layers} layers and needs one to {self.num_layers} of them"
-                )
+            if not getattr(self, name):
+                raise ValueError(f"LlamaConfig {self.name!r}: {name} is empty; give what is repeated over the layers")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"LlamaConfig {self.name!r}: num_heads={self.num_heads} is not a multiple of "
