@@ -6,6 +6,7 @@
         scores(t) = M_{t-1} rates every pair of A          A(t) = the best of A by these scores
         M_t  = finetune(base, seed pairs + A(t))
     arms: M_t again, on seed pairs + as many other pairs of A
+    preferred: the last M_t answers, rates its answers, and learns to prefer the best to the worst
 
 With a curator, M_{t-1} also reads seed pairs and their broken twins, and what tells those apart chooses A(t).
 
@@ -43,9 +44,11 @@ from humpback_jax.stages.finetune import FinetuneConfig, finetune
 from humpback_jax.stages.generate import answers_name, generate
 from humpback_jax.stages.jobs import GenerationConfig
 from humpback_jax.stages.model import ModelHandle, open_model, open_named_model
+from humpback_jax.stages.prefer import PreferenceConfig, prefer
 from humpback_jax.stages.rating import CurationConfig, curate
 from humpback_jax.stages.rewrite import REWRITTEN, RewritingConfig, rewrite
-from humpback_jax.stages.selection import SelectionConfig, select
+from humpback_jax.stages.sampled_pairs import instructions_for, pair_answers, read_paired, sample_answers
+from humpback_jax.stages.selection import CURATOR, SelectionConfig, select
 from humpback_jax.stages.sources import (
     SeedConfig,
     SegmentsConfig,
@@ -97,6 +100,7 @@ class Recipe:
         A(t) with texts that M_t has made into answers, as `answering` generates.
       rewriting: which of these are taken.
       forward: training of M_1, M_2, ….
+      preference: preference learning from the last round's own answers; None: none, as in the paper.
       evaluation: on the held-out pairs.
       answering: generation with the finished model.
       mesh: shape of the training mesh.
@@ -130,6 +134,7 @@ class Recipe:
     arms: tuple[Annotated[str, OneOf(*ARMS, REWRITTEN)], ...] = ()
     rewriting: RewritingConfig = RewritingConfig()
     forward: FinetuneConfig = FinetuneConfig()
+    preference: PreferenceConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     answering: GenerationConfig = GenerationConfig()
     mesh: MeshShape = MeshShape()
@@ -148,6 +153,10 @@ class Recipe:
             raise ValueError(
                 "SelectionConfig.by or .gates asks for signals, which only a run with a curator has; set "
                 "Recipe.curator = @CuratorConfig()"
+            )
+        if self.preference is not None and self.preference.sampling.by == CURATOR and self.curator is None:
+            raise ValueError(
+                "SampledPairsConfig.by is 'curator', and Recipe.curator is None; bind one of them otherwise"
             )
 
         if self.curation.diversity != NONE and self.curator is None:
@@ -186,9 +195,11 @@ class Alignment:
             self.train_round(t)
         for arm in self.recipe.arms:
             self.train_arm(arm)
+        if self.recipe.preference is not None:
+            self.prefer()
         if self.recipe.seeds.heldout_path:
             self.evaluate()
-        return self.model(self.recipe.rounds)
+        return self.last_model()
 
     @functools.cached_property
     def seeds(self) -> Stage:
@@ -271,6 +282,37 @@ class Alignment:
         settings = self.recipe.answering, self._curation, self.recipe.rewriting
         return rewrite(folder, self.model(self.recipe.rounds), curated, self.prompts, *settings)
 
+    def prefer(self) -> Stage:
+        """The last M_t on pairs of its own answers, which it has rated itself: the best against the worst."""
+        recipe, t = self.recipe, self.recipe.rounds
+        assert recipe.preference is not None
+        sampling, model = recipe.preference.sampling, self.model(t)
+        curated = finished_stage(self.run_dir / run_files.CURATED_STAGE.format(t=t), f"humpback curate --round {t}")
+        sources = self._seed_set().read(), read_curated(curated.directory / run_files.CURATED)
+        asked, tags = instructions_for(sampling, *sources), recipe.answer_tags
+        answers = sample_answers(self._folder(run_files.SAMPLED_STAGE), model, asked, self.prompts, sampling, tags)
+        rater = model if sampling.rating.rater is None else open_named_model(sampling.rating.rater)
+        scores = curate(self._folder(run_files.SAMPLED_SCORES_STAGE), rater, answers, self.prompts, sampling.curation)
+        curator = self._curator_of_last_round() if sampling.by == CURATOR else None
+        pairs = pair_answers(self._folder(run_files.PREFERENCES_STAGE), answers, scores, sampling, curator)
+        folder, placement = self._folder(run_files.PREFERRED_STAGE), (recipe.mesh, recipe.rules, self.monitoring)
+        return prefer(folder, model, read_paired(pairs), self.prompts, recipe.preference, *placement, tags)
+
+    def _curator_of_last_round(self) -> Curator:
+        run_dir = self.run_dir if self.recipe.scored_run is None else epath.Path(self.recipe.scored_run)
+        return read_curator(
+            finished_stage(run_dir / run_files.CURATOR_STAGE.format(t=self.recipe.rounds), "humpback align")
+        )
+
+    def _folder(self, template: str) -> epath.Path:
+        """Of a stage of the last round."""
+        return self.run_dir / template.format(t=self.recipe.rounds)
+
+    def last_model(self) -> ModelHandle:
+        """What the run makes: the last M_t, or what that became by preference learning."""
+        template = run_files.MODEL_STAGE if self.recipe.preference is None else run_files.PREFERRED_STAGE
+        return self._open(template.format(t=self.recipe.rounds))
+
     def evaluate(self) -> Stage:
         """Held-out likelihood of base, M_0, M_1, …, the arms, and backward instructions of base and M_yx, of this run.
 
@@ -281,6 +323,8 @@ class Alignment:
         last = run_files.MODEL_STAGE.format(t=self.recipe.rounds)
         rivals = [run_files.ARM_MODEL_STAGE.format(t=self.recipe.rounds, arm=arm) for arm in self.recipe.arms]
         forward_models |= {name: self._open(name) for name in rivals}
+        if self.recipe.preference is not None:
+            forward_models[self._folder(run_files.PREFERRED_STAGE).name] = self.last_model()
         seed_model = [run_files.MODEL_STAGE.format(t=0)] if 0 in rounds else []
         backward_models = {}
         if self.recipe.scored_run is None:
@@ -309,7 +353,7 @@ class Alignment:
         `directory` None: a folder of the run, another one for every other question and setting.
         """
         tags = self.recipe.answer_tags if tags is None else tags
-        model = self.model(self.recipe.rounds if t is None else t)
+        model = self.last_model() if t is None else self.model(t)
         config = self.recipe.answering if config is None else config
         if directory is None:
             directory = self.run_dir / run_files.ANSWERS_STAGE / answers_name(model, instructions, config, tags)

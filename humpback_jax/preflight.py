@@ -178,13 +178,17 @@ def _segments(recipe: Recipe) -> Findings:
 def _trainings(recipe: Recipe) -> dict[str, FinetuneConfig]:
     """The trainings of a recipe by the gin scope of their settings."""
     first = {"backward": recipe.backward, "seed_model": recipe.seed_model} if recipe.scored_run is None else {}
-    return first | {"forward": recipe.forward}
+    last = {} if recipe.preference is None else {"prefer": recipe.preference.training}
+    return first | {"forward": recipe.forward} | last
 
 
 def _generations(recipe: Recipe) -> dict[str, GenerationConfig]:
     """The bulk work of a recipe by the gin scope of its settings."""
     first = {"augment": recipe.augmentation, "curate": recipe.curation.generation}
     last = {"evaluate": recipe.evaluation.generation} if recipe.seeds.heldout_path else {}
+    if recipe.preference is not None:
+        sampling = recipe.preference.sampling
+        last |= {"prefer": sampling.generation, "prefer (rating)": sampling.rating.generation}
     return (first if recipe.scored_run is None else {}) | last | {"answer": recipe.answering}
 
 
@@ -291,7 +295,9 @@ def _models(recipe: Recipe) -> dict[str, FinetuneConfig]:
     first = {run_files.BACKWARD_STAGE: recipe.backward, run_files.MODEL_STAGE.format(t=0): recipe.seed_model}
     rounds = [run_files.MODEL_STAGE.format(t=t) for t in recipe.new_rounds]
     rounds += [run_files.ARM_MODEL_STAGE.format(t=recipe.rounds, arm=arm) for arm in recipe.arms]
-    return (first if recipe.scored_run is None else {}) | dict.fromkeys(rounds, recipe.forward)
+    preferred = {run_files.PREFERRED_STAGE.format(t=recipe.rounds): recipe.preference} if recipe.preference else {}
+    last = {name: config.training for name, config in preferred.items()}
+    return (first if recipe.scored_run is None else {}) | dict.fromkeys(rounds, recipe.forward) | last
 
 
 def stage_names(recipe: Recipe) -> list[str]:
@@ -306,6 +312,9 @@ def stage_names(recipe: Recipe) -> list[str]:
     for arm in recipe.arms:
         of_arm = (run_files.ARM_PAIRS_STAGE, run_files.ARM_MODEL_STAGE)
         names += [template.format(t=recipe.rounds, arm=arm) for template in of_arm]
+    if recipe.preference is not None:
+        of_last = (run_files.SAMPLED_STAGE, run_files.SAMPLED_SCORES_STAGE, run_files.PREFERENCES_STAGE)
+        names += [template.format(t=recipe.rounds) for template in (*of_last, run_files.PREFERRED_STAGE)]
     return names + ([run_files.EVALUATION_STAGE] if recipe.seeds.heldout_path else [])
 
 
@@ -314,7 +323,7 @@ def _lengths(recipe: Recipe, base: ModelHandle, prompts: Prompts, pairs: dict[st
     window, found = base.card.config.max_position_embeddings, Findings()
     seeds = pairs["seed"][:MOST_TOKENIZED]
     for scope, config in _trainings(recipe).items():
-        if scope == "forward" and "seed" not in recipe.sources:
+        if scope == "prefer" or (scope == "forward" and "seed" not in recipe.sources):
             continue
         direction, tags = ("backward", ()) if scope == "backward" else ("forward", recipe.seed_tags)
         encoded = (encode_pair(pair, base.tokenizer, base.chat_format, direction, prompts, tags) for pair in seeds)

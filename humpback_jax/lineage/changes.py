@@ -24,8 +24,17 @@ from humpback_jax.stages.curator import curator_identity, read_curator
 from humpback_jax.stages.evaluate import evaluation_identity
 from humpback_jax.stages.finetune import FinetuneConfig, model_identity
 from humpback_jax.stages.model import ModelHandle, open_model
+from humpback_jax.stages.prefer import PreferenceConfig, preferred_identity
 from humpback_jax.stages.rating import scores_identity
 from humpback_jax.stages.rewrite import REWRITTEN, rewritten_identity
+from humpback_jax.stages.sampled_pairs import (
+    SampledPairsConfig,
+    hash_of,
+    instructions_for,
+    paired_identity,
+    read_paired,
+    sampled_identity,
+)
 from humpback_jax.stages.selection import CURATOR, curated_identity, hash_of_curator
 from humpback_jax.stages.sources import (
     builtin_pages,
@@ -134,6 +143,8 @@ class Planner:
             curated = self._output(run_files.CURATED_STAGE.format(t=recipe.rounds), "curated")
             yield pairs, self._rewritten(curated) if arm == REWRITTEN else arm_identity(arm, curated)
             yield run_files.ARM_MODEL_STAGE.format(t=recipe.rounds, arm=arm), self._forward(pairs)
+        if recipe.preference is not None:
+            yield from self._preference(recipe.preference)
         if recipe.seeds.heldout_path:
             yield run_files.EVALUATION_STAGE, self._evaluation()
 
@@ -156,6 +167,33 @@ class Planner:
         yield run_files.CURATED_STAGE.format(t=t), curated_identity(pairs, given, recipe.selection, weights, vectors)
         yield run_files.MODEL_STAGE.format(t=t), self._forward(run_files.CURATED_STAGE.format(t=t))
 
+    def _preference(self, config: PreferenceConfig) -> Iterator[tuple[str, Identity | None]]:
+        recipe, t, sampling = self._recipe, self._recipe.rounds, config.sampling
+        model, tags = self._model_hash(run_files.MODEL_STAGE.format(t=t)), recipe.answer_tags
+        names = run_files.SAMPLED_STAGE, run_files.SAMPLED_SCORES_STAGE, run_files.PREFERENCES_STAGE
+        sampled, scores, paired = (name.format(t=t) for name in names)
+        asked = self._instructions(sampling)
+        yield sampled, sampled_identity(model, asked, self._chat_format, self._prompts, sampling, tags)
+        answers = self._output(sampled, "pairs")
+        rater, chat_format = self._rater(sampling.rating.rater, run_files.MODEL_STAGE.format(t=t))
+        yield scores, scores_identity(rater, answers, chat_format, self._prompts, sampling.curation)
+        weights = self._weights(run_files.CURATOR_STAGE.format(t=t)) if sampling.by == CURATOR else None
+        yield paired, paired_identity(answers, self._output(scores, "scores"), sampling, weights)
+        pairs = _MADE_BY + paired
+        if self._is_complete(paired):
+            folder = self._run_dir / paired
+            pairs = read_paired(Stage(folder, read_json(folder / run_files.MANIFEST))).sha256
+        preferred = preferred_identity(model, self._chat_format, pairs, self._prompts, config, tags)
+        yield run_files.PREFERRED_STAGE.format(t=t), preferred
+
+    def _instructions(self, sampling: SampledPairsConfig) -> str:
+        """The hash of what is answered, or the name of the stage that is to be made before it can be known."""
+        curated = run_files.CURATED_STAGE.format(t=self._recipe.rounds)
+        if unmade := [name for name in (run_files.SEEDS_STAGE, curated) if not self._is_complete(name)]:
+            return _MADE_BY + unmade[-1]
+        seeds = read_curated(self._run_dir / run_files.SEEDS_STAGE / run_files.SEED_PAIRS)
+        return hash_of(instructions_for(sampling, seeds, read_curated(self._run_dir / curated / run_files.CURATED)))
+
     def _segments(self) -> Identity | None:
         recipe = self._recipe
         built_in = (builtin_pages(source, self._run_dir) for source in recipe.segments.inputs)
@@ -171,9 +209,12 @@ class Planner:
 
     def _scorer(self, t: int) -> tuple[str, str]:
         """Hash and chat format of who rates: M_{t-1}, or the model that the recipe names."""
-        rater = self._recipe.curation.rater
+        return self._rater(self._recipe.curation.rater, run_files.MODEL_STAGE.format(t=t - 1))
+
+    def _rater(self, rater: str | None, own: str) -> tuple[str, str]:
+        """Of a model that is named, or else of the `own` one of a stage."""
         if rater is None:
-            return self._model_hash(run_files.MODEL_STAGE.format(t=t - 1)), self._chat_format
+            return self._model_hash(own), self._chat_format
         path = model_at_hand(rater)
         handle = None if path is None else open_model(path)
         return (f"{_MADE_BY}{rater}", "") if handle is None else (handle.sha256, handle.chat_format.name)
@@ -217,7 +258,8 @@ class Planner:
         rounds = [*([0] if recipe.scored_run is None else []), *recipe.new_rounds]
         models = [run_files.MODEL_STAGE.format(t=t) for t in rounds]
         arms = [run_files.ARM_MODEL_STAGE.format(t=recipe.rounds, arm=arm) for arm in recipe.arms]
-        forward = base | {name: self._model_hash(name) for name in (*models, *arms)}
+        preferred = [run_files.PREFERRED_STAGE.format(t=recipe.rounds)] if recipe.preference is not None else []
+        forward = base | {name: self._model_hash(name) for name in (*models, *arms, *preferred)}
         backward = {}
         if recipe.scored_run is None:
             backward = base | {run_files.BACKWARD_STAGE: self._model_hash(run_files.BACKWARD_STAGE)}

@@ -26,7 +26,9 @@ from humpback_jax.report.run_data import RunData, read_run, result_rows
 from humpback_jax.report.statistics import Agreement, round_agreements
 from humpback_jax.report.why import KEPT, why_sentence
 from humpback_jax.report.words import (
+    PREFERENCE_WORDS,
     model_name,
+    preference_value,
     reason_label,
     reason_text,
     signal_label,
@@ -43,6 +45,7 @@ CLIP_INSTRUCTION, CLIP_HEADER = 220, 90
 TEMPLATES = "report/templates"
 WORDS = (
     model_name,
+    preference_value,
     reason_label,
     reason_text,
     result_rows,
@@ -89,6 +92,7 @@ def render_report(run: RunData, pairs: RunPairs, plots: list[Plot]) -> str:
         examples=_examples(run, pairs),
         alarms=alarms(run.run_dir),
         gains=comparisons(run.evaluation),
+        preference_words=PREFERENCE_WORDS,
         last_model=last_model(run.heldout_nll),
         reference=reference_model(run.heldout_nll),
         signals=SIGNALS if any(row.has_signals for row in pairs.rounds.values()) else {},

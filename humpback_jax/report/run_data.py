@@ -21,7 +21,14 @@ STAGE_ORDER = (
     run_files.MODEL_STAGE.format(t=0),
 )
 ROUND_ORDER = (run_files.SCORES_STAGE, run_files.CURATOR_STAGE, run_files.CURATED_STAGE, run_files.MODEL_STAGE)
+PREFERENCE_ORDER = (
+    run_files.SAMPLED_STAGE,
+    run_files.SAMPLED_SCORES_STAGE,
+    run_files.PREFERENCES_STAGE,
+    run_files.PREFERRED_STAGE,
+)
 MAX_PREDICTIONS = 200
+MAX_PREFERENCES = 200
 MAX_RESULT_CELLS = 500
 
 
@@ -35,6 +42,7 @@ class RunData:
       curators: by round, those that were fitted or that chose.
       curves: rows of metrics.jsonl of every model that was trained.
       predictions: backward instructions of held-out answers, the first MAX_PREDICTIONS.
+      preferences: pairs of a model's own answers that it learned from, the first MAX_PREFERENCES.
       results: what other evaluations left in RUN_DIR/evaluation/NAME.json, by name.
       config: the gin text of the run, "" if there is none.
     """
@@ -44,6 +52,7 @@ class RunData:
     curators: dict[int, Curator]
     curves: dict[str, list[dict[str, float]]]
     predictions: list[dict[str, str]]
+    preferences: list[dict[str, Any]]
     results: dict[str, Any]
     config: str
 
@@ -85,6 +94,12 @@ class RunData:
         low, high = scales[max(scales)] if scales else (1, 5)
         return low, high
 
+    @property
+    def preferred(self) -> dict[int, dict[str, Any]]:
+        """By round, what was measured of preference learning on pairs that were held out."""
+        measured = figures_by_round(self.stages, run_files.PREFERRED_STAGE, "after")
+        return {t: self.stages[run_files.PREFERRED_STAGE.format(t=t)]["figures"] for t in measured}
+
     def selection_settings(self, t: int) -> dict[str, Any]:
         """Settings of a round's selection."""
         return self.stages[run_files.CURATED_STAGE.format(t=t)].get("settings", {})
@@ -113,7 +128,7 @@ def read_manifests(run_dir: PathLike) -> dict[str, dict[str, Any]]:
 
 
 def _position(name: str) -> tuple:
-    """Sort key: the fixed stages first, then scores, curator, curated, m by round and its arms, then the rest."""
+    """Sort key: fixed stages; by round scores, curator, curated, m, arms and preference learning; then the rest."""
     if name in STAGE_ORDER:
         return (0, STAGE_ORDER.index(name), 0)
     for place, template in enumerate(ROUND_ORDER):
@@ -123,6 +138,9 @@ def _position(name: str) -> tuple:
         if of_arm := arm_of(name, template):
             t, arm = of_arm
             return (1, t, len(ROUND_ORDER), arm, place)
+    for place, template in enumerate(PREFERENCE_ORDER):
+        if (t := round_of(name, template)) is not None:
+            return (1, t, len(ROUND_ORDER) + 1, "", place)
     return (2, 0, name)
 
 
@@ -136,6 +154,8 @@ def read_run(run_dir: PathLike) -> RunData:
     folder = epath.Path(run_dir)
     stages = read_manifests(folder)
     predictions = read_rows(folder / run_files.EVALUATION_STAGE / run_files.PREDICTIONS)
+    paired = [name for name in stages if round_of(name, run_files.PREFERENCES_STAGE) is not None]
+    preferences = (row for name in paired for row in read_rows(folder / name / run_files.PREFERENCES))
     config = folder / run_files.CONFIG
     return RunData(
         folder,
@@ -143,6 +163,7 @@ def read_run(run_dir: PathLike) -> RunData:
         _curators(folder, stages),
         {name: rows for name in stages if (rows := _curve(folder / name / run_files.METRICS))},
         list(itertools.islice(predictions, MAX_PREDICTIONS)),
+        list(itertools.islice(preferences, MAX_PREFERENCES)),
         _results(folder / run_files.EVALUATION_STAGE),
         config.read_text() if config.exists() else "",
     )

@@ -14,13 +14,14 @@ from humpback_jax.files import PathLike, read_jsonl
 from humpback_jax.report.alarms import alarms
 from humpback_jax.report.heldout import comparisons, reference_model
 from humpback_jax.report.run_data import figures_by_round, read_manifests
-from humpback_jax.report.words import feature_label, twin_words
+from humpback_jax.report.words import PREFERENCE_WORDS, feature_label, preference_value, twin_words
 from humpback_jax.run_files import (
     CURATED,
     CURATED_STAGE,
     CURATOR_STAGE,
     DROPPED,
     EVALUATION_STAGE,
+    PREFERRED_STAGE,
     SCORES_STAGE,
     round_of,
 )
@@ -45,6 +46,8 @@ def print_report(run_dir: PathLike, figures: dict[str, Any], examples: int = 3) 
     if any("histogram" in stage["figures"] for stage in figures.values()):
         console.print(_scores_table(figures))
     _print_curators(console, figures)
+    for t, measured in figures_by_round(figures, PREFERRED_STAGE, "after").items():
+        console.print(_preference_table(t, figures[PREFERRED_STAGE.format(t=t)]["figures"], measured))
     if EVALUATION_STAGE in figures:
         evaluation = figures[EVALUATION_STAGE]["figures"]
         console.print(_forward_table(evaluation["nll_per_token"]))
@@ -112,6 +115,20 @@ def _by_round_table(
     table = _table(title, first, *(f"round {t}" for t in rounds))
     for name in dict.fromkeys(name for row in rounds.values() for name in row):
         table.add_row(words(name), *(number.format(row[name]) if name in row else "-" for row in rounds.values()))
+    return table
+
+
+def _preference_table(t: int, figures: dict[str, Any], after: dict[str, Any]) -> Table:
+    """What M_t has learned from pairs of its own answers, on those that were held out."""
+    title = f"Preference learning after round {t}: {figures['heldout']} pairs of answers that were held out"
+    table = _table(title, "", "before", "after")
+    for name, words in PREFERENCE_WORDS.items():
+        table.add_row(words, *(preference_value(measured[name]) for measured in (figures["before"], after)))
+    lengths = figures["lengths"]
+    table.caption = (
+        f"KL to the reference {figures['kl_per_token']:.5f} nats per answer token; tokens of answers that were trained "
+        f"on: chosen {lengths['chosen']:.0f}, rejected {lengths['rejected']:.0f}"
+    )
     return table
 
 

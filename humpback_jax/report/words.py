@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from humpback_jax.corpus.reasons import corpus_words
-from humpback_jax.run_files import ARM_MODEL_STAGE, ARM_PAIRS_STAGE, SEGMENTS_STAGE, arm_of
+from humpback_jax.run_files import ARM_MODEL_STAGE, ARM_PAIRS_STAGE, PREFERRED_STAGE, SEGMENTS_STAGE, arm_of, round_of
 
 _REASONS: dict[str, tuple[str, str]] = {
     "kept": ("Kept", "Good enough: the next model is trained on it."),
+    # pairs of answers
+    "no_answer": ("No answer", "no answer to the instruction is whole and rated"),
+    "one_answer": ("One answer", "only one answer to the instruction is whole and rated"),
+    "equal_answers": ("Equal answers", "all answers to the instruction say the same"),
+    "tie": ("A tie", "all answers to the instruction are rated the same"),
+    "below_margin": ("Too close", "no two answers are rated far enough apart"),
+    "lengths_differ": ("Unequal lengths", "where two answers are rated far enough apart, one is much longer"),
+    "held_out": ("Held out", "kept out of training, to measure what was learned"),
+    "empty_answer": ("Empty answer", "the model wrote nothing"),
     # seed pairs
     "over_limit": ("Over the limit", "the run takes only the first {limit} pairs"),
     "empty_instruction": ("Empty instruction", "no instruction was written"),
@@ -127,6 +136,10 @@ _STAGES = {
     "evaluation": ("Test on held-out pairs", "Pairs that no model was trained on show what training brought.", "pairs"),
 }
 _ROUND_STAGES = {
+    "sampled": ("Answers to prefer", "M_{t} answers every instruction several times.", "answers"),
+    "sampled_scores": ("Rating these answers", "M_{t} rates every answer.", "answers"),
+    "preferences": ("Pairing answers", "The best answer to an instruction against the worst.", "instructions"),
+    "preferred": ("Learning preferences", "M_{t} learns to prefer the better answers.", "pairs of answers"),
     "scores": ("Round {t}: grade every candidate", "M_{before} gives each pair a score by the rubric.", "pairs"),
     "curated": ("Round {t}: keep the best", "Pairs with a high grade and a sound instruction stay.", "pairs"),
     "curator": (
@@ -234,12 +247,31 @@ def stage_words(name: str) -> tuple[str, str, str]:
         return (name.replace("_", " ").capitalize(), "", "items")
     t = int(name.removeprefix(prefix))
     title, purpose, unit = _ROUND_STAGES[prefix]
-    return (title.format(t=t), purpose.format(before=t - 1), unit)
+    return (title.format(t=t), purpose.format(before=t - 1, t=t), unit)
 
 
 def model_name(name: str) -> str:
     """`M_0` for m0, `M_yx` for m_yx, `M_2, random pairs` for m2_random, and `base` as it is."""
     if of_arm := arm_of(name, ARM_MODEL_STAGE):
         return f"M_{of_arm[0]}, {arm_words(of_arm[1])}"
+    if (t := round_of(name, PREFERRED_STAGE)) is not None:
+        return f"M_{t} with preferences"
     number = name.removeprefix("m")
     return "M_" + number.removeprefix("_") if number.isdigit() or name == "m_yx" else name
+
+
+# What is measured of pairs of answers before and after preference learning.
+PREFERENCE_WORDS = {
+    "reward_accuracy": "the chosen answer has the higher reward",
+    "likelihood_accuracy": "the chosen answer is likelier per token",
+    "reward_margin": "mean margin of rewards",
+    "nll_chosen": "NLL per token of chosen answers",
+    "nll_rejected": "NLL per token of rejected answers",
+}
+
+
+def preference_value(value: Any) -> str:
+    """A number, or a share with its interval."""
+    if isinstance(value, dict):
+        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.4f}"

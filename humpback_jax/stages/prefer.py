@@ -109,7 +109,8 @@ def prefer(
     """
     if reference is not None:
         check_reference(base, reference, pairs.pairs)
-    identity = preferred_identity(base, pairs.sha256, prompts, config, tags, reference)
+    against = None if reference is None else reference.sha256
+    identity = preferred_identity(base.sha256, base.chat_format.name, pairs.sha256, prompts, config, tags, against)
     claim = begin_stage(directory, *identity, shared=jax.process_count() > 1, replaces=replaces)
     if claim.finished:
         return claim.stage
@@ -139,25 +140,24 @@ def prefer(
 
 
 def preferred_identity(
-    base: ModelHandle,
+    base: str,
+    chat_format: str,
     pairs: str,
     prompts: Prompts,
     config: PreferenceConfig,
     tags: Sequence[str],
-    reference: ModelHandle | None = None,
-    base_sha256: str | None = None,
+    reference: str | None = None,
 ) -> Identity:
-    """What decides the model, with the hash of the pairs; `base_sha256` where the base is yet to be made."""
+    """What decides the model, with the hashes of that before it, of the pairs and of a reference that is another."""
     settings = {
         "loss": plain(config.loss),
         "finetune": config.training.identity(),
         "heldout": config.heldout,
-        "chat_format": base.chat_format.name,
+        "chat_format": chat_format,
         "tags": list(tags),
         "prompts": prompts.tag_texts(tags),
     }
-    inputs = {"base": base_sha256 or base.sha256, "pairs": pairs}
-    inputs |= {} if reference is None else {"reference": reference.sha256}
+    inputs = {"base": base, "pairs": pairs} | ({} if reference is None else {"reference": reference})
     return settings, inputs | start_of_training(config.training.checkpoints)
 
 

@@ -162,7 +162,8 @@ def pair_answers(
     if config.by == CURATOR and curator is None:
         raise ValueError("SampledPairsConfig.by is 'curator', and the recipe has none; set Recipe.curator")
     ranking = curator if config.by == CURATOR else None
-    identity = paired_identity(answers.outputs["pairs"], scores.outputs["scores"], config, ranking)
+    weights = None if ranking is None else hash_of_curator(ranking)
+    identity = paired_identity(answers.outputs["pairs"], scores.outputs["scores"], config, weights)
     claim = begin_stage(directory, *identity, replaces=True)
     if claim.finished:
         return claim.stage
@@ -178,10 +179,10 @@ def pair_answers(
     return claim.finish(StageResult(counts, {"preferences": sha256_of_file(claim.folder / PREFERENCES)}, figures))
 
 
-def paired_identity(answers: str, scores: str, config: SampledPairsConfig, curator: Curator | None) -> Identity:
-    """What decides the pairs, with the hashes of answers, ratings and curator."""
+def paired_identity(answers: str, scores: str, config: SampledPairsConfig, curator: str | None) -> Identity:
+    """What decides the pairs, with the hashes of answers, ratings and, where one ranks them, the curator."""
     inputs = {"answers": answers, "scores": scores}
-    return {"choice": config.choice()}, inputs | ({} if curator is None else {"curator": hash_of_curator(curator)})
+    return {"choice": config.choice()}, inputs | ({} if curator is None else {"curator": curator})
 
 
 def best_and_worst(rows: Sequence[dict], config: SampledPairsConfig) -> tuple[str | None, tuple[dict, dict] | None]:

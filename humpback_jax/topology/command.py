@@ -39,7 +39,9 @@ def _mesh(text: str | None) -> Mesh | None:
 @click.option("--slice", "slice_name", required=True, help="As in v4-256, v5e-16 (v5litepod-16), v5p-128, v6e-64.")
 @click.option("--step", type=click.Choice(STEPS), default="train", show_default=True)
 @click.option("--mesh", metavar="AXIS=N,…", help="data, fsdp, sequence, tensor; default: searched.")
-@click.option("--batch", type=click.IntRange(min=1), help="Rows, per device for train, else in all; default: searched.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Rows, per device in training, else in all; default: searched."
+)
 @click.option("--length", type=int, default=2048, show_default=True, help="Positions per row; of the cache for decode.")
 @click.option("--prefix", type=int, default=0, show_default=True, help="Prompt tokens that all rows share (not train).")
 @click.option("--packed/--unpacked", default=True, show_default=True, help="Rows of several examples (train).")
@@ -74,7 +76,7 @@ def fit(slice_name: str, mesh: str | None, batch: int | None, xla: str | None, a
 
 def _print_report(request: FitRequest, report: FitReport) -> None:
     mesh = " x ".join(f"{axis} {size}" for axis, size in report.mesh.items() if size > 1) or "one device"
-    rows = f"{request.batch} rows{' per device' if request.step == 'train' else ''} of {request.length}"
+    rows = f"{request.batch} rows{' per device' if request.trains else ''} of {request.length}"
     click.echo(f"{request.model} {request.step} on {request.slice} ({mesh}), {rows}")
     if not report.fits:
         needed = f"needs {report.peak_gib:.2f} GiB" if report.peak_gib else "does not fit"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from humpback_jax.models.config import LlamaConfig
 from humpback_jax.runtime.compilation_cache import default_cache
 from humpback_jax.topology.compiler import ask_worker
-from humpback_jax.topology.request import FitReport, FitRequest, Mesh
+from humpback_jax.topology.request import TRAINING, FitReport, FitRequest, Mesh
 
 MARGIN = 0.97  # of the memory that a suggested batch may take by its estimate
 WEIGHTS_SHARE = 0.7  # of the memory that one copy of the weights may take where meshes are suggested
@@ -33,7 +33,7 @@ def fit_or_recall(request: FitRequest) -> FitReport:
 
 def resident_gib(request: FitRequest) -> float:
     """What a program holds per device whatever its batch, in GiB: the state of training, or the weights."""
-    if request.step == "train":
+    if request.trains:
         return request.config.num_params * (12 if request.param_dtype == "float32" else 10) / _shards(request) / GIB
     return request.config.num_params * (1 if request.weight_dtype == "int8" else 2) / request.tensor / GIB
 
@@ -43,7 +43,7 @@ def working_gib(request: FitRequest) -> float:
 
     Training: float32 gradients, a bfloat16 copy of the weights, and one whole layer with its gradient.
     """
-    if request.step != "train":
+    if not request.trains:
         return 0.3
     return request.config.num_params * 6 * (1 / _shards(request) + 1 / request.config.num_layers) / GIB
 
@@ -56,7 +56,7 @@ def _shards(request: FitRequest) -> int:
 def least_gib(request: FitRequest) -> float:
     """Less than a program needs per device, in GiB: what is resident, and what it keeps of every row."""
     config, per_row = request.config, 0.0
-    if request.step == "train":  # the inputs of all layers, in bfloat16
+    if request.trains:  # the inputs of all layers, in bfloat16
         split = request.tensor * request.mesh_sizes.get("sequence", 1)
         per_row = config.num_layers * request.length * config.emb_dim * 2 / split
     elif request.step == "decode":
@@ -76,7 +76,7 @@ def first_knob(request: FitRequest, report: FitReport) -> dict[str, object]:
     batch = min(int(request.batch * max(room, 0.0) / needed), request.batch - unit) // unit * unit
     if batch >= unit:
         return {"batch": batch}
-    if request.step != "train":
+    if not request.trains:
         if request.weight_dtype != "int8":
             return {"weight_dtype": "int8"}
         wider = (n for n in range(request.tensor + 1, request.config.num_kv_heads + 1) if _divides(request.config, n))
@@ -90,7 +90,7 @@ def first_knob(request: FitRequest, report: FitReport) -> dict[str, object]:
 
 def _batch_unit(request: FitRequest) -> int:
     """Rows come in multiples of this: of copies of the weights in inference."""
-    return 1 if request.step == "train" else max(1, request.devices // request.tensor)
+    return 1 if request.trains else max(1, request.devices // request.tensor)
 
 
 def _divides(config: LlamaConfig, tensor: int) -> bool:
@@ -105,7 +105,7 @@ def candidate_meshes(request: FitRequest) -> list[Mesh]:
     leaves room for weights and cache, the next, and `data` over the rest.
     """
     config, devices = request.config, request.devices
-    if request.step == "train":
+    if request.trains:
         return [(), (("tensor", 4),)] if devices >= 16 and _divides(config, 4) else [()]
     meshes: list[Mesh] = [(("tensor", n),) for n in range(1, devices + 1) if devices % n == 0 and _divides(config, n)]
     room = WEIGHTS_SHARE * request.hbm_gib
@@ -114,7 +114,8 @@ def candidate_meshes(request: FitRequest) -> list[Mesh]:
 
 def candidate_batches(request: FitRequest) -> list[int]:
     """Batches to try from the largest on: per device in training, in all otherwise."""
-    counts = {"train": (8, 4, 2, 1), "decode": (128, 64, 32, 16, 8, 4, 2, 1)}.get(request.step, (4, 1))
+    per_device = dict.fromkeys(TRAINING, (8, 4, 2, 1))
+    counts = (per_device | {"decode": (128, 64, 32, 16, 8, 4, 2, 1)}).get(request.step, (4, 1))
     return [_batch_unit(request) * count for count in counts]
 
 
@@ -147,7 +148,7 @@ def search(
 def rows_per_second(request: FitRequest, report: FitReport) -> float:
     """Rows (training, prefill, scoring) or tokens (decode) per second over the whole slice, by the estimate."""
     rows = request.batch
-    if request.step == "train":
+    if request.trains:
         groups = math.prod(report.mesh.values()) // report.mesh["tensor"] // report.mesh["sequence"]
         rows *= groups * request.microbatches
     return rows / (report.estimated_seconds or math.inf)

@@ -18,7 +18,7 @@ from humpback_jax.models.config import LlamaConfig, get_config
 from humpback_jax.run_files import MANIFEST
 from humpback_jax.topology.corpus_work import corpus_line, corpus_work
 from humpback_jax.topology.fit import Ask, candidate_meshes, fit_or_recall
-from humpback_jax.topology.request import FitReport, FitRequest, Mesh, Step
+from humpback_jax.topology.request import TRAINING, FitReport, FitRequest, Mesh, Step
 from humpback_jax.topology.work import LENGTHS, StageWork, recipe_work
 
 MACHINE = "cpu"
@@ -163,12 +163,12 @@ def stage_flops(config: LlamaConfig, work: StageWork) -> float:
     multiplied = config.num_params - (0 if config.tie_word_embeddings else config.vocab_size * config.emb_dim)
     length = work.prompt_tokens + work.new_tokens
     attention = 4 * config.num_layers * config.num_heads * config.head_dim * (length / 2 + work.shared_tokens)
-    return (3 if work.kind == "train" else 1) * work.tokens * (2.0 * multiplied + attention)
+    return (3 if work.trains else 1) * work.tokens * (2.0 * multiplied + attention)
 
 
 def stage_bytes(config: LlamaConfig, work: StageWork, rows: int) -> float:
     """Bytes of memory that the stage moves at least: weights and moments per update, weights and caches per step."""
-    if work.kind == "train":
+    if work.trains:
         return work.updates * 28.0 * config.num_params  # read and write f32 weights, two moments; write gradients
     steps = work.items * work.new_tokens / rows
     cache = 4.0 * config.num_layers * config.num_kv_heads * config.head_dim
@@ -180,7 +180,7 @@ def stage_programs(request: PlanRequest, stage: StageWork) -> dict[Step, FitRequ
     """The programs that a stage runs on the slice: an update; or a prefill or scoring call, and a decode step."""
     devices, config = request.chips, stage.config
     base = FitRequest(request.config.name, request.slice)
-    if stage.kind == "train":
+    if stage.trains:
         rows = config.batches.rows_per_microbatch
         copies = math.gcd(rows, devices)
         program = dataclasses.replace(
@@ -192,7 +192,8 @@ def stage_programs(request: PlanRequest, stage: StageWork) -> dict[Step, FitRequ
             remat=config.compute.remat_policy,
             dropout=config.compute.dropout,
         )
-        return {"train": program}
+        step: Step = "prefer" if stage.kind == "prefer" else "train"
+        return {step: dataclasses.replace(program, step=step)}
     tensor = min(config.engine.tensor_parallelism, devices)
     mesh: Mesh = (("tensor", tensor),)
     if tensor == 1:  # the recipe does not say
@@ -214,7 +215,7 @@ def program_names(work: Sequence[StageWork], programs: Sequence[dict[Step, FitRe
     names: dict[FitRequest, str] = {}
     for stage, of_stage in zip(work, programs, strict=True):
         for step, program in of_stage.items():
-            name = step if step == "train" and step not in names.values() else f"{stage.name} {step}"
+            name = step if step in TRAINING and step not in names.values() else f"{stage.name} {step}"
             names.setdefault(program, name)
     return names
 
@@ -234,8 +235,9 @@ def compiled_rates(
             knob = ", ".join(f"--{key} {value}" for key, value in report.knob.items())
             raise ValueError(f"{step}: {program.model} does not fit on {program.slice} ({report.error}); try {knob}")
         seconds[step] = report.estimated_seconds / of_estimate
-    if "train" in programs:
-        return Rates(microbatch=seconds["train"])
+    for update in TRAINING:
+        if update in programs:
+            return Rates(microbatch=seconds[update])
     call = next(step for step in programs if step != "decode")
     prompt_token = seconds[call] / programs[call].batch / programs[call].length
     if "decode" not in programs:
@@ -247,7 +249,7 @@ def machine_rates(request: PlanRequest, work: StageWork, assumptions: Assumption
     """Rates of a machine by its FLOP/s and bandwidth, without a compiler."""
     speed = assumptions.machine_flops * assumptions.machine_utilisation
     per_token = stage_flops(request.config, work) / max(work.tokens, 1)
-    if work.kind == "train":
+    if work.trains:
         positions = work.config.batches.rows_per_microbatch * work.config.batches.row_length
         return Rates(microbatch=positions * per_token * 4 / 3 / speed)  # rematerialization runs the forward pass twice
     rows = request.rows(work)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from humpback_jax.data.packing import FEATURES
+from humpback_jax.data.packing import FEATURES, PAIR_FEATURES
 from humpback_jax.inference import compiled
 from humpback_jax.inference.compiled import Programs
 from humpback_jax.inference.decode import Prefix
@@ -31,6 +31,7 @@ from humpback_jax.partitioning import (
 from humpback_jax.topology.request import FitRequest
 from humpback_jax.training.config import ComputeConfig
 from humpback_jax.training.layout import check_layout
+from humpback_jax.training.preference import PreferenceLoss
 from humpback_jax.training.step import BATCH_AXES, TrainSetup, make_train_step
 
 STOP_IDS = (2,)
@@ -57,7 +58,7 @@ def lower_program(request: FitRequest, devices: Sequence[Any]) -> Program:
     Raises:
       ValueError: the model or the batch does not divide over the mesh; the message says what would.
     """
-    return _train(request, devices) if request.step == "train" else _inference(request, devices)
+    return _train(request, devices) if request.trains else _inference(request, devices)
 
 
 def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Any:
@@ -65,7 +66,7 @@ def _struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Any:
 
 
 def _train(request: FitRequest, devices: Sequence[Any]) -> Program:
-    """One update on `batch` rows per device, in `microbatches` parts."""
+    """One update on `batch` rows per device, of examples or of pairs of answers, in `microbatches` parts."""
     config = request.config
     mesh, rules = make_mesh(MeshShape(**request.mesh_sizes), devices), LogicalAxisRules()
     rows = request.batch * len(devices) // mesh.shape["tensor"] // mesh.shape["sequence"]
@@ -76,14 +77,16 @@ def _train(request: FitRequest, devices: Sequence[Any]) -> Program:
         remat_policy=request.remat,
         dropout=request.dropout,
     )
-    setup = TrainSetup(compute.model(config, "tpu"), mesh, rules, logits_chunk=request.logits_chunk)
+    preference = PreferenceLoss() if request.step == "prefer" else None
+    model, chunk = compute.model(config, "tpu"), request.logits_chunk
+    setup = TrainSetup(model, mesh, rules, logits_chunk=chunk, preference=preference)
     step, state = make_train_step(setup), setup.abstract_state()  # no mesh is set yet: its devices cannot run anything
     sharding = batch_sharding(mesh, rules, BATCH_AXES)
     shape = (request.microbatches, rows, request.length)
     batch = {
         name: _struct(shape, dtype, sharding)
-        for name, dtype in FEATURES.items()
-        if request.packed or name != "decoder_segment_ids"
+        for name, dtype in (FEATURES if preference is None else PAIR_FEATURES).items()
+        if request.packed or preference is not None or name != "decoder_segment_ids"
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
     with use_mesh(mesh, rules):

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 from humpback_jax.hardware import get_slice
 from humpback_jax.models.config import LlamaConfig, get_config
 
-Step = Literal["train", "prefill", "decode", "score"]
+Step = Literal["train", "prefer", "prefill", "decode", "score"]
+TRAINING: tuple[Step, ...] = ("train", "prefer")  # programs that hold the state of training
 STEPS: tuple[Step, ...] = get_args(Step)
 Mesh = tuple[tuple[str, int], ...]  # (axis, size)
 
@@ -60,6 +61,11 @@ class FitRequest:
     def tensor(self) -> int:
         """Devices that share one copy of the weights in inference."""
         return self.mesh_sizes.get("tensor", 1)
+
+    @property
+    def trains(self) -> bool:
+        """The program is an update."""
+        return self.step in TRAINING
 
     @property
     def devices(self) -> int:

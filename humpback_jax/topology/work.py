@@ -15,6 +15,8 @@ from humpback_jax.curation.twins import KINDS
 from humpback_jax.data.pairs import read_pairs
 from humpback_jax.stages.finetune import FinetuneConfig
 from humpback_jax.stages.jobs import GenerationConfig
+from humpback_jax.stages.prefer import PreferenceConfig
+from humpback_jax.stages.sampled_pairs import CURATED_INSTRUCTIONS, SEED_INSTRUCTIONS
 from humpback_jax.stages.sources import local_path
 
 SEEDS, HELDOUT = 3200, 256  # pairs in the paper, where a recipe's files are not there
@@ -51,7 +53,8 @@ class StageWork:
 
     Attributes:
       name: as its folder in a run directory is called.
-      kind: `train`, `generate` (write something), or `score` (read the logits of one forward pass).
+      kind: `train`, `prefer` (train on pairs of answers), `generate` (write something), or `score` (read the logits of
+        one forward pass).
       items: examples per run of the stage, segments, or pairs.
       prompt_tokens: per item that go through the model at once, without what all items share; trained ones are these.
       new_tokens: per item that are written one by one.
@@ -62,7 +65,7 @@ class StageWork:
     """
 
     name: str
-    kind: Literal["train", "generate", "score"]
+    kind: Literal["train", "prefer", "generate", "score"]
     items: int
     prompt_tokens: float
     new_tokens: float = 0.0
@@ -70,6 +73,11 @@ class StageWork:
     updates: int = 0
     microbatches: int = 0
     config: Any = None
+
+    @property
+    def trains(self) -> bool:
+        """A model is trained."""
+        return self.kind in ("train", "prefer")
 
     @property
     def tokens(self) -> float:
@@ -99,6 +107,8 @@ def recipe_work(recipe: Recipe, num_segments: int | None = None) -> list[StageWo
             work += [counted.curator(t)] if recipe.curator else []
         work.append(counted.round_model(t))
     work += [counted.arm_model(arm) for arm in recipe.arms]
+    if recipe.preference is not None:
+        work += counted.preference(recipe.preference)
     if recipe.seeds.heldout_path:
         work.append(counted.evaluation())
     return work
@@ -181,10 +191,7 @@ class _RecipeWork:
         return dataclasses.replace(self.round_model(self.recipe.rounds), name=name)
 
     def round_model(self, t: int) -> StageWork:
-        selection = self.recipe.selection
-        fraction = LENGTHS.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
-        kept = min(round(self.web.count * fraction), selection.sample or self.web.count)
-        sets = {"seed": self.seeds, "web": dataclasses.replace(self.web, count=kept)}
+        sets = {"seed": self.seeds, "web": dataclasses.replace(self.web, count=self._kept())}
         trained = [sets[source] for source in self.recipe.sources]
         examples = sum(pairs.count for pairs in trained)
         mean = sum(pairs.count * pairs.tokens for pairs in trained) / max(examples, 1)
@@ -192,11 +199,42 @@ class _RecipeWork:
             run_files.MODEL_STAGE.format(t=t), self.recipe.forward, *self._with_ratings(examples, mean)
         )
 
+    def _kept(self) -> int:
+        """Pairs of A(t)."""
+        selection = self.recipe.selection
+        fraction = LENGTHS.kept_fraction if selection.keep_fraction is None else selection.keep_fraction
+        return min(round(self.web.count * fraction), selection.sample or self.web.count)
+
     def _with_ratings(self, examples: int, tokens: float) -> tuple[int, float]:
         """(examples, mean tokens) with the recipe's examples of rating beside these."""
         ratings = self.recipe.rating_examples
         each = _tokens(len(self.prompts.rating_template)) + self.seeds.tokens
         return examples + ratings, (examples * tokens + ratings * each) / max(examples + ratings, 1)
+
+    def preference(self, config: PreferenceConfig) -> list[StageWork]:
+        """Answers, their ratings, and training on a pair for every instruction: as if none were left out."""
+        sampling, t = config.sampling, self.recipe.rounds
+        known = {SEED_INSTRUCTIONS: self.seeds.count, CURATED_INSTRUCTIONS: self._kept()}
+        asked = known.get(sampling.instructions, SEEDS)
+        asked = min(asked, sampling.limit or asked)
+        written = min(self.seeds.output, _limit(sampling.generation))
+        instruction, items = self.seeds.instruction, asked * sampling.answers
+        sampled = StageWork(
+            run_files.SAMPLED_STAGE.format(t=t), "generate", items, instruction, written, config=sampling.generation
+        )
+        rating = sampling.rating
+        rated = StageWork(
+            run_files.SAMPLED_SCORES_STAGE.format(t=t),
+            "score" if rating.mode == "expected" else "generate",
+            items * (rating.samples if rating.mode == "sampled" else 1),
+            instruction + written,
+            0.0 if rating.mode == "expected" else min(LENGTHS.rationale_tokens, _limit(rating.generation)),
+            _tokens(len(self.prompts.rating_template)),
+            config=rating.generation,
+        )
+        pairs, name = round(asked * (1 - config.heldout)), run_files.PREFERRED_STAGE.format(t=t)
+        trained = self._training(name, config.training, pairs, 2 * (instruction + written))
+        return [sampled, rated, dataclasses.replace(trained, kind="prefer")]
 
     def evaluation(self) -> StageWork:
         """Likelihoods of the held-out pairs under every model, and instructions by those that write backwards."""
@@ -204,6 +242,7 @@ class _RecipeWork:
         heldout = self._read(self.recipe.seeds.heldout_path, HELDOUT)
         config, whole = self.recipe.evaluation.generation, self.recipe.scored_run is None
         scoring = len(self.recipe.new_rounds) + (2 if whole else 1) + len(self.recipe.arms)  # base, M_0, M_1, …
+        scoring += self.recipe.preference is not None
         writing = 2 if whole else 0  # base and M_yx
         prompt = heldout.output + _tokens(len(self.prompts.backward_template))
         models = scoring + writing
