@@ -22,7 +22,7 @@ VERBS = [
     *(("weights", "export-adapter"), ("weights", "import-adapter")),
     *(("corpus", verb) for verb in ("build", "show", "stats", "explain")),
     *(("data", "show"), ("data", "tfds"), ("t5x", "export"), ("t5x", "import")),
-    *(("fit",), ("plan",), ("explain",), ("forget",), ("curate", "calibrate"), ("curate", "label")),
+    *(("fit",), ("plan",), ("explain",), ("forget",), ("prefer",), ("curate", "calibrate"), ("curate", "label")),
     *(("judge", "page"), ("judge", "serve"), ("judge", "tally")),
     *(("publish", "data"), ("publish", "model")),
     *(("launch", verb) for verb in ("init", "create", "wait", "setup", "run", "status", "logs")),

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from humpback_jax.data.packing import FEATURES
-from humpback_jax.models import llama
+from humpback_jax.models import layers
 from humpback_jax.models.config import get_config
 from humpback_jax.models.llama import Llama, abstract_params
 from humpback_jax.partitioning import MESH_AXES, LogicalAxisRules, constrain, make_mesh, use_mesh
@@ -55,7 +55,7 @@ def test_every_constraint_that_is_declared_is_lowered():
 
 def test_the_count_sees_a_constraint_that_is_gone(monkeypatch):
     without_mlp = lambda x, *names: x if names[-1] == "activation_mlp" else constrain(x, *names)  # noqa: E731
-    monkeypatch.setattr(llama, "constrain", without_mlp)
+    monkeypatch.setattr(layers, "constrain", without_mlp)
     assert constraints(use_mesh(make_mesh(), LogicalAxisRules())) == expected() - 1
 
 
