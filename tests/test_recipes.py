@@ -41,10 +41,14 @@ def recipe_of(name, *bindings, files=()):
 def tiny_like(architecture):
     """The tiny size with what makes the program of this architecture its own; of tied ones only grouped queries."""
     tiny, tied = get_config("tiny"), architecture.tie_word_embeddings
+    scaling = architecture.rope_scaling and dataclasses.replace(architecture.rope_scaling, factor=8.0)
+    if scaling and scaling.short_factor:
+        factors = (1.0,) * (tiny.head_dim // 2)
+        scaling = dataclasses.replace(scaling, short_factor=factors, long_factor=factors)
     return dataclasses.replace(
         tiny,
         num_kv_heads=4 if architecture.num_kv_heads == architecture.num_heads and not tied else 2,
-        rope_scaling=architecture.rope_scaling and dataclasses.replace(architecture.rope_scaling, factor=8.0),
+        rope_scaling=scaling,
         tie_word_embeddings=tied,
     )
 

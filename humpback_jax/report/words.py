@@ -96,7 +96,7 @@ _SIGNALS = {
     "brevity": "Brevity",
     "copy": "Copy",
     "leak": "Leak",
-    "code_missing": "Code missing",
+    "code_missing": "Program without code",
     "instruction_chars": "Instruction's length",
     "output_chars": "Answer's length",
 }

@@ -146,6 +146,15 @@ def accumulate_gradients(
     return jax.lax.fori_loop(0, num_microbatches, add, (zeros, jnp.float32(0), nothing))
 
 
+def _summed_loss(
+    setup: TrainSetup, params: dict, microbatch: Batch, dropout_key: jax.Array | None
+) -> tuple[jax.Array, Any]:
+    """Of the tokens of a microbatch, or of its pairs of answers; and what it is divided by."""
+    if setup.preference is None:
+        return summed_loss(setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.z_loss)
+    return summed_preference_loss(setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.preference)
+
+
 def _other_metrics(other: Any, denominator: jax.Array) -> Metrics:
     """The number of supervised tokens; or of pairs, and means over them."""
     if not isinstance(other, dict):
@@ -171,12 +180,7 @@ def make_train_step(setup: TrainSetup) -> TrainStep:
         def loss(params: dict, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
             if setup.lora is not None:
                 params = adapted_params(state.frozen, params, setup.lora, key)
-            dropout_key = key if use_dropout else None
-            if setup.preference is not None:
-                return summed_preference_loss(
-                    setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.preference
-                )
-            return summed_loss(setup.model, params, microbatch, dropout_key, setup.logits_chunk, setup.z_loss)
+            return _summed_loss(setup, params, microbatch, key if use_dropout else None)
 
         key = jax.random.fold_in(key, state.step)
         no_sums: Any = 0.0 if setup.preference is None else dict.fromkeys(SUMS, 0.0)

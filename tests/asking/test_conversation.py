@@ -23,7 +23,7 @@ def answered(run_dir, *options):
     return [row["output"] for row in json.loads(result.stdout)]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_the_pieces_are_the_text_that_generate_gives(run_dir, open_conversation, temperature):
     conversation = open_conversation(temperature=temperature)
     conversation.remembers = False

@@ -16,6 +16,8 @@ from humpback_jax.report.tables import print_report, run_figures
 from humpback_jax.stages.rating import CurationConfig
 from humpback_jax.stages.selection import SelectionConfig
 
+pytestmark = pytest.mark.xdist_group("curated")  # one worker: the run is made once
+
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe, tmp_path_factory):

@@ -16,7 +16,7 @@ from humpback_jax.stages.rating import CurationConfig
 from humpback_jax.stages.sampled_pairs import SampledPairsConfig
 from humpback_jax.training.config import LoopConfig
 
-pytestmark = pytest.mark.xdist_group("preferred")  # one worker: the run is made once
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preferred")]  # one worker: the run is made once
 
 OWN = ["sampled1", "sampled_scores1", "preferences1", "preferred1"]
 

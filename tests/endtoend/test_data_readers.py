@@ -116,6 +116,7 @@ def test_both_readers_train_the_same_models(without_tensorflow, recipe, tmp_path
         assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_users_own_mixture_of_two_files_joins_the_seeds_and_a_change_of_it_trains_again(gin_file, tmp_path):
     (tmp_path / "zoo.py").write_text(MODULE)
     (tmp_path / "birds.txt").write_text("Describe a jay.|A jay sings.\nDescribe a kite.|A kite soars.\n")

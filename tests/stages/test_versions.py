@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humpback_jax.files import write_json, write_jsonl
@@ -68,6 +68,7 @@ def test_of_whole_versions_with_rows_the_last_is_kept(tmp_path):
     assert product(tmp_path) == "2"
 
 
+@settings(max_examples=25)  # every change writes and moves folders
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_whatever_is_asked_for_is_what_is_there(tmp_path_factory, asked):
     """Any order of changes, some of them cut off: a whole stage is that of the last settings, and no other is lost."""

@@ -128,10 +128,13 @@ class Watched(Alignment):
     def train_arm(self, arm):
         self.ran.append(f"m{self.recipe.rounds}_{arm}")
 
+    def prefer(self):
+        self.ran += [f"{stage}{self.recipe.rounds}" for stage in ("sampled", "sampled_scores", "preferred")]
+
     def evaluate(self):
         self.ran.append("evaluation")
 
-    def model(self, t):
+    def last_model(self):
         pass
 
 
@@ -165,7 +168,8 @@ def test_planned_are_the_stages_that_align_runs(experiment, shape, tmp_path):
     assert all(stage["hours"] > 0 and stage["items"] > 0 for stage in stages.values())
     names = {name.rpartition(" ")[0] for name in made["programs"]} - {""}
     assert names <= {stage for stage in stages if stages[stage]["kind"] != "train"}
-    assert ("train" in made["programs"]) and len(made["programs"]) <= 1 + 2 * len(names)
+    trained = 1 if recipe.preference is None else 2  # pairs of answers have a program of their own
+    assert ("train" in made["programs"]) and len(made["programs"]) <= trained + 2 * len(names)
 
 
 def test_a_model_of_web_pairs_alone_sees_no_seeds():
