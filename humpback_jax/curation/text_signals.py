@@ -20,11 +20,12 @@ _PLACEHOLDER = re.compile(
     r"\{\{?\s*[a-z_]+\s*\}?\}|\[(?:insert|your|name|text|instruction|output|input)\b[^\]]*\]|<\|", re.IGNORECASE
 )
 
-# "Write a function that …", in the languages that most instructions on programs are written in. Nouns that mean a
-# program alone: a method may be one of cooking.
+# "Write a function that …", "Can you please write …": an order at the beginning of a sentence, in some languages. "How
+# does Python create a class?" is none. Nouns that mean a program alone: a method may be one of cooking.
 _ASKS_FOR_CODE = re.compile(
-    r"\b(?:writ|creat|implement|generat|develop|build|defin|design|mak|schreib|erstell|implementier|entwick|écri|écriv|"
-    r"cré|escrib|implément|cre|scriv|implementa)\w*\b[^.?!\n]{0,60}?"
+    r"(?:^|[.!?:]\s|\n)\s*(?:(?:please|kindly|can|could|would|will|you|bitte|por\s+favor|puedes|s'il\s+vous\s+plaît)[\s,]+){0,4}"
+    r"(?:write|create|implement|generate|develop|build|code|schreiben?|erstellen?|implementieren?|entwickle|écri[st]|écrivez|"
+    r"créez?|implémentez?|escrib[ae]|cre[ae]|implementa|scrivi)\b[^.?!\n]{0,60}?"
     r"\b(?:functions?|programs?|programmes?|scripts?|code|snippets?|class|query|queries|algorithms?|regex|implementation|"
     r"Funktion|Programm|Skript|Klasse|Abfrage|fonction|classe|requête|función|programa|consulta|clase|funzione|programma)"
     r"\b",
