@@ -11,11 +11,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from humpback_jax.curation.text_signals import lines_and_fences
 from humpback_jax.data.pairs import Pair
 
 CODE, STEPS, LIST, PROSE = "code", "steps", "list", "prose"
 SHAPES = (CODE, STEPS, LIST, PROSE)
-_FENCE = re.compile(r"\s*(?:```|~~~)")
 _STEP = re.compile(r"\s*\d{1,3}[.)]\s")
 _ITEM = re.compile(r"\s*[-*•–]\s")
 _FEWEST_LINES = 3  # numbered ones, or items, that make a text a list
@@ -27,12 +27,8 @@ _LONGEST = 20  # characters; where words are not parted by spaces the first is a
 
 def shape_of(text: str) -> str:
     """One of `SHAPES`: code where a third or more is fenced, steps and lists by three such lines, else prose."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    fenced, code = False, 0
-    for line in lines:
-        fence = bool(_FENCE.match(line))
-        fenced = fenced != fence
-        code += len(line) if fenced or fence else 0
+    marked = list(lines_and_fences(text))
+    lines, code = [line for line, _ in marked], sum(len(line) for line, fenced in marked if fenced)
     if code and code >= _CODE_SHARE * sum(map(len, lines)):
         return CODE
     if sum(bool(_STEP.match(line)) for line in lines) >= _FEWEST_LINES:

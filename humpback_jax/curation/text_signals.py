@@ -4,6 +4,7 @@ Each is a number that means the same for every pair, whatever the others are. `s
 """
 
 import re
+from collections.abc import Iterator
 
 from humpback_jax.corpus.content.short_lines import MAX_LINE, line_reason
 from humpback_jax.corpus.filters.words import ngrams, words
@@ -32,7 +33,7 @@ _ASKS_FOR_CODE = re.compile(
     re.IGNORECASE,
 )
 _ASKED_WITHIN = 200  # characters from the beginning of an instruction
-_FENCED = ("```", "~~~")
+_FENCE = ("```", "~~~")
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
 # A line that a programming language has, and prose has not.
 _CODE_LINE = re.compile(
@@ -112,11 +113,19 @@ def code_missing(instruction: str, output: str) -> float:
 
 def _code_share(output: str) -> float:
     """Share of the characters in code: between fences, between backticks, or in lines that look like it."""
-    fenced, code, total = False, 0, 0
-    for line in output.splitlines():
-        fence = line.lstrip().startswith(_FENCED)
-        fenced = fenced != fence
-        whole = fenced or fence or _CODE_LINE.match(line)
+    code, total = 0, 0
+    for line, fenced in lines_and_fences(output):
+        whole = fenced or _CODE_LINE.match(line)
         code += len(line) if whole else sum(map(len, _INLINE_CODE.findall(line)))
         total += len(line)
     return code / total if total else 0.0
+
+
+def lines_and_fences(text: str) -> Iterator[tuple[str, bool]]:
+    """Lines that are not blank, each with whether it is a fence of code or stands between two."""
+    fenced = False
+    for line in text.splitlines():
+        if line.strip():
+            fence = line.lstrip().startswith(_FENCE)
+            fenced = fenced != fence
+            yield line, fenced or fence
